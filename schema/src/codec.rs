@@ -169,6 +169,52 @@ pub fn encode(value: &Value) -> Vec<u8> {
     serde_cbor::to_vec(value).expect("a Value without floats always encodes")
 }
 
+/// Appends the head of an item: major type and argument in the shortest form.
+pub fn put_head(out: &mut Vec<u8>, major: u8, argument: u64) {
+    let major = major << 5;
+    match argument {
+        0..=23 => out.push(major | argument as u8),
+        24..=0xff => out.extend_from_slice(&[major | 24, argument as u8]),
+        0x100..=0xffff => {
+            out.push(major | 25);
+            out.extend_from_slice(&(argument as u16).to_be_bytes());
+        }
+        0x1_0000..=0xffff_ffff => {
+            out.push(major | 26);
+            out.extend_from_slice(&(argument as u32).to_be_bytes());
+        }
+        _ => {
+            out.push(major | 27);
+            out.extend_from_slice(&argument.to_be_bytes());
+        }
+    }
+}
+
+/// Appends an integer.
+pub fn put_int(out: &mut Vec<u8>, number: i64) {
+    match u64::try_from(number) {
+        Ok(positive) => put_head(out, 0, positive),
+        Err(_) => put_head(out, 1, !number as u64),
+    }
+}
+
+/// Appends a byte string.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_head(out, 2, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a text.
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_head(out, 3, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends any value.
+pub fn put(out: &mut Vec<u8>, value: &Value) {
+    serde_cbor::to_writer(&mut *out, value).expect("a Value without floats always encodes");
+}
+
 /// An integer.
 pub fn int(number: i64) -> Value {
     Value::Integer(number.into())

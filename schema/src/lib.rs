@@ -8,14 +8,23 @@
 //! → [`verify`]. Under all of them: [`id`], [`decimal`], [`codec`].
 #![deny(unsafe_code)]
 
+pub mod bundle;
 pub mod codec;
+pub mod cose;
 pub mod decimal;
 pub mod draft;
 pub mod id;
 pub mod kind;
+pub mod note;
+pub mod org;
 pub mod record;
+pub mod slot;
+pub mod statement;
 pub mod stats;
+pub mod tree;
 pub mod unit;
+pub mod verify;
+pub mod view;
 
 pub use decimal::Decimal;
 pub use id::{Hash, Origin, PartyId};

@@ -1,0 +1,246 @@
+//! Signed notes of C2SP: checkpoints, verifier keys and tlog-proofs, as text.
+//!
+//! Inside our bundles a checkpoint is read strictly: the origin is the key's name, no extension lines, exactly one
+//! signature line, canonical base64. [`verify_signature`] is the tolerant reader the C2SP text asks of verifiers.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ed25519_dalek::{Signature, VerifyingKey};
+
+use crate::cose::Signer;
+use crate::id::{Hash, Origin, hex, strong_key, unhex};
+
+/// The signed size and root of a feed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checkpoint {
+    /// The feed.
+    pub origin: Origin,
+    /// Entries.
+    pub size: u64,
+    /// Root of the tree over them.
+    pub root: Hash,
+}
+
+/// The kind of key behind a signature line.
+const TYPE_ED25519: u8 = 1;
+/// The longest checkpoint we read, in bytes; ours are about 250, sixteen cosignatures add 3 KiB.
+pub const CHECKPOINT_BYTES_MAX: usize = 16 * 1024;
+/// The most hashes in a proof: one a level.
+const PATH_MAX: usize = 63;
+const PROOF_TITLE: &str = "c2sp.org/tlog-proof@v1";
+
+/// Text that is no checkpoint or proof of ours, or not signed by the key asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// The text breaks the form.
+    #[error("not a checkpoint: {0}")]
+    Form(&'static str),
+    /// A line we do not know, in a file that must hold nothing unknown.
+    #[error("the checkpoint has a signature line that is not the feed's own")]
+    UnknownLine,
+    /// The signature does not hold.
+    #[error("the checkpoint's signature does not match")]
+    Signature,
+}
+
+/// SHA-256(name ‖ 0A ‖ type ‖ key), first four bytes.
+pub fn key_id(name: &str, kind: u8, key: &[u8; 32]) -> [u8; 4] {
+    let hash = Hash::of(&[name.as_bytes(), &[b'\n', kind], key]);
+    hash.0[..4].try_into().expect("four of 32 bytes")
+}
+
+/// The verifier key: `name+hex8+base64`.
+pub fn vkey(name: &str, key: &VerifyingKey) -> String {
+    let id = key_id(name, TYPE_ED25519, key.as_bytes());
+    format!("{name}+{}+{}", hex(&id), BASE64.encode([&[TYPE_ED25519], &key.as_bytes()[..]].concat()))
+}
+
+/// Name and key of a verifier key.
+pub fn read_vkey(text: &str) -> Result<(String, VerifyingKey), NoteError> {
+    const FORM: NoteError = NoteError::Form("not a verifier key");
+    let mut parts = text.trim_end().splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(FORM);
+    };
+    let key = BASE64.decode(key).map_err(|_| FORM)?;
+    let (kind, key) = key.split_first().ok_or(FORM)?;
+    let key = strong_key(key).filter(|_| *kind == TYPE_ED25519).ok_or(FORM)?;
+    let matches = unhex(id).is_some_and(|id| id == key_id(name, *kind, key.as_bytes()));
+    if matches && !name.is_empty() { Ok((name.into(), key)) } else { Err(FORM) }
+}
+
+impl Checkpoint {
+    fn body(&self) -> String {
+        format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(self.root.0))
+    }
+
+    /// Signs: the note, ready to store and send.
+    pub fn sign(&self, signer: &Signer) -> String {
+        let (body, name) = (self.body(), self.origin.to_string());
+        let id = key_id(&name, TYPE_ED25519, signer.public().as_bytes());
+        let signature = signer.sign(body.as_bytes());
+        format!("{body}\n\u{2014} {name} {}\n", BASE64.encode([&id[..], &signature].concat()))
+    }
+
+    /// Reads a note of the form we write, without looking at its signature.
+    pub fn read(note: &str) -> Result<Checkpoint, NoteError> {
+        let (body, _) = split(note)?;
+        let mut lines = body.split_terminator('\n');
+        let (Some(origin), Some(size), Some(root), None) = (lines.next(), lines.next(), lines.next(), lines.next()) else {
+            return Err(NoteError::Form("a checkpoint has three lines"));
+        };
+        let number: u64 = size.parse().map_err(|_| NoteError::Form("the size is no number"))?;
+        let root = BASE64.decode(root).ok().and_then(|root| Hash::from_slice(&root)).ok_or(NoteError::Form("the root is no hash"))?;
+        let origin = origin.parse().map_err(|_| NoteError::Form("the origin is no feed"))?;
+        if number.to_string() != size {
+            return Err(NoteError::Form("the size is not in its one spelling"));
+        }
+        Ok(Checkpoint { origin, size: number, root })
+    }
+
+    /// Reads a note and verifies that exactly this key signed it, strictly.
+    pub fn open(note: &str, key: &VerifyingKey) -> Result<Checkpoint, NoteError> {
+        let checkpoint = Checkpoint::read(note)?;
+        let (body, signatures) = split(note)?;
+        let name = checkpoint.origin.to_string();
+        let mut lines = signatures.split_terminator('\n');
+        let (Some(line), None) = (lines.next(), lines.next()) else {
+            return Err(NoteError::UnknownLine);
+        };
+        let (line_name, blob) = read_line(line)?;
+        if line_name != name || blob[..4] != key_id(&name, TYPE_ED25519, key.as_bytes()) {
+            return Err(NoteError::UnknownLine);
+        }
+        verify_blob(body, &blob, key)?;
+        Ok(checkpoint)
+    }
+}
+
+/// Checks a note of any origin under one verifier key, ignoring lines of other keys (C2SP signed-note).
+pub fn verify_signature<'a>(note: &'a str, name: &str, key: &VerifyingKey) -> Result<&'a str, NoteError> {
+    let (body, signatures) = split(note)?;
+    let id = key_id(name, TYPE_ED25519, key.as_bytes());
+    let mut found = false;
+    for line in signatures.split_terminator('\n') {
+        let (line_name, blob) = read_line(line)?;
+        if line_name == name && blob[..4] == id {
+            if found {
+                return Err(NoteError::Form("two signature lines of one key"));
+            }
+            verify_blob(body, &blob, key)?;
+            found = true;
+        }
+    }
+    if found { Ok(body) } else { Err(NoteError::Signature) }
+}
+
+fn verify_blob(body: &str, blob: &[u8], key: &VerifyingKey) -> Result<(), NoteError> {
+    let signature: [u8; 64] = blob[4..].try_into().map_err(|_| NoteError::Form("a signature of another length"))?;
+    key.verify_strict(body.as_bytes(), &Signature::from_bytes(&signature)).map_err(|_| NoteError::Signature)
+}
+
+/// Text and signature lines of a note.
+fn split(note: &str) -> Result<(&str, &str), NoteError> {
+    if note.len() > CHECKPOINT_BYTES_MAX {
+        return Err(NoteError::Form("too long"));
+    }
+    if note.bytes().any(|byte| byte < 0x20 && byte != b'\n') {
+        return Err(NoteError::Form("control characters"));
+    }
+    // The last blank line separates; the newline before it belongs to the text.
+    let at = note.rfind("\n\n").ok_or(NoteError::Form("no signatures"))?;
+    let (body, signatures) = (&note[..=at], &note[at + 2..]);
+    if signatures.is_empty() || !signatures.ends_with('\n') { Err(NoteError::Form("no signatures")) } else { Ok((body, signatures)) }
+}
+
+fn read_line(line: &str) -> Result<(&str, Vec<u8>), NoteError> {
+    const FORM: NoteError = NoteError::Form("a signature line out of form");
+    let (name, blob) = line.strip_prefix("\u{2014} ").and_then(|rest| rest.split_once(' ')).ok_or(FORM)?;
+    let blob = BASE64.decode(blob).map_err(|_| FORM)?;
+    if name.is_empty() || blob.len() < 5 { Err(FORM) } else { Ok((name, blob)) }
+}
+
+/// An inclusion proof with the checkpoint it leads to, in the text form of C2SP tlog-proof.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InclusionProof {
+    /// Index of the leaf.
+    pub index: u64,
+    /// Hashes from the leaf's sibling upwards.
+    pub path: Vec<Hash>,
+    /// The checkpoint's note.
+    pub checkpoint: String,
+}
+
+impl InclusionProof {
+    /// The text.
+    pub fn to_text(&self) -> String {
+        let path: String = self.path.iter().map(|hash| BASE64.encode(hash.0) + "\n").collect();
+        format!("{PROOF_TITLE}\nindex {}\n{path}\n{}", self.index, self.checkpoint)
+    }
+
+    /// Reads the text; the one that [`InclusionProof::to_text`] writes and no other.
+    pub fn read(text: &str) -> Result<InclusionProof, NoteError> {
+        const FORM: NoteError = NoteError::Form("an inclusion proof out of form");
+        let (head, checkpoint) = text.split_once("\n\n").ok_or(FORM)?;
+        let mut lines = head.split('\n');
+        if lines.next() != Some(PROOF_TITLE) {
+            return Err(FORM);
+        }
+        let index = lines.next().and_then(|line| line.strip_prefix("index ")).and_then(|index| index.parse().ok()).ok_or(FORM)?;
+        let hash = |line: &str| BASE64.decode(line).ok().and_then(|bytes| Hash::from_slice(&bytes)).ok_or(FORM);
+        let path: Vec<Hash> = lines.take(PATH_MAX + 1).map(hash).collect::<Result<_, _>>()?;
+        let proof = InclusionProof { index, path, checkpoint: checkpoint.into() };
+        if proof.path.len() <= PATH_MAX && proof.to_text() == text { Ok(proof) } else { Err(FORM) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::PartyId;
+
+    fn signer() -> Signer {
+        Signer::from_seed(&[9; 32])
+    }
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint { origin: Origin::new(PartyId::of(&signer().public()), "quality", 1).unwrap(), size: 12, root: Hash([3; 32]) }
+    }
+
+    #[test]
+    fn a_checkpoint_opens_under_its_key_alone() {
+        let note = checkpoint().sign(&signer());
+        assert_eq!(Checkpoint::open(&note, &signer().public()), Ok(checkpoint()));
+        let other = Signer::from_seed(&[8; 32]).public();
+        assert_eq!(Checkpoint::open(&note, &other), Err(NoteError::UnknownLine));
+        let twice = format!("{note}{}", &note[note.find('\u{2014}').unwrap()..]);
+        assert_eq!(Checkpoint::open(&twice, &signer().public()), Err(NoteError::UnknownLine));
+        for (from, to) in [("\n12\n", "\n012\n"), ("\n12\n", "\n13\n"), ("\n\n", "\nx\n\n"), ("=\n\n", "\n\n")] {
+            let altered = note.replacen(from, to, 1);
+            assert_ne!(altered, note);
+            assert!(Checkpoint::open(&altered, &signer().public()).is_err(), "{altered}");
+        }
+    }
+
+    #[test]
+    fn every_altered_character_is_refused() {
+        let note = checkpoint().sign(&signer());
+        for at in 0..note.len() {
+            let mut bytes = note.clone().into_bytes();
+            bytes[at] ^= 1;
+            if let Ok(text) = String::from_utf8(bytes) {
+                assert!(Checkpoint::open(&text, &signer().public()).is_err(), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn proofs_and_verifier_keys_are_read_back() {
+        let proof = InclusionProof { index: 4, path: vec![Hash([1; 32]), Hash([2; 32])], checkpoint: checkpoint().sign(&signer()) };
+        assert_eq!(InclusionProof::read(&proof.to_text()), Ok(proof.clone()));
+        assert!(InclusionProof::read(&proof.to_text().replace("index 4", "index 04")).is_err());
+        let key = vkey("lotline", &signer().public());
+        assert_eq!(read_vkey(&key), Ok(("lotline".into(), signer().public())));
+        assert!(read_vkey(&key.replace("lotline", "lotlime")).is_err());
+    }
+}
