@@ -128,10 +128,42 @@ impl Inspection {
             let most = if matches!(path, "remarks" | "commercial") { NOTE_BYTES_MAX } else { TEXT_BYTES_MAX };
             check_text(path, value, most, faults);
         }
+        self.check_list_texts(faults);
         for (path, time) in [("inspected_from", &self.inspected_from), ("inspected_to", &self.inspected_to)] {
             if let Some(time) = time.as_deref().filter(|time| !looks_like_time(time)) {
                 faults.push(Fault::new(path, format!("`{time}` is not a time")).hint("write 2026-11-23 or 2026-11-23T14:05:00"));
             }
+        }
+    }
+
+    /// The texts inside rows: they are shown to the same people as all others.
+    fn check_list_texts(&self, faults: &mut Vec<Fault>) {
+        let mut check = |path: String, text: Option<&str>| {
+            if let Some(text) = text {
+                check_text(&path, text, TEXT_BYTES_MAX, faults);
+            }
+        };
+        check("quantity".into(), self.quantity.as_ref().map(|(_, unit)| unit.as_str()));
+        if let Some((kind, number)) = &self.certificate {
+            check("certificate.type".into(), Some(kind));
+            check("certificate.number".into(), Some(number));
+        }
+        for (at, of) in self.defects.iter().enumerate() {
+            check(format!("defects[{}].code", at + 1), Some(&of.code));
+            check(format!("defects[{}].text", at + 1), of.text.as_deref());
+        }
+        for (at, of) in self.inputs.iter().enumerate() {
+            check(format!("inputs[{}].lot", at + 1), Some(&of.lot));
+            check(format!("inputs[{}].part", at + 1), of.part.as_deref());
+            check(format!("inputs[{}].supplier", at + 1), of.supplier.as_deref());
+        }
+        for (at, of) in self.attachments.iter().enumerate() {
+            check(format!("attachments[{}].name", at + 1), Some(&of.name));
+            check(format!("attachments[{}].media_type", at + 1), Some(&of.media_type));
+        }
+        if let Some(source) = &self.source {
+            check("source.name".into(), Some(&source.name));
+            check("source.importer".into(), Some(&source.importer));
         }
     }
 
@@ -180,6 +212,11 @@ impl Inspection {
                 format!("`{}` has {} stated verdicts for {} values", of.name, of.stated_good.len(), of.values.len()),
                 "one verdict a value",
             );
+        }
+        for (at, value) in of.values.iter().enumerate() {
+            if let Measured::Number(_, Some(source)) = value {
+                check_text(&format!("{path}.values[{}]", at + 1), source, TEXT_BYTES_MAX, faults);
+            }
         }
         for (field, text) in
             [("name", Some(&of.name)), ("class", of.class.as_ref()), ("feature", of.feature.as_ref()), ("unit", of.unit.as_ref())]

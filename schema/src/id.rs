@@ -59,7 +59,8 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// The bytes of a hex text of even length.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+    // Looked at digit by digit: `from_str_radix` would read `+f` too.
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()

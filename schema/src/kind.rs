@@ -233,13 +233,49 @@ fn values_fit(column: &Value, pieces: usize) -> bool {
     codec::as_array(column).is_some_and(|values| values.len() == pieces && values.iter().all(value))
 }
 
-/// `YYYY-MM-DD`, or with `THH:MM[:SS[.f]]` and an optional `Z` or offset.
+/// `YYYY-MM-DD`, or with `THH:MM[:SS[.f]]` (or a space for the T) and an optional `Z` or offset `±HH[[:]MM]`.
+///
+/// Signed values are held to this for ever, so it reads to the last character.
 pub fn looks_like_time(text: &str) -> bool {
-    let digits = |range: std::ops::Range<usize>| text.get(range).is_some_and(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
-    let mark = |at: usize, marks: &[u8]| text.as_bytes().get(at).is_some_and(|byte| marks.contains(byte));
-    let date = text.is_ascii() && digits(0..4) && mark(4, b"-") && digits(5..7) && mark(7, b"-") && digits(8..10);
-    let clock = || mark(10, b"T ") && digits(11..13) && mark(13, b":") && digits(14..16);
-    date && text.len() <= 40 && (text.len() == 10 || clock())
+    let Some((date, clock)) = text.split_at_checked(10) else {
+        return false;
+    };
+    let [year, month, day] = date.split('-').collect::<Vec<_>>()[..] else {
+        return false;
+    };
+    let date = year.len() == 4 && two(year.get(..2), 99) && two(year.get(2..), 99) && two(Some(month), 12) && two(Some(day), 31);
+    date && month != "00" && day != "00" && (clock.is_empty() || looks_like_clock(clock))
+}
+
+/// `THH:MM[:SS[.f]]` and an optional `Z` or offset.
+fn looks_like_clock(text: &str) -> bool {
+    let Some(text) = text.strip_prefix(['T', ' ']).filter(|text| text.len() <= 30) else {
+        return false;
+    };
+    let (clock, zone) = text.split_at(text.find(['Z', '+', '-']).unwrap_or(text.len()));
+    let (clock, fraction) = clock.split_once('.').map_or((clock, None), |(clock, fraction)| (clock, Some(fraction)));
+    let parts: Vec<&str> = clock.split(':').collect();
+    let clock = match (parts[..].as_ref(), fraction) {
+        ([hour, minute], None) => two(Some(hour), 24) && two(Some(minute), 59),
+        ([hour, minute, second], _) => two(Some(hour), 24) && two(Some(minute), 59) && two(Some(second), 60),
+        _ => false,
+    };
+    let fraction = fraction.is_none_or(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let zone = match zone.strip_prefix(['+', '-']) {
+        None => matches!(zone, "" | "Z"),
+        Some(offset) => {
+            let minutes = offset.get(2..).map(|rest| rest.strip_prefix(':').unwrap_or(rest));
+            two(offset.get(..2), 23) && (offset.len() == 2 || two(minutes, 59))
+        }
+    };
+    clock && fraction && zone
+}
+
+/// Exactly two digits, at most `most`.
+fn two(text: Option<&str>, most: u8) -> bool {
+    text.filter(|text| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse::<u8>().ok())
+        .is_some_and(|number| number <= most)
 }
 
 /// One slot of a kind.

@@ -49,6 +49,9 @@ impl fmt::Display for Role {
     }
 }
 
+/// The longest reason of a withdrawal, in bytes; it is shown to people on one line.
+pub const REASON_BYTES_MAX: usize = 1000;
+
 /// An entry of the org feed.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Entry {
@@ -152,12 +155,17 @@ impl Entry {
                 }
                 _ => Err("the life before is not [size, root]"),
             },
-            (Some("withdrawal"), [origin_text, seq, Value::Bytes(leaf), Value::Text(reason)]) => Ok(Entry::Withdrawal {
-                origin: origin(origin_text)?,
-                seq: codec::as_uint(seq).ok_or("no sequence number")?,
-                leaf: Hash::from_slice(leaf).ok_or("a leaf hash of another length")?,
-                reason: reason.clone(),
-            }),
+            (Some("withdrawal"), [origin_text, seq, Value::Bytes(leaf), Value::Text(reason)]) => {
+                if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
+                    return Err("the reason is too long or has control characters");
+                }
+                Ok(Entry::Withdrawal {
+                    origin: origin(origin_text)?,
+                    seq: codec::as_uint(seq).ok_or("no sequence number")?,
+                    leaf: Hash::from_slice(leaf).ok_or("a leaf hash of another length")?,
+                    reason: reason.clone(),
+                })
+            }
             _ => Err("an entry this program does not know: update it"),
         }
     }
@@ -254,9 +262,10 @@ impl Org {
             Entry::Feed { origin, follows } => {
                 let own = origin.party() == self.party && !origin.is_org();
                 let renews = origin.n() > 1;
-                if !own || renews != follows.is_some() || self.feeds.insert(origin.to_string(), *follows).is_some() {
+                if !own || renews != follows.is_some() || self.feeds.contains_key(&origin.to_string()) {
                     return Err("a feed that is not ours to open, or open already");
                 }
+                self.feeds.insert(origin.to_string(), *follows);
             }
             Entry::Withdrawal { origin, leaf, reason, .. } => {
                 if !self.feeds.contains_key(&origin.to_string()) {

@@ -85,6 +85,9 @@ pub struct Facts {
     pub thin: u64,
 }
 
+/// The slots behind [`Facts::identity`], beside the kind.
+pub(crate) const IDENTITY: [&str; 7] = ["role", "part", "revision", "lot", "operation", "reason", "sample"];
+
 impl Facts {
     /// Reads the facts from whatever slots can be seen.
     pub fn read<'a>(schema: &Schema, value: impl Fn(usize) -> Option<&'a Value>) -> Facts {
@@ -137,7 +140,8 @@ impl Facts {
 }
 
 fn is_thin(statistics: &Value) -> bool {
-    let rows = codec::as_array(statistics).and_then(|parts| codec::as_array(parts.get(1)?)).unwrap_or_default();
+    // Recomputed and stated rows alike: a file may state figures over values it does not hold.
+    let tables = codec::as_array(statistics).and_then(|parts| parts.get(1..)).unwrap_or_default();
     let n = |row: &Value| codec::as_array(row).and_then(|row| codec::as_uint(row.first()?));
-    rows.iter().filter_map(n).any(|n| n < SHAREABLE_N_MIN)
+    tables.iter().filter_map(codec::as_array).flatten().filter_map(n).any(|n| n < SHAREABLE_N_MIN)
 }

@@ -160,8 +160,14 @@ impl Slots {
 
     /// Opens slots with disclosures: each must open exactly one, and no salt may repeat.
     pub fn open(&self, disclosures: &[Disclosure]) -> Result<Vec<Option<Opened>>, SlotError> {
+        self.open_indexed(disclosures).map(|(open, _)| open)
+    }
+
+    /// The same, and which slot each disclosure opened.
+    pub fn open_indexed(&self, disclosures: &[Disclosure]) -> Result<(Vec<Option<Opened>>, Vec<u8>), SlotError> {
         let mut open: Vec<Option<Opened>> = vec![None; self.0.len()];
         let mut salts = Vec::with_capacity(disclosures.len());
+        let mut order = Vec::with_capacity(disclosures.len());
         for disclosure in disclosures {
             let slot = self.slot_of(disclosure).ok_or(SlotError::Foreign)?;
             let (salt, opened) = disclosure.open()?;
@@ -169,9 +175,10 @@ impl Slots {
                 return Err(SlotError::Twice(slot));
             }
             salts.push(salt);
+            order.push(slot as u8);
             open[slot] = Some(opened);
         }
-        Ok(open)
+        Ok((open, order))
     }
 
     /// Which slot a disclosure opens.

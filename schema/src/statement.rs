@@ -41,14 +41,19 @@ pub enum Type {
     Feed,
     /// An entry of the org feed.
     Org,
+    /// A version of the owner's sharing rules, kept in the owner's store; its sequence number is the version.
+    Policy,
 }
 
 impl Type {
+    const ALL: [Type; 4] = [Type::Record, Type::Feed, Type::Org, Type::Policy];
+
     fn media_type(self) -> &'static str {
         match self {
             Type::Record => "application/x.lotline.record+sd-cwt",
             Type::Feed => "application/x.lotline.feed+cwt",
             Type::Org => "application/x.lotline.org+cwt",
+            Type::Policy => "application/x.lotline.policy+cwt",
         }
     }
 }
@@ -324,7 +329,7 @@ impl Header {
         let (issuer, subject) = (cwt.text(1, "no issuer")?, cwt.text(2, "no subject")?);
         cwt.end()?;
         let media_type = fields.text(16, "no type")?;
-        let typ = [Type::Record, Type::Feed, Type::Org]
+        let typ = Type::ALL
             .into_iter()
             .find(|typ| typ.media_type() == media_type)
             .ok_or(CodecError::Shape("an unknown type of statement"))?;
@@ -368,7 +373,7 @@ fn read_claims(payload: &[u8], header: Header) -> Result<Claims, StatementError>
             let schema = read_schema(&fields.array(CLAIM_SCHEMA, "no schema")?)?;
             Body::Slots(schema, Slots::read(&fields.array(CLAIM_SLOTS, "no slots")?)?)
         }
-        Type::Feed | Type::Org => Body::Entry(fields.need(CLAIM_ENTRY, "no entry")?),
+        Type::Feed | Type::Org | Type::Policy => Body::Entry(fields.need(CLAIM_ENTRY, "no entry")?),
     };
     fields.end()?;
     let Header { typ, kid, issuer, subject } = header;

@@ -354,7 +354,9 @@ impl Run<'_> {
         let mut live: BTreeMap<(PartyId, String), String> = BTreeMap::new();
         let mut roots: BTreeMap<(String, u64), String> = BTreeMap::new();
         let mut found = Vec::new();
-        let superseded: BTreeSet<Hash> = self.report.records.iter().filter_map(|record| record.view.claims().supersedes).collect();
+        // Only its own issuer can replace a statement.
+        let superseded: BTreeSet<(PartyId, Hash)> =
+            self.report.records.iter().filter_map(|record| Some((record.party, record.view.claims().supersedes?))).collect();
         for record in &self.report.records {
             let claims = record.view.claims();
             let on = format!("record {} of {}", claims.seq, claims.origin);
@@ -366,7 +368,7 @@ impl Run<'_> {
                 found.push((on.clone(), "two checkpoints of one size have different roots".to_owned()));
             }
             let facts = record.view.facts();
-            if facts.lot.is_some() && facts.part.is_some() && record.withdrawn.is_none() && !superseded.contains(&record.view.leaf()) {
+            if record.view.shows_identity() && record.withdrawn.is_none() && !superseded.contains(&(record.party, record.view.leaf())) {
                 if let Some(other) = live.insert((record.party, facts.identity()), on.clone()).filter(|other| *other != on) {
                     found.push((on, format!("{other} is a live statement about the same inspection of the same lot")));
                 }

@@ -4,7 +4,7 @@ use crate::codec::{self, CodecError, Fields, Value};
 use crate::id::Hash;
 use crate::kind::Schema;
 use crate::org::{Org, Role};
-use crate::record::Facts;
+use crate::record::{Facts, IDENTITY};
 use crate::slot::{Disclosure, Opened, SlotError};
 use crate::statement::{Body, Claims, StatementError, Type, Unverified};
 
@@ -64,6 +64,7 @@ pub struct VerifiedView {
     claims: Claims,
     leaf: Hash,
     slots: Vec<Option<Opened>>,
+    order: Vec<u8>,
     schema: Option<&'static Schema>,
 }
 
@@ -98,19 +99,19 @@ impl SealedView {
     }
 
     fn open(&self, claims: Claims, leaf: Hash) -> Result<VerifiedView, ViewError> {
-        let (slots, schema) = match &claims.body {
+        let (slots, order, schema) = match &claims.body {
             Body::Slots(schema, slots) => {
-                let open = slots.open(&self.disclosures)?;
+                let (open, order) = slots.open_indexed(&self.disclosures)?;
                 let schema = schema.known();
                 if let Some(schema) = schema {
                     check_forms(schema, &open)?;
                 }
-                (open, schema)
+                (open, order, schema)
             }
-            Body::Entry(_) if self.disclosures.is_empty() => (Vec::new(), None),
+            Body::Entry(_) if self.disclosures.is_empty() => (Vec::new(), Vec::new(), None),
             Body::Entry(_) => return Err(ViewError::NotARecord),
         };
-        Ok(VerifiedView { claims, leaf, slots, schema })
+        Ok(VerifiedView { claims, leaf, slots, order, schema })
     }
 }
 
@@ -144,6 +145,11 @@ impl VerifiedView {
         &self.slots
     }
 
+    /// Which slot each of the view's disclosures opened, in their order.
+    pub fn opened(&self) -> &[u8] {
+        &self.order
+    }
+
     /// Its schema, if this program knows it.
     pub fn schema(&self) -> Option<&'static Schema> {
         self.schema
@@ -166,6 +172,13 @@ impl VerifiedView {
             Some(schema) => Facts::read(schema, |slot| self.slots[slot].as_ref()?.value()),
             None => Facts::default(),
         }
+    }
+
+    /// Whether every slot that tells one inspection from another is open. Where one is hidden, two records that look
+    /// alike may be two samples of one lot.
+    pub fn shows_identity(&self) -> bool {
+        let open = |name: &&str| self.schema.and_then(|schema| schema.slot(name)).is_some_and(|slot| self.slots[slot].is_some());
+        IDENTITY.iter().all(open)
     }
 
     /// How many slots are hidden.

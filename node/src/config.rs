@@ -1,0 +1,140 @@
+//! A home: the folder of one node, its configuration file, and where everything in it lies.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::platform;
+
+/// `lotline.toml`. Unknown keys are refused; `docs/operating.md` lists the same fields.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What the organisation calls itself; partners see it.
+    pub name: String,
+    /// TCP addresses to listen on for partners, as `0.0.0.0:4001`. Empty: dial out only, which needs no open port.
+    #[serde(default)]
+    pub listen: Vec<String>,
+    /// Addresses put into invitations, when partners reach this node under another one (a firewall's, a name).
+    #[serde(default)]
+    pub announce: Vec<String>,
+    /// Where the page and the local API listen; loopback only.
+    #[serde(default = "default_page")]
+    pub page: SocketAddr,
+    /// Whether fields about persons are imported at all.
+    #[serde(default)]
+    pub persons: bool,
+}
+
+fn default_page() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// A home that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// There is none.
+    #[error("there is no Lotline home at `{0}`")]
+    Missing(PathBuf),
+    /// There is one already.
+    #[error("there is a Lotline home at `{0}` already")]
+    Exists(PathBuf),
+    /// No folder could be named.
+    #[error("no folder for the home: set LOTLINE_HOME or give --home")]
+    Nowhere,
+    /// A file of it cannot be read or written.
+    #[error("`{path}`: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The configuration is not in form.
+    #[error("`{path}`: {why}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why, with line and column.
+        why: String,
+    },
+}
+
+/// The folder of one node.
+#[derive(Clone, Debug)]
+pub struct Home {
+    path: PathBuf,
+}
+
+impl Home {
+    /// At a path, or where the platform keeps a user's data. Nothing is read yet.
+    pub fn at(path: Option<&Path>) -> Result<Home, HomeError> {
+        let path = path.map(Path::to_path_buf).or_else(platform::default_home).ok_or(HomeError::Nowhere)?;
+        let path = std::path::absolute(&path).map_err(|source| HomeError::File { path, source })?;
+        Ok(Home { path })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.path.join("lotline.toml")
+    }
+
+    /// The working keys.
+    pub fn keys(&self) -> PathBuf {
+        self.path.join("keys")
+    }
+
+    /// Journal, index and seal.
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store")
+    }
+
+    /// The sharing rules as the owner edits them; the applied version is in the store.
+    pub fn policy_file(&self) -> PathBuf {
+        self.path.join("policy.toml")
+    }
+
+    /// Where the running node's API answers.
+    pub fn run_file(&self) -> PathBuf {
+        self.path.join("run.json")
+    }
+
+    /// The API's token.
+    pub fn token_file(&self) -> PathBuf {
+        self.path.join("api-token")
+    }
+
+    /// Whether it has been set up.
+    pub fn exists(&self) -> bool {
+        self.config_file().exists()
+    }
+
+    /// Reads the configuration.
+    pub fn config(&self) -> Result<Config, HomeError> {
+        if !self.exists() {
+            return Err(HomeError::Missing(self.path.clone()));
+        }
+        let path = self.config_file();
+        let text = std::fs::read_to_string(&path).map_err(|source| HomeError::File { path: path.clone(), source })?;
+        let config: Config = toml::from_str(&text).map_err(|why| HomeError::Config { path: path.clone(), why: why.to_string() })?;
+        if !config.page.ip().is_loopback() {
+            let why = format!("page = \"{}\" is not a loopback address; the page has no business on a network", config.page);
+            return Err(HomeError::Config { path, why });
+        }
+        Ok(config)
+    }
+
+    /// Writes the configuration.
+    pub fn write_config(&self, config: &Config) -> Result<(), HomeError> {
+        let path = self.config_file();
+        let text = toml::to_string(config).expect("a Config is plain data");
+        let text = format!("# Lotline: docs/operating.md explains each line.\n{text}");
+        platform::write_file(&path, text.as_bytes()).map_err(|source| HomeError::File { path, source })
+    }
+}

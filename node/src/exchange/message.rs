@@ -1,0 +1,454 @@
+//! Messages and their frames: u32 length of type and body, u8 type, body in deterministic CBOR.
+
+use lotline_schema::Hash;
+use lotline_schema::codec::{self, CodecError, Fields, Value};
+use lotline_schema::slot::Disclosure;
+use lotline_schema::view::SealedView;
+
+use super::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
+use crate::feeds::{Item, Received};
+
+/// Version of the protocol; the number in the protocol's name is the incompatible one.
+pub const VERSION: u64 = 1;
+
+/// Why a stream ends. `NoSuchFeed` answers for "forbidden" and for "does not exist" alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Code {
+    /// Try again later.
+    Busy,
+    /// No feed of that name for you.
+    NoSuchFeed,
+    /// Sharing ended.
+    Revoked,
+    /// Your cursor is beyond our head: our past was lost, or is not the one you saw.
+    CursorAhead,
+    /// Your root at the cursor is not ours.
+    Fork,
+    /// What you sent is not the protocol.
+    Malformed,
+    /// A message that does not belong here.
+    Unexpected,
+    /// Our home was restored and waits for its owner.
+    Paused,
+    /// We froze your feed: something in it does not hold.
+    Frozen,
+}
+
+impl Code {
+    const ALL: [(Code, u64); 9] = [
+        (Code::Busy, 101),
+        (Code::Paused, 105),
+        (Code::NoSuchFeed, 202),
+        (Code::Revoked, 203),
+        (Code::CursorAhead, 303),
+        (Code::Fork, 304),
+        (Code::Malformed, 403),
+        (Code::Unexpected, 404),
+        (Code::Frozen, 501),
+    ];
+
+    fn number(self) -> u64 {
+        Code::ALL.iter().find(|(code, _)| *code == self).map(|(_, number)| *number).expect("ALL lists every code")
+    }
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Code::Busy => "busy, try again later",
+            Code::Paused => "the partner's home was restored and waits for its owner",
+            Code::NoSuchFeed => "no such feed",
+            Code::Revoked => "sharing ended",
+            Code::CursorAhead => "the partner has fewer entries than we have seen: its past was lost or changed",
+            Code::Fork => "the partner's past is not the one we have seen",
+            Code::Malformed => "not the protocol",
+            Code::Unexpected => "a message that does not belong here",
+            Code::Frozen => "the feed is frozen: something in it did not hold",
+        })
+    }
+}
+
+/// One line of the catalog.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listing {
+    /// Origin of the feed.
+    pub origin: String,
+    /// Its size.
+    pub size: u64,
+    /// The share's own filter in words.
+    pub term: String,
+}
+
+/// A message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// First on the control stream, both ways.
+    Hello {
+        /// [`VERSION`].
+        version: u64,
+        /// What the sender calls itself.
+        name: String,
+        /// Its clock, in seconds since 1970.
+        now: u64,
+    },
+    /// The feeds this partner may follow.
+    Catalog(Vec<Listing>),
+    /// Are you there?
+    Ping,
+    /// Yes.
+    Pong,
+    /// Asks for a feed from a cursor on.
+    Open {
+        /// Origin of the feed.
+        origin: String,
+        /// The next index.
+        next: u64,
+        /// The root of everything before.
+        root: Hash,
+        /// The view it was taken under so far.
+        view: Option<Hash>,
+        /// Bytes that may be sent without an acknowledgement.
+        credit: u64,
+    },
+    /// Yes.
+    Opened {
+        /// The view it is sent under.
+        view: Hash,
+        /// Size of the feed now.
+        size: u64,
+        /// Entries of the owner's org feed needed to verify it.
+        org_size: u64,
+        /// The share's own filter in words.
+        term: String,
+    },
+    /// Consecutive entries.
+    Batch(Received),
+    /// Everything before `next` is verified and durable.
+    Ack {
+        /// The next index.
+        next: u64,
+        /// Bytes that may be sent in addition.
+        credit: u64,
+    },
+    /// The reader has met the head.
+    CaughtUp {
+        /// Size at that moment.
+        size: u64,
+    },
+    /// Entries before the cursor that may be seen now.
+    Backfill(Vec<(u64, SealedView)>),
+    /// The rules changed; it goes on under another view.
+    View {
+        /// The new view.
+        view: Hash,
+        /// The share's own filter in words.
+        term: String,
+    },
+    /// The stream ends.
+    Error(Code),
+}
+
+/// Bytes that are no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// A frame of no or too many bytes.
+    #[error("a frame of {0} bytes (1 to {FRAME_BYTES_MAX} are allowed)")]
+    Length(usize),
+    /// An unknown type.
+    #[error("a message of unknown type {0}")]
+    Type(u8),
+    /// A body out of form.
+    #[error("a message out of form: {0}")]
+    Body(#[from] CodecError),
+}
+
+/// A type with this bit set may be skipped by those who do not know it.
+const SKIPPABLE: u8 = 0x80;
+
+impl Message {
+    fn typ(&self) -> u8 {
+        match self {
+            Message::Hello { .. } => 1,
+            Message::Catalog(_) => 2,
+            Message::Ping => 3,
+            Message::Pong => 4,
+            Message::Open { .. } => 16,
+            Message::Opened { .. } => 17,
+            Message::Batch(_) => 18,
+            Message::Ack { .. } => 19,
+            Message::CaughtUp { .. } => 20,
+            Message::Backfill(_) => 21,
+            Message::View { .. } => 22,
+            Message::Error(_) => 32,
+        }
+    }
+
+    /// The whole frame.
+    pub fn to_frame(&self) -> Vec<u8> {
+        let mut frame = vec![0, 0, 0, 0, self.typ()];
+        self.put_body(&mut frame);
+        let length = (frame.len() - 4) as u32;
+        frame[..4].copy_from_slice(&length.to_be_bytes());
+        frame
+    }
+
+    fn put_body(&self, out: &mut Vec<u8>) {
+        let body = match self {
+            Message::Hello { version, name, now } => {
+                codec::map([(1, codec::uint(*version)), (2, codec::text(name.as_str())), (3, codec::uint(*now))])
+            }
+            Message::Catalog(listings) => {
+                let listing = |of: &Listing| codec::array([codec::text(of.origin.as_str()), codec::uint(of.size), codec::text(of.term.as_str())]);
+                codec::map([(1, codec::array(listings.iter().map(listing)))])
+            }
+            Message::Ping | Message::Pong => codec::map([]),
+            Message::Open { origin, next, root, view, credit } => codec::map([
+                (1, codec::text(origin.as_str())),
+                (2, codec::uint(*next)),
+                (3, codec::bytes(root.0)),
+                (4, codec::optional(*view, |view| codec::bytes(view.0))),
+                (5, codec::uint(*credit)),
+            ]),
+            Message::Opened { view, size, org_size, term } => codec::map([
+                (1, codec::bytes(view.0)),
+                (2, codec::uint(*size)),
+                (3, codec::uint(*org_size)),
+                (4, codec::text(term.as_str())),
+            ]),
+            Message::Batch(batch) => return put_batch(out, batch),
+            Message::Ack { next, credit } => codec::map([(1, codec::uint(*next)), (2, codec::uint(*credit))]),
+            Message::CaughtUp { size } => codec::map([(1, codec::uint(*size))]),
+            Message::Backfill(items) => return put_backfill(out, items),
+            Message::View { view, term } => codec::map([(1, codec::bytes(view.0)), (2, codec::text(term.as_str()))]),
+            Message::Error(code) => codec::map([(1, codec::uint(code.number()))]),
+        };
+        codec::put(out, &body);
+    }
+
+    /// Reads type and body; none for a message we may skip.
+    pub fn read(frame: &[u8]) -> Result<Option<Message>, MessageError> {
+        let Some((typ, body)) = frame.split_first().filter(|_| frame.len() <= FRAME_BYTES_MAX) else {
+            return Err(MessageError::Length(frame.len()));
+        };
+        let known = matches!(typ, 1..=4 | 16..=22 | 32);
+        if !known {
+            return if typ & SKIPPABLE != 0 { Ok(None) } else { Err(MessageError::Type(*typ)) };
+        }
+        let mut fields = Fields::of(codec::decode(body)?)?;
+        let message = read_body(*typ, &mut fields)?;
+        Ok(Some(message))
+    }
+}
+
+/// Bulk is laid out directly: a batch is the hot path, and its bytes are the store's.
+fn put_batch(out: &mut Vec<u8>, batch: &Received) {
+    codec::put_head(out, 5, 4);
+    codec::put_int(out, 1);
+    codec::put_head(out, 0, batch.from);
+    codec::put_int(out, 2);
+    codec::put_head(out, 4, batch.items.len() as u64);
+    for item in &batch.items {
+        match item {
+            Item::Hidden(leaf) => codec::put_bytes(out, &leaf.0),
+            Item::View(view) => {
+                codec::put_head(out, 4, 2);
+                put_view(out, view);
+            }
+        }
+    }
+    codec::put_int(out, 3);
+    codec::put_text(out, &batch.checkpoint);
+    codec::put_int(out, 4);
+    codec::put_head(out, 4, batch.tail.len() as u64);
+    for hash in &batch.tail {
+        codec::put_bytes(out, &hash.0);
+    }
+}
+
+fn put_view(out: &mut Vec<u8>, view: &SealedView) {
+    codec::put_bytes(out, &view.core);
+    codec::put_head(out, 4, view.disclosures.len() as u64);
+    for disclosure in &view.disclosures {
+        codec::put_bytes(out, disclosure.bytes());
+    }
+}
+
+fn put_backfill(out: &mut Vec<u8>, items: &[(u64, SealedView)]) {
+    codec::put_head(out, 5, 1);
+    codec::put_int(out, 1);
+    codec::put_head(out, 4, items.len() as u64);
+    for (seq, view) in items {
+        codec::put_head(out, 4, 3);
+        codec::put_head(out, 0, *seq);
+        put_view(out, view);
+    }
+}
+
+fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
+    let hash = |fields: &mut Fields, key, what| fields.bytes(key, what).and_then(|bytes| Hash::from_slice(&bytes).ok_or(CodecError::Shape(what)));
+    Ok(match typ {
+        1 => Message::Hello { version: fields.uint(1, "no version")?, name: fields.text(2, "no name")?, now: fields.uint(3, "no clock")? },
+        2 => Message::Catalog(fields.array(1, "no listings")?.iter().map(read_listing).collect::<Result<_, _>>()?),
+        3 => Message::Ping,
+        4 => Message::Pong,
+        16 => Message::Open {
+            origin: fields.text(1, "no feed")?,
+            next: fields.uint(2, "no cursor")?,
+            root: hash(fields, 3, "no root")?,
+            view: match fields.need(4, "no view")? {
+                Value::Null => None,
+                Value::Bytes(view) => Some(Hash::from_slice(&view).ok_or(CodecError::Shape("a view of another length"))?),
+                _ => return Err(CodecError::Shape("no view")),
+            },
+            credit: fields.uint(5, "no credit")?,
+        },
+        17 => Message::Opened {
+            view: hash(fields, 1, "no view")?,
+            size: fields.uint(2, "no size")?,
+            org_size: fields.uint(3, "no org size")?,
+            term: fields.text(4, "no term")?,
+        },
+        18 => {
+            let items = fields.array(2, "no items")?;
+            if items.len() > BATCH_ENTRIES_MAX {
+                return Err(CodecError::Shape("too many entries in a batch"));
+            }
+            let tail = fields.array(4, "no tail")?;
+            let tail_hash = |item: &Value| codec::as_bytes(item).and_then(Hash::from_slice);
+            Message::Batch(Received {
+                from: fields.uint(1, "no place")?,
+                items: items.into_iter().map(read_item).collect::<Result<_, _>>()?,
+                checkpoint: fields.text(3, "no checkpoint")?,
+                tail: tail.iter().map(tail_hash).collect::<Option<_>>().ok_or(CodecError::Shape("a tail of something else than hashes"))?,
+            })
+        }
+        19 => Message::Ack { next: fields.uint(1, "no cursor")?, credit: fields.uint(2, "no credit")? },
+        20 => Message::CaughtUp { size: fields.uint(1, "no size")? },
+        21 => {
+            let items = fields.array(1, "no items")?;
+            if items.len() > BATCH_ENTRIES_MAX {
+                return Err(CodecError::Shape("too many entries in a backfill"));
+            }
+            Message::Backfill(items.into_iter().map(read_backfill).collect::<Result<_, _>>()?)
+        }
+        22 => Message::View { view: hash(fields, 1, "no view")?, term: fields.text(2, "no term")? },
+        _ => {
+            let number = fields.uint(1, "no code")?;
+            let code = Code::ALL.iter().find(|(_, known)| *known == number).map(|(code, _)| *code);
+            Message::Error(code.ok_or(CodecError::Shape("an unknown code"))?)
+        }
+    })
+}
+
+fn read_listing(value: &Value) -> Result<Listing, CodecError> {
+    match codec::as_array(value) {
+        Some([Value::Text(origin), size, Value::Text(term)]) => {
+            Ok(Listing { origin: origin.clone(), size: codec::as_uint(size).ok_or(CodecError::Shape("a size that is no number"))?, term: term.clone() })
+        }
+        _ => Err(CodecError::Shape("a listing out of form")),
+    }
+}
+
+fn read_item(value: Value) -> Result<Item, CodecError> {
+    match value {
+        Value::Bytes(leaf) => Ok(Item::Hidden(Hash::from_slice(&leaf).ok_or(CodecError::Shape("a leaf hash of another length"))?)),
+        Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
+            Ok([core, disclosures]) => Ok(Item::View(read_view(core, disclosures)?)),
+            Err(_) => Err(CodecError::Shape("an entry out of form")),
+        },
+        _ => Err(CodecError::Shape("an entry out of form")),
+    }
+}
+
+fn read_backfill(value: Value) -> Result<(u64, SealedView), CodecError> {
+    const SHAPE: CodecError = CodecError::Shape("a backfilled entry out of form");
+    let Value::Array(parts) = value else {
+        return Err(SHAPE);
+    };
+    let [seq, core, disclosures] = <[Value; 3]>::try_from(parts).map_err(|_| SHAPE)?;
+    Ok((codec::as_uint(&seq).ok_or(SHAPE)?, read_view(core, disclosures)?))
+}
+
+fn read_view(core: Value, disclosures: Value) -> Result<SealedView, CodecError> {
+    const SHAPE: CodecError = CodecError::Shape("a view out of form");
+    let (Value::Bytes(core), Value::Array(disclosures)) = (core, disclosures) else {
+        return Err(SHAPE);
+    };
+    let disclosure = |value| if let Value::Bytes(bytes) = value { Some(Disclosure::received(bytes)) } else { None };
+    let disclosures: Vec<Disclosure> = disclosures.into_iter().map(disclosure).collect::<Option<_>>().ok_or(SHAPE)?;
+    if disclosures.len() > lotline_schema::kind::SLOTS_MAX {
+        return Err(SHAPE);
+    }
+    Ok(SealedView { core, disclosures })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> SealedView {
+        SealedView { core: vec![1, 2, 3], disclosures: vec![Disclosure::received(vec![9; 40])] }
+    }
+
+    fn all() -> Vec<Message> {
+        let hash = Hash([7; 32]);
+        let items = vec![Item::Hidden(hash), Item::View(view())];
+        vec![
+            Message::Hello { version: 1, name: "ACME".into(), now: 5 },
+            Message::Catalog(vec![Listing { origin: "o".into(), size: 3, term: "t".into() }]),
+            Message::Ping,
+            Message::Pong,
+            Message::Open { origin: "o".into(), next: 4, root: hash, view: None, credit: 9 },
+            Message::Open { origin: "o".into(), next: 4, root: hash, view: Some(hash), credit: 9 },
+            Message::Opened { view: hash, size: 4, org_size: 2, term: "t".into() },
+            Message::Batch(Received { from: 4, items, checkpoint: "c".into(), tail: vec![hash] }),
+            Message::Ack { next: 4, credit: 0 },
+            Message::CaughtUp { size: 4 },
+            Message::Backfill(vec![(3, view())]),
+            Message::View { view: hash, term: "t".into() },
+            Message::Error(Code::Fork),
+        ]
+    }
+
+    #[test]
+    fn messages_are_read_back() {
+        for message in all() {
+            let frame = message.to_frame();
+            assert_eq!(u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize, frame.len() - 4);
+            assert_eq!(Message::read(&frame[4..]), Ok(Some(message)));
+        }
+    }
+
+    #[test]
+    fn unknown_types_are_skipped_or_refused() {
+        assert_eq!(Message::read(&[0x90, 0xff]), Ok(None));
+        assert_eq!(Message::read(&[0x50]), Err(MessageError::Type(0x50)));
+        assert_eq!(Message::read(&[]), Err(MessageError::Length(0)));
+        assert!(Message::read(&vec![18; FRAME_BYTES_MAX + 1]).is_err());
+    }
+
+    /// 200,000 altered frames: read, refused or skipped, never a panic.
+    #[test]
+    fn altered_frames_never_panic() {
+        let frames: Vec<Vec<u8>> = all().iter().map(|message| message.to_frame()[4..].to_vec()).collect();
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize
+        };
+        for round in 0..200_000 {
+            let mut frame = frames[round % frames.len()].clone();
+            for _ in 0..1 + next() % 3 {
+                let at = next() % frame.len();
+                match next() % 3 {
+                    0 => frame[at] = next() as u8,
+                    1 => frame.truncate(at.max(1)),
+                    _ => frame.insert(at, next() as u8),
+                }
+            }
+            let _ = Message::read(&frame);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The sending side of one followed feed, without sockets: who asks for what, what goes next, and when it ends.
+
+use lotline_schema::Hash;
+
+use super::message::{Code, Message};
+
+/// What happens to a sender.
+#[derive(Debug)]
+pub enum Input {
+    /// A message came.
+    Received(Message),
+    /// The answer to [`Output::Authorise`], or to a change: how this partner stands with the feed now.
+    Standing(Option<Standing>),
+    /// The answer to [`Output::Load`]: the message is ready and in the ledger.
+    Loaded {
+        /// The message to send.
+        message: Message,
+        /// The size of its frame.
+        bytes: u64,
+        /// The index after it; unchanged for a backfill.
+        next: u64,
+        /// For a backfill: whether it was the last.
+        backfilled: bool,
+    },
+    /// There was nothing to load: the backfill is through.
+    Nothing,
+    /// What was being loaded belongs to rules that changed meanwhile, and was thrown away.
+    Stale,
+}
+
+/// How a partner stands with a feed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Size of the feed.
+    pub size: u64,
+    /// The view it gets.
+    pub view: Hash,
+    /// Entries of the org feed.
+    pub org_size: u64,
+    /// The share's own filter in words.
+    pub term: String,
+    /// Our root at the partner's cursor; none when the cursor is beyond our head.
+    pub root_at_cursor: Option<Hash>,
+}
+
+/// What a sender wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Look up how the partner stands with this feed; `next` is its cursor.
+    Authorise {
+        /// Origin of the feed.
+        origin: String,
+        /// The cursor.
+        next: u64,
+    },
+    /// Send.
+    Send(Message),
+    /// Read, clear and write into the ledger the entries from here on.
+    Load {
+        /// The first index.
+        from: u64,
+    },
+    /// Read, clear and write into the ledger what is newly open of the entries before `before`, from `from` on.
+    LoadBackfill {
+        /// The first index.
+        from: u64,
+        /// The end.
+        before: u64,
+    },
+    /// Everything before this index arrived.
+    Acknowledged {
+        /// The next index.
+        next: u64,
+    },
+    /// End the stream, after sending what was to be sent.
+    Close,
+}
+
+enum State {
+    /// Waiting for OPEN.
+    Fresh,
+    /// Waiting to hear how the partner stands.
+    Authorising { next: u64, root: Hash, view: Option<Hash>, credit: u64 },
+    /// Sending.
+    Serving(Serving),
+    /// Over.
+    Closed,
+}
+
+struct Serving {
+    next: u64,
+    acked: u64,
+    credit: u64,
+    size: u64,
+    view: Hash,
+    loading: bool,
+    told_caught_up: bool,
+    /// Where the backfill stands, and where it ends.
+    backfill: Option<(u64, u64)>,
+}
+
+/// The sending side of one followed feed.
+pub struct Sender {
+    state: State,
+}
+
+impl Default for Sender {
+    fn default() -> Self {
+        Sender::new()
+    }
+}
+
+impl Sender {
+    /// Waits for OPEN.
+    pub fn new() -> Sender {
+        Sender { state: State::Fresh }
+    }
+
+    /// Takes what happened and says what to do.
+    pub fn handle(&mut self, input: Input) -> Vec<Output> {
+        match (&mut self.state, input) {
+            (State::Closed, _) => Vec::new(),
+            (State::Fresh, Input::Received(Message::Open { origin, next, root, view, credit })) => {
+                self.state = State::Authorising { next, root, view, credit };
+                vec![Output::Authorise { origin, next }]
+            }
+            (State::Authorising { next, root, view, credit }, Input::Standing(standing)) => {
+                let (next, root, view, credit) = (*next, *root, *view, *credit);
+                self.open(next, root, view, credit, standing)
+            }
+            (State::Serving(serving), Input::Received(Message::Ack { next, credit })) => match serving.acked(next, credit) {
+                true => {
+                    let mut outputs = vec![Output::Acknowledged { next }];
+                    outputs.extend(serving.step());
+                    outputs
+                }
+                false => self.close(Code::Unexpected),
+            },
+            (State::Serving(_), Input::Standing(None)) => self.close(Code::Revoked),
+            (State::Serving(serving), Input::Standing(Some(standing))) => serving.moved(standing),
+            (State::Serving(serving), Input::Loaded { message, bytes, next, backfilled }) => {
+                serving.loaded(message, bytes, next, backfilled)
+            },
+            (State::Serving(serving), Input::Nothing) => {
+                serving.loading = false;
+                serving.backfill = None;
+                serving.step()
+            }
+            (State::Serving(serving), Input::Stale) => {
+                serving.loading = false;
+                serving.step()
+            }
+            // The partner's side of an error ends it; anything else does not belong here.
+            (_, Input::Received(Message::Error(_))) => {
+                self.state = State::Closed;
+                vec![Output::Close]
+            }
+            (_, Input::Received(_)) => self.close(Code::Unexpected),
+            (_, Input::Standing(_) | Input::Loaded { .. } | Input::Nothing | Input::Stale) => Vec::new(),
+        }
+    }
+
+    fn open(&mut self, next: u64, root: Hash, view: Option<Hash>, credit: u64, standing: Option<Standing>) -> Vec<Output> {
+        let Some(standing) = standing else {
+            return self.close(Code::NoSuchFeed);
+        };
+        match standing.root_at_cursor {
+            None => return self.close(Code::CursorAhead),
+            Some(ours) if ours != root => return self.close(Code::Fork),
+            Some(_) => {}
+        }
+        let Standing { size, view: current, org_size, term, .. } = standing;
+        let widened = next > 0 && view != Some(current);
+        let mut serving = Serving {
+            next,
+            acked: next,
+            credit,
+            size,
+            view: current,
+            loading: false,
+            told_caught_up: false,
+            backfill: widened.then_some((0, next)),
+        };
+        let mut outputs = vec![Output::Send(Message::Opened { view: current, size, org_size, term })];
+        outputs.extend(serving.step());
+        self.state = State::Serving(serving);
+        outputs
+    }
+
+    fn close(&mut self, code: Code) -> Vec<Output> {
+        self.state = State::Closed;
+        vec![Output::Send(Message::Error(code)), Output::Close]
+    }
+}
+
+impl Serving {
+    /// An acknowledgement must not run ahead of what was sent, nor back.
+    fn acked(&mut self, next: u64, credit: u64) -> bool {
+        if next > self.next || next < self.acked {
+            return false;
+        }
+        self.acked = next;
+        self.credit = self.credit.saturating_add(credit);
+        true
+    }
+
+    fn moved(&mut self, standing: Standing) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        self.size = standing.size;
+        if standing.view != self.view {
+            self.view = standing.view;
+            // What is being loaded belongs to the old view and will be discarded by whoever loads it.
+            self.backfill = (self.next > 0).then_some((0, self.next));
+            outputs.push(Output::Send(Message::View { view: standing.view, term: standing.term }));
+        }
+        outputs.extend(self.step());
+        outputs
+    }
+
+    fn loaded(&mut self, message: Message, bytes: u64, next: u64, backfilled: bool) -> Vec<Output> {
+        self.loading = false;
+        self.credit = self.credit.saturating_sub(bytes);
+        if backfilled {
+            if let Some((from, before)) = &mut self.backfill {
+                *from = next;
+                if *from >= *before {
+                    self.backfill = None;
+                }
+            }
+        } else {
+            self.next = next;
+        }
+        let mut outputs = vec![Output::Send(message)];
+        outputs.extend(self.step());
+        outputs
+    }
+
+    /// What goes next: older entries newly open first, then new ones, as long as there is credit. One item may always
+    /// go while credit is above 0.
+    fn step(&mut self) -> Vec<Output> {
+        if self.loading || self.credit == 0 {
+            return Vec::new();
+        }
+        if let Some((from, before)) = self.backfill {
+            self.loading = true;
+            return vec![Output::LoadBackfill { from, before }];
+        }
+        if self.next < self.size {
+            self.loading = true;
+            return vec![Output::Load { from: self.next }];
+        }
+        if self.told_caught_up {
+            return Vec::new();
+        }
+        self.told_caught_up = true;
+        vec![Output::Send(Message::CaughtUp { size: self.size })]
+    }
+}

@@ -1,0 +1,490 @@
+//! THE JOURNEY: a record is checked, signed, appended and stored; a partner's batch is verified, appended and stored.
+//!
+//! [`Feeds`] is the only writer of a home. Nothing derived from a core leaves this module before the batch that holds
+//! it is durable: heads in memory, answers and snapshots change after `store.commit` returned.
+//!
+//! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/book.rs`: partners, sharing
+//! rules and the ledger. `feeds/open.rs`: founding and reading a home. `feeds/state.rs`: what is stored, and how.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use lotline_policy::Policy;
+use lotline_schema::id::IdError;
+use lotline_schema::note::Checkpoint;
+use lotline_schema::org::{self, Entry as OrgEntry, Org, OrgError};
+use lotline_schema::record::Facts;
+use lotline_schema::statement::{self, Place, Sealed, StatementError};
+use lotline_schema::tree::Frontier;
+use lotline_schema::view::PACKAGE_BYTES_MAX;
+use lotline_schema::{Hash, Origin, PartyId, Record};
+use tokio::sync::watch;
+
+use crate::keys::{Keys, random};
+use crate::store::{Batch, Entry, Reader, Store, StoreError};
+
+pub mod accept;
+mod book;
+mod open;
+pub mod state;
+
+pub use accept::{AcceptError, Item, Received, VerifiedBackfill, VerifiedBatch};
+pub use open::Founded;
+use state::key;
+pub use state::{Head, Partner, StateError, Summary};
+
+/// Work of ours that could not be done. Whose fault it is comes first.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The user's: the lot is there with other content.
+    #[error("lot `{lot}` of part `{part}` is already published with other content (record {seq} of feed `{feed}`)")]
+    Conflict {
+        /// The lot.
+        lot: String,
+        /// The part.
+        part: String,
+        /// The feed of the first.
+        feed: String,
+        /// Its place.
+        seq: u64,
+    },
+    /// The user's: nothing to replace.
+    #[error("lot `{0}` is not published yet, so there is nothing to supersede")]
+    NothingToSupersede(String),
+    /// The user's: the record is too large for one package.
+    #[error("lot `{lot}` makes a package of {bytes} bytes, more than {PACKAGE_BYTES_MAX}")]
+    TooLarge {
+        /// The lot.
+        lot: String,
+        /// Its size.
+        bytes: usize,
+    },
+    /// The user's: a name that cannot name a feed.
+    #[error(transparent)]
+    Name(#[from] IdError),
+    /// The user's: no such partner.
+    #[error("nobody called `{0}` is in the partner book")]
+    NoPartner(String),
+    /// The user's: the name is taken.
+    #[error("`{0}` is in the partner book already, with another root key")]
+    NameTaken(String),
+    /// The owner has to confirm first.
+    #[error("this home was restored ({0}); nothing is signed or sent until you confirm it")]
+    Restored(String),
+    /// Ours: what we signed does not read.
+    #[error("cannot sign: {0}")]
+    Statement(#[from] StatementError),
+    /// Ours: our own org feed does not hold together.
+    #[error("our own org feed does not hold: {0}")]
+    Org(#[from] OrgError),
+    /// Ours: a stored policy does not read.
+    #[error("the stored sharing rules do not read: {0}")]
+    Policy(String),
+    /// Ours: a stored value does not read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The machine's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What to do when the same inspection of the same lot is published already with other content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnConflict {
+    /// Refuse.
+    Refuse,
+    /// Replace it: the new statement names the old one.
+    Supersede,
+}
+
+/// A checked record on its way into a feed of ours.
+#[derive(Debug)]
+pub struct Submission {
+    /// The record.
+    pub record: Record,
+    /// Name of our feed.
+    pub feed: String,
+    /// What to do about an earlier one.
+    pub on_conflict: OnConflict,
+}
+
+/// Where a record of ours stands, durably.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Published {
+    /// Its feed.
+    pub origin: Origin,
+    /// Its place.
+    pub seq: u64,
+    /// Its leaf hash, which identifies the statement.
+    pub leaf: Hash,
+    /// Whether it stood there before: same identity, same content, nothing to do.
+    pub repeated: bool,
+    /// Bytes of core and disclosures; 0 when repeated.
+    pub bytes: usize,
+}
+
+/// A feed this node writes or follows.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    /// Its number in the store.
+    pub id: u32,
+    /// Its origin.
+    pub origin: Origin,
+    /// Whether it is ours.
+    pub own: bool,
+    /// Its head.
+    pub head: Arc<Head>,
+    /// Why it is frozen, if it is.
+    pub frozen: Option<String>,
+    /// For a followed feed: the view it was last taken under.
+    pub view: Option<Hash>,
+}
+
+impl Feed {
+    /// Entries so far.
+    pub fn size(&self) -> u64 {
+        self.head.frontier.size()
+    }
+}
+
+/// What everybody but the writer sees: replaced whole after each commit.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Us.
+    pub party: PartyId,
+    /// What we call ourselves.
+    pub name: String,
+    /// The sharing rules in force.
+    pub policy: Arc<Policy>,
+    /// The partner book, by name.
+    pub book: Arc<BTreeMap<String, Partner>>,
+    /// Every feed, by origin.
+    pub feeds: BTreeMap<String, Feed>,
+    /// Every organisation we know keys of, ourselves included.
+    pub orgs: BTreeMap<PartyId, Arc<Org>>,
+    /// Why nothing is signed or sent, if nothing is.
+    pub restored: Option<String>,
+}
+
+impl Snapshot {
+    /// The partner with this transport key.
+    pub fn partner_at(&self, peer: &str) -> Option<&Partner> {
+        self.book.values().find(|partner| partner.peer == peer)
+    }
+
+    /// The partner that is this party.
+    pub fn partner_of(&self, party: &PartyId) -> Option<&Partner> {
+        self.book.values().find(|partner| partner.party == *party)
+    }
+
+    /// Names of our data feeds.
+    pub fn own_feed_names(&self) -> Vec<String> {
+        let own = self.feeds.values().filter(|feed| feed.own && !feed.origin.is_org());
+        let mut names: Vec<String> = own.map(|feed| feed.origin.name().to_owned()).collect();
+        names.dedup();
+        names
+    }
+
+    /// The newest life of our feed of this name.
+    pub fn own_feed(&self, name: &str) -> Option<&Feed> {
+        self.feeds.values().filter(|feed| feed.own && feed.origin.name() == name).max_by_key(|feed| feed.origin.n())
+    }
+
+    /// The feed with this number in the store.
+    pub fn feed_numbered(&self, id: u32) -> Option<&Feed> {
+        self.feeds.values().find(|feed| feed.id == id)
+    }
+}
+
+/// The only writer of a home.
+pub struct Feeds {
+    store: Store,
+    reader: Reader,
+    keys: Arc<Keys>,
+    snapshot: Snapshot,
+    changed: watch::Sender<Arc<Snapshot>>,
+    next_feed: u32,
+    next_ledger: u64,
+    /// Identities committed since the index was last level; older ones are found through it.
+    recent: HashMap<Hash, Live>,
+}
+
+/// A live statement of ours about one inspection of one lot.
+#[derive(Clone, Debug)]
+struct Live {
+    feed: u32,
+    seq: u64,
+    leaf: Hash,
+    summary: Summary,
+}
+
+/// How many recent identities are kept before the index is waited for: 16 Ki of about 500 bytes.
+const RECENT_MAX: usize = 16_384;
+/// The most records a group commit takes together: more does not make the disk faster (docs/design.md).
+pub const GROUP_MAX: usize = 256;
+
+impl Feeds {
+    /// Seals and stores checked records, all of one call in one durable commit. The outer error leaves nothing
+    /// behind; the inner ones are of single records, which the others do not share.
+    pub fn submit(&mut self, submissions: Vec<Submission>, now: u64) -> Result<Vec<Result<Published, FeedError>>, FeedError> {
+        self.submit_with(submissions, Vec::new(), now)
+    }
+
+    /// The same, with changing state that belongs into the same commit (an import's progress).
+    pub fn submit_with(
+        &mut self,
+        submissions: Vec<Submission>,
+        state: Vec<Entry>,
+        now: u64,
+    ) -> Result<Vec<Result<Published, FeedError>>, FeedError> {
+        self.may_sign()?;
+        for submission in &submissions {
+            self.ensure_feed(&submission.feed, now)?;
+        }
+        let mut group = Group { batch: Batch::new(), frontiers: BTreeMap::new(), live: HashMap::new() };
+        let outcomes: Vec<_> = submissions.into_iter().map(|submission| self.seal_into(&mut group, submission, now)).collect();
+        for entry in state {
+            group.batch.push(entry);
+        }
+        self.commit_group(group)?;
+        Ok(outcomes)
+    }
+
+    /// Whether this record could be published, without doing so: pass one of an import.
+    pub fn try_submit(&self, facts: &Facts, content: Hash, on_conflict: OnConflict) -> Result<Option<Published>, FeedError> {
+        match self.live(facts, &HashMap::new())? {
+            None if on_conflict == OnConflict::Supersede => Err(FeedError::NothingToSupersede(facts.lot.clone().unwrap_or_default())),
+            None => Ok(None),
+            Some(live) if live.summary.content == Some(content) => Ok(Some(self.repeated(&live))),
+            Some(_) if on_conflict == OnConflict::Supersede => Ok(None),
+            Some(live) => Err(self.conflict(&live)),
+        }
+    }
+
+    fn seal_into(&self, group: &mut Group, submission: Submission, now: u64) -> Result<Published, FeedError> {
+        let feed = self.snapshot.own_feed(&submission.feed).expect("ensured above");
+        let (facts, content) = (submission.record.facts(), submission.record.content_hash());
+        let live = self.live(&facts, &group.live)?;
+        let supersedes = match (live, submission.on_conflict) {
+            (None, OnConflict::Refuse) => None,
+            (None, OnConflict::Supersede) => return Err(FeedError::NothingToSupersede(facts.lot.unwrap_or_default())),
+            (Some(live), _) if live.summary.content == Some(content) => return Ok(self.repeated(&live)),
+            (Some(live), OnConflict::Supersede) => Some(live),
+            (Some(live), OnConflict::Refuse) => return Err(self.conflict(&live)),
+        };
+        let frontier = group.frontiers.entry(feed.origin.to_string()).or_insert_with(|| feed.head.frontier.clone());
+        let place = Place { origin: feed.origin.clone(), seq: frontier.size(), now, supersedes: supersedes.as_ref().map(|live| live.leaf) };
+        let sealed = statement::seal_record(&submission.record, &place, &self.keys.record, random)?;
+        let bytes = sealed.core.len() + sealed.disclosures.iter().map(|disclosure| disclosure.bytes().len()).sum::<usize>();
+        // The inclusion proof of a feed of 2^63 entries is below 4 KiB.
+        if bytes + 4096 > PACKAGE_BYTES_MAX {
+            return Err(FeedError::TooLarge { lot: facts.lot.unwrap_or_default(), bytes });
+        }
+        frontier.push(sealed.leaf);
+        let summary = Summary { facts, content: Some(content), superseded_by: None };
+        let identity = identity_of(&summary.facts);
+        let published = Published { origin: place.origin, seq: place.seq, leaf: sealed.leaf, repeated: false, bytes };
+        if let Some(mut old) = supersedes {
+            old.summary.superseded_by = Some(sealed.leaf);
+            group.batch.push(describe_entry(&old));
+        }
+        if let Some(identity) = identity {
+            let live = Live { feed: feed.id, seq: place.seq, leaf: sealed.leaf, summary: summary.clone() };
+            group.live.insert(identity, live);
+        }
+        push_statement(&mut group.batch, feed.id, place.seq, sealed, &summary);
+        Ok(published)
+    }
+
+    /// Signs the new heads, commits everything at once, and only then lets anybody see it.
+    fn commit_group(&mut self, group: Group) -> Result<(), FeedError> {
+        let Group { mut batch, frontiers, live } = group;
+        let mut heads = Vec::new();
+        for (origin, frontier) in frontiers {
+            let feed = &self.snapshot.feeds[&origin];
+            let head = self.sign_head(&feed.origin, frontier);
+            batch.push(head_state(&feed.origin, &head));
+            heads.push((origin, head));
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.store.commit(batch)?;
+        self.recent.extend(live);
+        if self.recent.len() > RECENT_MAX {
+            self.store.settle()?;
+            self.recent.clear();
+        }
+        for (origin, head) in heads {
+            self.snapshot.feeds.get_mut(&origin).expect("taken from there").head = Arc::new(head);
+        }
+        self.show();
+        Ok(())
+    }
+
+    /// The live statement about the same inspection of the same lot, if there is one.
+    fn live(&self, facts: &Facts, group: &HashMap<Hash, Live>) -> Result<Option<Live>, FeedError> {
+        let (Some(identity), Some(lot)) = (identity_of(facts), &facts.lot) else {
+            return Ok(None);
+        };
+        if let Some(live) = group.get(&identity).or_else(|| self.recent.get(&identity)) {
+            return Ok(Some(live.clone()));
+        }
+        for (feed, seq) in self.reader.by_lot(lot)? {
+            if !self.snapshot.feed_numbered(feed).is_some_and(|feed| feed.own) {
+                continue;
+            }
+            if let Some(row) = self.reader.row(feed, seq)? {
+                let summary = Summary::read(&row.summary)?;
+                if summary.superseded_by.is_none() && summary.facts.identity() == facts.identity() {
+                    return Ok(Some(Live { feed, seq, leaf: Hash(row.leaf), summary }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn repeated(&self, live: &Live) -> Published {
+        let origin = self.snapshot.feed_numbered(live.feed).expect("live statements stand in our feeds").origin.clone();
+        Published { origin, seq: live.seq, leaf: live.leaf, repeated: true, bytes: 0 }
+    }
+
+    fn conflict(&self, live: &Live) -> FeedError {
+        let feed = self.snapshot.feed_numbered(live.feed).map_or(String::new(), |feed| feed.origin.name().to_owned());
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        FeedError::Conflict { lot: text(&live.summary.facts.lot), part: text(&live.summary.facts.part), feed, seq: live.seq }
+    }
+
+    /// Opens a feed of ours, if it is not open: one org entry, and the feed's first entry, which points back to it.
+    pub fn ensure_feed(&mut self, name: &str, now: u64) -> Result<Origin, FeedError> {
+        if let Some(feed) = self.snapshot.own_feed(name) {
+            return Ok(feed.origin.clone());
+        }
+        let origin = Origin::new(self.snapshot.party, name, 1)?;
+        if origin.is_org() || name == "policy" {
+            return Err(IdError::FeedName(name.into()).into());
+        }
+        self.open_feed(origin.clone(), None, now)?;
+        Ok(origin)
+    }
+
+    fn open_feed(&mut self, origin: Origin, follows: Option<(u64, Hash)>, now: u64) -> Result<(), FeedError> {
+        self.may_sign()?;
+        let mut batch = Batch::new();
+        let (org, org_head) = self.append_org(&mut batch, &OrgEntry::Feed { origin: origin.clone(), follows }, now)?;
+        let id = self.next_feed;
+        let first = org::seal_first(&org, &origin, now, &self.keys.record, random)?;
+        let mut frontier = Frontier::new();
+        frontier.push(first.leaf);
+        let head = self.sign_head(&origin, frontier);
+        batch.push(feed_state(&origin, id, true));
+        batch.push(head_state(&origin, &head));
+        push_statement(&mut batch, id, 0, first, &Summary::default());
+        self.store.commit(batch)?;
+        self.next_feed += 1;
+        self.take_org(org, org_head);
+        let feed = Feed { id, origin: origin.clone(), own: true, head: Arc::new(head), frozen: None, view: None };
+        self.snapshot.feeds.insert(origin.to_string(), feed);
+        self.show();
+        Ok(())
+    }
+
+    /// Puts an entry for our org feed into a batch; what comes back is shown once the batch is durable.
+    fn append_org(&self, batch: &mut Batch, entry: &OrgEntry, now: u64) -> Result<(Org, Head), FeedError> {
+        let mut org = Org::clone(&self.snapshot.orgs[&self.snapshot.party]);
+        let sealed = org::seal(&org, entry, now, &self.keys.record, random)?;
+        let (seq, origin) = (org.size(), Origin::org(self.snapshot.party));
+        org.accept(sealed.core.clone())?;
+        let id = self.snapshot.feeds[&origin.to_string()].id;
+        push_statement(batch, id, seq, sealed, &Summary::default());
+        let head = self.sign_head(&origin, org.frontier().clone());
+        batch.push(head_state(&origin, &head));
+        Ok((org, head))
+    }
+
+    fn take_org(&mut self, org: Org, head: Head) {
+        let origin = Origin::org(org.party()).to_string();
+        self.snapshot.feeds.get_mut(&origin).expect("our org feed is open").head = Arc::new(head);
+        self.snapshot.orgs.insert(org.party(), Arc::new(org));
+    }
+
+    fn sign_head(&self, origin: &Origin, frontier: Frontier) -> Head {
+        sign_head(origin, frontier, &self.keys)
+    }
+
+    fn may_sign(&self) -> Result<(), FeedError> {
+        match &self.snapshot.restored {
+            Some(why) => Err(FeedError::Restored(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn show(&self) {
+        self.changed.send_replace(Arc::new(self.snapshot.clone()));
+    }
+
+    /// What everybody may see.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Reads beside the writer.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// The keys of this home.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// Waits until the index shows everything committed.
+    pub fn settle(&self) -> Result<(), FeedError> {
+        Ok(self.store.settle()?)
+    }
+
+    /// An orderly end.
+    pub fn close(self) -> Result<(), FeedError> {
+        Ok(self.store.close()?)
+    }
+}
+
+/// A group commit in the making.
+struct Group {
+    batch: Batch,
+    frontiers: BTreeMap<String, Frontier>,
+    live: HashMap<Hash, Live>,
+}
+
+fn identity_of(facts: &Facts) -> Option<Hash> {
+    (facts.lot.is_some() && facts.part.is_some()).then(|| Hash::of(&[facts.identity().as_bytes()]))
+}
+
+fn push_statement(batch: &mut Batch, feed: u32, seq: u64, sealed: Sealed, summary: &Summary) {
+    let (lot, part) = (summary.facts.lot.clone(), summary.facts.part.clone());
+    batch.push(Entry::Statement { feed, seq, leaf: sealed.leaf.0, core: sealed.core, summary: summary.to_bytes(), lot, part });
+    if !sealed.disclosures.is_empty() {
+        let slots = sealed.disclosures.into_iter().enumerate().map(|(slot, disclosure)| (slot as u8, disclosure.into_bytes()));
+        batch.push(Entry::Disclosures { feed, seq, slots: slots.collect() });
+    }
+}
+
+fn describe_entry(live: &Live) -> Entry {
+    let Summary { facts, .. } = &live.summary;
+    Entry::Describe { feed: live.feed, seq: live.seq, summary: live.summary.to_bytes(), lot: facts.lot.clone(), part: facts.part.clone() }
+}
+
+fn sign_head(origin: &Origin, frontier: Frontier, keys: &Keys) -> Head {
+    let checkpoint = Checkpoint { origin: origin.clone(), size: frontier.size(), root: frontier.root() };
+    Head { checkpoint: checkpoint.sign(&keys.log), frontier }
+}
+
+fn head_state(origin: &Origin, head: &Head) -> Entry {
+    Entry::State { key: key::of(key::HEAD, &origin.to_string()), value: Some(head.to_bytes()) }
+}
+
+fn feed_state(origin: &Origin, id: u32, own: bool) -> Entry {
+    use lotline_schema::codec;
+    let value = state::put(codec::array([codec::uint(id.into()), codec::Value::Bool(own)]));
+    Entry::State { key: key::of(key::FEED, &origin.to_string()), value: Some(value) }
+}

@@ -1,0 +1,404 @@
+//! What comes in: a partner's batch is verified whole, outside the writer, and then stored whole or not at all.
+//!
+//! Every index is accounted for: an item is a view or a leaf hash, and all of them together must reproduce the root of
+//! a checkpoint that the feed's log key signed. A batch that does not hold freezes its feed at the last good head.
+
+use std::sync::Arc;
+
+use lotline_schema::note::{Checkpoint, NoteError};
+use lotline_schema::org::{self, Org, OrgError, Role};
+use lotline_schema::slot::Disclosure;
+use lotline_schema::statement::Body;
+use lotline_schema::tree::{self, Frontier, ProofError, Tree};
+use lotline_schema::view::{Expected, SealedView, VerifiedView, ViewError};
+use lotline_schema::{Hash, Origin};
+
+use super::state::{Head, StateError, Summary, key};
+use super::{Feed, FeedError, Feeds, feed_state, head_state};
+use crate::store::{Batch, Entry};
+
+/// One entry of a feed as a partner sends it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Item {
+    /// What we may see.
+    View(SealedView),
+    /// The leaf hash of what we may not.
+    Hidden(Hash),
+}
+
+/// A batch as received.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Received {
+    /// Index of the first item.
+    pub from: u64,
+    /// Consecutive entries.
+    pub items: Vec<Item>,
+    /// A checkpoint at or beyond the last item.
+    pub checkpoint: String,
+    /// Consistency proof from the last item to the checkpoint; empty when they are level.
+    pub tail: Vec<Hash>,
+}
+
+/// A batch that does not hold, or not here. The peer's fault, but for the last two.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// It does not follow what we have.
+    #[error("expected entry {expected}, got {found}")]
+    Gap {
+        /// What comes next.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+    /// It is empty.
+    #[error("an empty batch")]
+    Empty,
+    /// Its checkpoint does not open.
+    #[error("checkpoint: {0}")]
+    Checkpoint(#[from] NoteError),
+    /// Its entries are not those of the checkpoint, or its past is not the one we saw.
+    #[error("FORK: the signed checkpoint of size {size} is not of the history we were shown: {source}")]
+    Fork {
+        /// Size of the checkpoint.
+        size: u64,
+        /// What does not fit.
+        source: ProofError,
+    },
+    /// A view does not hold.
+    #[error("entry {seq}: {source}")]
+    View {
+        /// Which.
+        seq: u64,
+        /// Why.
+        source: ViewError,
+    },
+    /// The first entry of the feed does not point to the org feed we know.
+    #[error("the feed's first entry does not point to its owner's org feed")]
+    First,
+    /// An entry of the org feed does not hold.
+    #[error(transparent)]
+    Org(#[from] OrgError),
+    /// An org feed hides something.
+    #[error("an org feed hides nothing, but entry {0} came hidden")]
+    OrgHidden(u64),
+    /// A backfilled entry is another than the one we have the leaf hash of.
+    #[error("FORK: entry {0} has another leaf hash than the one we were given before")]
+    Other(u64),
+    /// The feed is frozen.
+    #[error("the feed is frozen: {0}")]
+    Frozen(String),
+    /// We do not know the owner's keys yet: try again when the org feed is here.
+    #[error("the owner's org feed is not here yet")]
+    OrgBehind,
+    /// Ours.
+    #[error(transparent)]
+    Ours(Box<FeedError>),
+}
+
+impl AcceptError {
+    /// Whether it is evidence against the feed's owner, and stops the feed until a person has looked.
+    pub fn freezes(&self) -> bool {
+        !matches!(self, AcceptError::Gap { .. } | AcceptError::Empty | AcceptError::Frozen(_) | AcceptError::OrgBehind | AcceptError::Ours(_))
+    }
+}
+
+impl From<FeedError> for AcceptError {
+    fn from(error: FeedError) -> AcceptError {
+        AcceptError::Ours(Box::new(error))
+    }
+}
+
+impl From<StateError> for AcceptError {
+    fn from(error: StateError) -> AcceptError {
+        FeedError::from(error).into()
+    }
+}
+
+/// A batch every part of which holds.
+pub struct VerifiedBatch {
+    origin: Origin,
+    from: u64,
+    items: Vec<VerifiedItem>,
+    head: Head,
+    org: Option<Org>,
+}
+
+enum VerifiedItem {
+    View(SealedView, Box<VerifiedView>),
+    Hidden(Hash),
+}
+
+/// Entries opened later, each equal to the leaf hash we had.
+pub struct VerifiedBackfill {
+    origin: Origin,
+    items: Vec<(u64, SealedView, VerifiedView)>,
+}
+
+/// Below this many views a second thread costs more than it brings (a signature takes 40 us, a thread 30).
+const VIEWS_PER_THREAD_MIN: usize = 16;
+
+/// Verifies a batch of a data feed: views on all cores, then the history against the signed checkpoint.
+pub fn verify(org: &Org, origin: &Origin, head: &Head, received: Received) -> Result<VerifiedBatch, AcceptError> {
+    follows(head, &received)?;
+    let text = origin.to_string();
+    if !org.has_feed(&text) {
+        return Err(AcceptError::OrgBehind);
+    }
+    let views = verify_views(org, &text, &received)?;
+    let mut frontier = head.frontier.clone();
+    let mut items = Vec::with_capacity(views.len());
+    for (item, view) in received.items.into_iter().zip(views) {
+        items.push(match (item, view) {
+            (Item::View(sealed), Some(view)) => {
+                frontier.push(view.leaf());
+                VerifiedItem::View(sealed, Box::new(view))
+            }
+            (Item::Hidden(leaf), _) => {
+                frontier.push(leaf);
+                VerifiedItem::Hidden(leaf)
+            }
+            (Item::View(_), None) => unreachable!("each view was verified above"),
+        });
+    }
+    check_history(org, origin, &frontier, &received.checkpoint, &received.tail)?;
+    Ok(VerifiedBatch { origin: origin.clone(), from: received.from, items, head: Head { frontier, checkpoint: received.checkpoint }, org: None })
+}
+
+/// Verifies a batch of an org feed: nothing is hidden there, and each entry must follow from those before.
+pub fn verify_org(known: &Org, head: &Head, received: Received) -> Result<VerifiedBatch, AcceptError> {
+    follows(head, &received)?;
+    let mut org = known.clone();
+    let mut items = Vec::with_capacity(received.items.len());
+    for (seq, item) in (received.from..).zip(received.items) {
+        let Item::View(sealed) = item else {
+            return Err(AcceptError::OrgHidden(seq));
+        };
+        org.accept(sealed.core.clone())?;
+        let view = sealed.trusted().map_err(|source| AcceptError::View { seq, source })?;
+        items.push(VerifiedItem::View(sealed, Box::new(view)));
+    }
+    let (origin, frontier) = (Origin::org(org.party()), org.frontier().clone());
+    check_history(&org, &origin, &frontier, &received.checkpoint, &received.tail)?;
+    let head = Head { frontier, checkpoint: received.checkpoint };
+    Ok(VerifiedBatch { origin, from: received.from, items, head, org: Some(org) })
+}
+
+fn follows(head: &Head, received: &Received) -> Result<(), AcceptError> {
+    let expected = head.frontier.size();
+    if received.items.is_empty() {
+        return Err(AcceptError::Empty);
+    }
+    if received.from != expected {
+        return Err(AcceptError::Gap { expected, found: received.from });
+    }
+    Ok(())
+}
+
+fn verify_views(org: &Org, origin: &str, received: &Received) -> Result<Vec<Option<VerifiedView>>, AcceptError> {
+    let one = |(seq, item): (u64, &Item)| match item {
+        Item::Hidden(_) => Ok(None),
+        Item::View(sealed) => {
+            let view = sealed.verify(org, Expected { origin, seq }).map_err(|source| AcceptError::View { seq, source })?;
+            check_first(org, &view)?;
+            Ok(Some(view))
+        }
+    };
+    let views = received.items.iter().filter(|item| matches!(item, Item::View(_))).count();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(views / VIEWS_PER_THREAD_MIN).max(1);
+    if cores == 1 {
+        return (received.from..).zip(&received.items).map(one).collect();
+    }
+    let share = received.items.len().div_ceil(cores);
+    std::thread::scope(|scope| {
+        let chunks = received.items.chunks(share).enumerate().map(|(at, chunk)| {
+            let from = received.from + (at * share) as u64;
+            scope.spawn(move || (from..).zip(chunk).map(one).collect::<Result<Vec<_>, AcceptError>>())
+        });
+        let threads: Vec<_> = chunks.collect();
+        let mut all = Vec::with_capacity(received.items.len());
+        for thread in threads {
+            all.extend(thread.join().expect("verification does not panic")?);
+        }
+        Ok(all)
+    })
+}
+
+/// The first entry of a data feed must name the org feed as we know it.
+fn check_first(org: &Org, view: &VerifiedView) -> Result<(), AcceptError> {
+    let Body::Entry(entry) = &view.claims().body else {
+        return Ok(());
+    };
+    let (size, root) = org::read_first(org, entry).map_err(|_| AcceptError::First)?;
+    if size > org.size() {
+        return Err(AcceptError::OrgBehind);
+    }
+    let leaves = org.entries().iter().map(|entry| tree::leaf_hash(entry)).collect();
+    if Tree::new(leaves).root(size) == root { Ok(()) } else { Err(AcceptError::First) }
+}
+
+fn check_history(org: &Org, origin: &Origin, frontier: &Frontier, checkpoint: &str, tail: &[Hash]) -> Result<(), AcceptError> {
+    let key = org.key(Role::Log).ok_or(AcceptError::OrgBehind)?;
+    let signed = Checkpoint::open(checkpoint, key)?;
+    if signed.origin != *origin {
+        return Err(NoteError::UnknownLine.into());
+    }
+    tree::verify_consistency(frontier.size(), &frontier.root(), signed.size, &signed.root, tail)
+        .map_err(|source| AcceptError::Fork { size: signed.size, source })
+}
+
+/// Verifies entries opened later against the leaf hashes we have.
+pub fn verify_backfill(
+    org: &Org,
+    feed: &Feed,
+    items: Vec<(u64, SealedView)>,
+    leaf_of: impl Fn(u64) -> Option<Hash>,
+) -> Result<VerifiedBackfill, AcceptError> {
+    let origin = feed.origin.to_string();
+    let mut verified = Vec::with_capacity(items.len());
+    for (seq, sealed) in items {
+        if seq >= feed.size() {
+            return Err(AcceptError::Gap { expected: feed.size(), found: seq });
+        }
+        let view = sealed.verify(org, Expected { origin: &origin, seq }).map_err(|source| AcceptError::View { seq, source })?;
+        if leaf_of(seq) != Some(view.leaf()) {
+            return Err(AcceptError::Other(seq));
+        }
+        verified.push((seq, sealed, view));
+    }
+    Ok(VerifiedBackfill { origin: feed.origin.clone(), items: verified })
+}
+
+impl Feeds {
+    /// Starts following a partner's feed, or goes on.
+    pub fn follow(&mut self, origin: &Origin) -> Result<(), FeedError> {
+        if self.snapshot.feeds.contains_key(&origin.to_string()) {
+            return Ok(());
+        }
+        let id = self.next_feed;
+        let mut batch = Batch::new();
+        batch.push(feed_state(origin, id, false));
+        self.store.commit(batch)?;
+        self.next_feed += 1;
+        let feed = Feed { id, origin: origin.clone(), own: false, head: Arc::new(Head::default()), frozen: None, view: None };
+        self.snapshot.feeds.insert(origin.to_string(), feed);
+        self.show();
+        Ok(())
+    }
+
+    /// Stores a verified batch with the cursor, in one durable commit. Returns the next index.
+    pub fn accept(&mut self, batch: VerifiedBatch, view: Option<Hash>) -> Result<u64, AcceptError> {
+        let VerifiedBatch { origin, from, items, head, org } = batch;
+        let name = origin.to_string();
+        let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.own).ok_or(StateError("followed feed"))?;
+        if let Some(why) = &feed.frozen {
+            return Err(AcceptError::Frozen(why.clone()));
+        }
+        // It was verified against a head that another task may have moved meanwhile.
+        if from != feed.size() {
+            return Err(AcceptError::Gap { expected: feed.size(), found: from });
+        }
+        let (id, next) = (feed.id, head.frontier.size());
+        let mut entries = Batch::new();
+        for (seq, item) in (from..).zip(items) {
+            match item {
+                VerifiedItem::Hidden(leaf) => entries.push(Entry::Hidden { feed: id, seq, leaf: leaf.0 }),
+                VerifiedItem::View(sealed, view) => push_view(&mut entries, id, seq, sealed, &view, true),
+            }
+        }
+        entries.push(head_state(&origin, &head));
+        if let Some(view) = view {
+            entries.push(Entry::State { key: key::of(key::VIEW, &name), value: Some(view.0.into()) });
+        }
+        self.store.commit(entries).map_err(FeedError::from)?;
+        let feed = self.snapshot.feeds.get_mut(&name).expect("looked up above");
+        feed.head = Arc::new(head);
+        feed.view = view.or(feed.view);
+        if let Some(org) = org {
+            self.snapshot.orgs.insert(org.party(), Arc::new(org));
+        }
+        self.show();
+        Ok(next)
+    }
+
+    /// Stores entries opened later; what is open already stays as it is.
+    pub fn accept_backfill(&mut self, backfill: VerifiedBackfill) -> Result<(), AcceptError> {
+        let name = backfill.origin.to_string();
+        let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.own).ok_or(StateError("followed feed"))?;
+        let id = feed.id;
+        let mut entries = Batch::new();
+        for (seq, sealed, view) in backfill.items {
+            let row = self.reader.row(id, seq).map_err(FeedError::from)?;
+            let fresh = !row.as_ref().is_some_and(|row| row.has_core);
+            push_view(&mut entries, id, seq, sealed, &view, fresh);
+            // What lists show comes from everything that is open now: what was before, and what came.
+            if let Some(row) = row.filter(|row| row.has_core) {
+                let before = Summary::read(&row.summary)?;
+                let summary = Summary { facts: merge(before.facts, view.facts()), ..before };
+                let (lot, part) = (summary.facts.lot.clone(), summary.facts.part.clone());
+                entries.push(Entry::Describe { feed: id, seq, summary: summary.to_bytes(), lot, part });
+            }
+        }
+        if !entries.is_empty() {
+            self.store.commit(entries).map_err(FeedError::from)?;
+            self.show();
+        }
+        Ok(())
+    }
+
+    /// Remembers the view a feed is taken under.
+    pub fn set_view(&mut self, origin: &Origin, view: Hash) -> Result<(), FeedError> {
+        let name = origin.to_string();
+        self.commit_state(key::of(key::VIEW, &name), Some(view.0.into()))?;
+        if let Some(feed) = self.snapshot.feeds.get_mut(&name) {
+            feed.view = Some(view);
+            self.show();
+        }
+        Ok(())
+    }
+
+    /// Stops a feed at its last good head and keeps what was sent as evidence.
+    pub fn freeze(&mut self, origin: &Origin, why: &str, evidence: &[u8]) -> Result<(), FeedError> {
+        let name = origin.to_string();
+        let mut batch = Batch::new();
+        batch.push(Entry::State { key: key::of(key::FROZEN, &name), value: Some(why.as_bytes().to_vec()) });
+        batch.push(Entry::State { key: key::of("evidence/", &name), value: Some(evidence.to_vec()) });
+        self.store.commit(batch)?;
+        if let Some(feed) = self.snapshot.feeds.get_mut(&name) {
+            feed.frozen = Some(why.to_owned());
+            self.show();
+        }
+        Ok(())
+    }
+}
+
+fn push_view(entries: &mut Batch, feed: u32, seq: u64, sealed: SealedView, view: &VerifiedView, with_core: bool) {
+    if with_core {
+        let summary = Summary { facts: view.facts(), ..Summary::default() };
+        let (lot, part) = (summary.facts.lot.clone(), summary.facts.part.clone());
+        entries.push(Entry::Statement { feed, seq, leaf: view.leaf().0, core: sealed.core, summary: summary.to_bytes(), lot, part });
+    }
+    if !sealed.disclosures.is_empty() {
+        let slots = view.opened().iter().copied().zip(sealed.disclosures.into_iter().map(Disclosure::into_bytes));
+        entries.push(Entry::Disclosures { feed, seq, slots: slots.collect() });
+    }
+}
+
+/// Facts known from two partial views of one record.
+fn merge(a: lotline_schema::Facts, b: lotline_schema::Facts) -> lotline_schema::Facts {
+    lotline_schema::Facts {
+        kind: if a.kind.is_empty() { b.kind } else { a.kind },
+        part: a.part.or(b.part),
+        customer_part: a.customer_part.or(b.customer_part),
+        revision: a.revision.or(b.revision),
+        lot: a.lot.or(b.lot),
+        customer: a.customer.or(b.customer),
+        role: a.role.or(b.role),
+        operation: a.operation.or(b.operation),
+        reason: a.reason.or(b.reason),
+        sample: a.sample.or(b.sample),
+        verdict: a.verdict.or(b.verdict),
+        pieces: a.pieces.or(b.pieces),
+        recorded_at: a.recorded_at.or(b.recorded_at),
+        thin: a.thin | b.thin,
+    }
+}

@@ -1,0 +1,144 @@
+//! Partners, sharing rules and the ledger: changing state, in the same durable commits.
+
+use std::sync::Arc;
+
+use lotline_policy::Policy;
+use lotline_schema::codec;
+use lotline_schema::statement::{self, Place, Type};
+use lotline_schema::{Hash, Origin};
+
+use super::open::open_policy;
+use super::state::{Partner, StateError, key, put};
+use super::{FeedError, Feeds};
+use crate::keys::random;
+use crate::ledger::{Outcome, Row};
+use crate::store::{Batch, Entry};
+
+/// A disclosure about to happen, for [`Feeds::intend`].
+#[derive(Clone, Debug)]
+pub struct Intent {
+    /// To whom.
+    pub to: String,
+    /// From which feed.
+    pub origin: String,
+    /// Entries, and the slots of each.
+    pub items: Vec<(u64, u64)>,
+    /// Under which policy version; none for a full disclosure.
+    pub policy: Option<u64>,
+    /// SHA-256 over the items as sent.
+    pub digest: Hash,
+}
+
+impl Feeds {
+    /// Adds a partner, or changes one: the root stays what it was.
+    pub fn put_partner(&mut self, partner: Partner) -> Result<(), FeedError> {
+        if self.snapshot.book.get(&partner.name).is_some_and(|known| known.party != partner.party) {
+            return Err(FeedError::NameTaken(partner.name));
+        }
+        self.commit_state(key::of(key::PARTNER, &partner.name), Some(partner.to_bytes()))?;
+        Arc::make_mut(&mut self.snapshot.book).insert(partner.name.clone(), partner);
+        self.show();
+        Ok(())
+    }
+
+    /// Removes a partner from the book. What it received stays with it, and in the ledger.
+    pub fn remove_partner(&mut self, name: &str) -> Result<Partner, FeedError> {
+        let partner = self.snapshot.book.get(name).cloned().ok_or_else(|| FeedError::NoPartner(name.into()))?;
+        self.commit_state(key::of(key::PARTNER, name), None)?;
+        Arc::make_mut(&mut self.snapshot.book).remove(name);
+        self.show();
+        Ok(partner)
+    }
+
+    /// Puts checked sharing rules in force as the next version, signed. What was stopped stays stopped unless the
+    /// owner says otherwise.
+    pub fn apply_policy(&mut self, policy: Policy, resume: bool, now: u64) -> Result<u64, FeedError> {
+        self.may_sign()?;
+        let version = self.snapshot.policy.version() + 1;
+        let place = Place { origin: Origin::new(self.snapshot.party, "policy", 1)?, seq: version, now, supersedes: None };
+        let sealed = statement::seal_entry(Type::Policy, codec::text(policy.text()), &place, &self.keys.record, random)?;
+        let mut batch = Batch::new();
+        batch.push(Entry::State { key: key::numbered(key::POLICY, version), value: Some(sealed.core) });
+        let mut policy = policy.with_version(version);
+        if resume {
+            batch.push(Entry::State { key: key::STOPPED.into(), value: None });
+        } else {
+            policy = policy.with_stopped(self.snapshot.policy.stopped().clone());
+        }
+        self.store.commit(batch)?;
+        self.snapshot.policy = Arc::new(policy);
+        self.show();
+        Ok(version)
+    }
+
+    /// Stops sharing with a partner, or with everybody, without reading any file.
+    pub fn stop_sharing(&mut self, partner: Option<&str>) -> Result<(), FeedError> {
+        if let Some(name) = partner.filter(|name| !self.snapshot.book.contains_key(*name)) {
+            return Err(FeedError::NoPartner(name.into()));
+        }
+        let policy = self.snapshot.policy.stop(partner);
+        let names = policy.stopped().partners.iter().map(|name| codec::text(name.as_str()));
+        let stopped = put(codec::array([codec::Value::Bool(policy.stopped().everybody), codec::array(names)]));
+        self.commit_state(key::STOPPED.into(), Some(stopped))?;
+        self.snapshot.policy = Arc::new(policy);
+        self.show();
+        Ok(())
+    }
+
+    /// The text of an applied version of the sharing rules.
+    pub fn policy_text(&self, version: u64) -> Result<String, FeedError> {
+        let core = self.reader.state(&key::numbered(key::POLICY, version))?.ok_or(StateError("policy"))?;
+        open_policy(&core, version, &self.snapshot.orgs[&self.snapshot.party])
+    }
+
+    /// Writes down what is about to leave, durably, and what became of earlier rows. Returns the row's number.
+    pub fn intend(&mut self, intent: Intent, outcomes: &[(Row, Outcome)], now: u64) -> Result<Row, FeedError> {
+        if let Some(why) = &self.snapshot.restored {
+            return Err(FeedError::Restored(why.clone()));
+        }
+        let Intent { to, origin, items, policy, digest } = intent;
+        let row = Row { number: self.next_ledger, at: now, to, origin, items, policy, digest, outcome: Outcome::Open };
+        let mut batch = Batch::new();
+        for (row, outcome) in outcomes {
+            batch.push(ledger_state(&Row { outcome: *outcome, ..row.clone() }));
+        }
+        batch.push(ledger_state(&row));
+        self.store.commit(batch)?;
+        self.next_ledger += 1;
+        Ok(row)
+    }
+
+    /// Writes down what became of rows.
+    pub fn conclude(&mut self, outcomes: &[(Row, Outcome)]) -> Result<(), FeedError> {
+        let mut batch = Batch::new();
+        for (row, outcome) in outcomes {
+            batch.push(ledger_state(&Row { outcome: *outcome, ..row.clone() }));
+        }
+        if !batch.is_empty() {
+            self.store.commit(batch)?;
+        }
+        Ok(())
+    }
+
+    /// The ledger, newest last, from a row number on.
+    pub fn ledger(&self, from: u64, max: usize) -> Result<Vec<Row>, FeedError> {
+        let after = from.checked_sub(1).map(|before| key::numbered(key::LEDGER, before));
+        let mut rows = Vec::new();
+        for (state_key, value) in self.reader.states(key::LEDGER.as_bytes(), after.as_deref(), max)? {
+            let number = state_key[key::LEDGER.len()..].try_into().map(u64::from_be_bytes).map_err(|_| StateError("ledger row"))?;
+            rows.push(Row::read(number, &value)?);
+        }
+        Ok(rows)
+    }
+
+    pub(super) fn commit_state(&mut self, state_key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), FeedError> {
+        let mut batch = Batch::new();
+        batch.push(Entry::State { key: state_key, value });
+        self.store.commit(batch)?;
+        Ok(())
+    }
+}
+
+fn ledger_state(row: &Row) -> Entry {
+    Entry::State { key: key::numbered(key::LEDGER, row.number), value: Some(row.to_bytes()) }
+}

@@ -1,0 +1,204 @@
+//! What the store keeps for us beside records: its keys, and values as `[version, content]` in deterministic CBOR.
+//!
+//! Everything stored has a version in front; a reader meets a newer one with a clear error instead of a guess.
+
+use lotline_schema::codec::{self, Value};
+use lotline_schema::record::Facts;
+use lotline_schema::tree::Frontier;
+use lotline_schema::{Hash, PartyId};
+
+/// The version of every stored value so far.
+const VERSION: u64 = 1;
+
+/// A stored value that does not read.
+#[derive(Debug, thiserror::Error)]
+#[error("the store holds a `{0}` that this version of Lotline cannot read; update the program, or restore a backup")]
+pub struct StateError(pub &'static str);
+
+/// A value with its version in front.
+pub(crate) fn put(content: Value) -> Vec<u8> {
+    codec::encode(&codec::array([codec::uint(VERSION), content]))
+}
+
+/// The content of a stored value.
+pub(crate) fn take(bytes: &[u8], what: &'static str) -> Result<Value, StateError> {
+    match codec::decode(bytes) {
+        Ok(Value::Array(mut parts)) if parts.len() == 2 && codec::as_uint(&parts[0]) == Some(VERSION) => Ok(parts.remove(1)),
+        _ => Err(StateError(what)),
+    }
+}
+
+/// Keys of the changing state.
+pub(crate) mod key {
+    /// Every feed this node writes or follows, by origin.
+    pub(crate) const FEED: &str = "feed/";
+    /// Head of a feed, by origin.
+    pub(crate) const HEAD: &str = "head/";
+    /// A feed that was frozen, by origin: why, and the evidence.
+    pub(crate) const FROZEN: &str = "frozen/";
+    /// The view under which a followed feed was last taken, by origin.
+    pub(crate) const VIEW: &str = "view/";
+    /// A partner, by name.
+    pub(crate) const PARTNER: &str = "partner/";
+    /// Policy versions, by number.
+    pub(crate) const POLICY: &str = "policy/";
+    /// Sharing that was stopped: a list of partner names, `*` for all.
+    pub(crate) const STOPPED: &str = "stopped";
+    /// The ledger, by number.
+    pub(crate) const LEDGER: &str = "ledger/";
+    /// Imports, by identity of file and options.
+    pub(crate) const IMPORT: &str = "import/";
+
+    pub(crate) fn of(prefix: &str, name: &str) -> Vec<u8> {
+        [prefix.as_bytes(), name.as_bytes()].concat()
+    }
+
+    pub(crate) fn numbered(prefix: &str, number: u64) -> Vec<u8> {
+        [prefix.as_bytes(), &number.to_be_bytes()].concat()
+    }
+}
+
+/// The head of a feed: enough to append, to answer and to go on after a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// The right edge of its tree.
+    pub frontier: Frontier,
+    /// Its newest checkpoint, signed by its owner; empty for an empty feed.
+    pub checkpoint: String,
+}
+
+impl Head {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let edges = self.frontier.edges().iter().map(|edge| codec::bytes(edge.0));
+        put(codec::array([codec::uint(self.frontier.size()), codec::array(edges), codec::text(self.checkpoint.as_str())]))
+    }
+
+    pub(crate) fn read(bytes: &[u8]) -> Result<Head, StateError> {
+        const WHAT: StateError = StateError("feed head");
+        let value = take(bytes, "feed head")?;
+        let [size, edges, checkpoint] = codec::as_array(&value).unwrap_or_default() else {
+            return Err(WHAT);
+        };
+        let edge = |edge: &Value| codec::as_bytes(edge).and_then(Hash::from_slice);
+        let edges = codec::as_array(edges).and_then(|edges| edges.iter().map(edge).collect::<Option<Vec<_>>>());
+        let frontier = codec::as_uint(size).zip(edges).and_then(|(size, edges)| Frontier::from_parts(size, edges)).ok_or(WHAT)?;
+        Ok(Head { frontier, checkpoint: codec::as_text(checkpoint).ok_or(WHAT)?.to_owned() })
+    }
+}
+
+/// What lists and filters show of a record without opening it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// What is known of the content.
+    pub facts: Facts,
+    /// SHA-256 of the content of our own records, to tell an import repeated from one changed.
+    pub content: Option<Hash>,
+    /// The statement that replaced it.
+    pub superseded_by: Option<Hash>,
+}
+
+impl Summary {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let of = &self.facts;
+        let text = |text: &Option<String>| codec::optional(text.as_deref(), codec::text);
+        let hash = |hash: Option<Hash>| codec::optional(hash, |hash| codec::bytes(hash.0));
+        put(codec::array([
+            codec::text(of.kind.as_str()),
+            text(&of.part),
+            text(&of.customer_part),
+            text(&of.revision),
+            text(&of.lot),
+            text(&of.customer),
+            text(&of.role),
+            text(&of.operation),
+            text(&of.reason),
+            text(&of.sample),
+            text(&of.verdict),
+            codec::optional(of.pieces, |(inspected, failed)| codec::array([codec::uint(inspected), codec::uint(failed)])),
+            text(&of.recorded_at),
+            codec::uint(of.thin),
+            hash(self.content),
+            hash(self.superseded_by),
+        ]))
+    }
+
+    pub(crate) fn read(bytes: &[u8]) -> Result<Summary, StateError> {
+        const WHAT: StateError = StateError("record summary");
+        let value = take(bytes, "record summary")?;
+        let parts = codec::as_array(&value).filter(|parts| parts.len() == 16).ok_or(WHAT)?;
+        let text = |at: usize| codec::as_text(&parts[at]).map(str::to_owned);
+        let hash = |at: usize| codec::as_bytes(&parts[at]).and_then(Hash::from_slice);
+        let pieces = |pair: &[Value]| Some((codec::as_uint(pair.first()?)?, codec::as_uint(pair.get(1)?)?));
+        Ok(Summary {
+            facts: Facts {
+                kind: text(0).ok_or(WHAT)?,
+                part: text(1),
+                customer_part: text(2),
+                revision: text(3),
+                lot: text(4),
+                customer: text(5),
+                role: text(6),
+                operation: text(7),
+                reason: text(8),
+                sample: text(9),
+                verdict: text(10),
+                pieces: codec::as_array(&parts[11]).and_then(pieces),
+                recorded_at: text(12),
+                thin: codec::as_uint(&parts[13]).ok_or(WHAT)?,
+            },
+            content: hash(14),
+            superseded_by: hash(15),
+        })
+    }
+}
+
+/// Somebody we paired with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partner {
+    /// The name our policy and our screens use.
+    pub name: String,
+    /// The root we accepted by invitation.
+    pub party: PartyId,
+    /// Its transport key's peer id.
+    pub peer: String,
+    /// Where to dial it; empty when it dials us.
+    pub addresses: Vec<String>,
+    /// The feed we write for it.
+    pub feed: String,
+    /// Whether we follow its feeds.
+    pub subscribed: bool,
+    /// When it was added, in seconds since 1970.
+    pub added: u64,
+}
+
+impl Partner {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        put(codec::array([
+            codec::text(self.name.as_str()),
+            codec::text(self.party.to_string()),
+            codec::text(self.peer.as_str()),
+            codec::array(self.addresses.iter().map(|address| codec::text(address.as_str()))),
+            codec::text(self.feed.as_str()),
+            Value::Bool(self.subscribed),
+            codec::uint(self.added),
+        ]))
+    }
+
+    pub(crate) fn read(bytes: &[u8]) -> Result<Partner, StateError> {
+        const WHAT: StateError = StateError("partner");
+        let value = take(bytes, "partner")?;
+        let [name, party, peer, addresses, feed, Value::Bool(subscribed), added] = codec::as_array(&value).unwrap_or_default() else {
+            return Err(WHAT);
+        };
+        let text = |value: &Value| codec::as_text(value).map(str::to_owned).ok_or(WHAT);
+        Ok(Partner {
+            name: text(name)?,
+            party: text(party)?.parse().map_err(|_| WHAT)?,
+            peer: text(peer)?,
+            addresses: codec::as_array(addresses).ok_or(WHAT)?.iter().map(text).collect::<Result<_, _>>()?,
+            feed: text(feed)?,
+            subscribed: *subscribed,
+            added: codec::as_uint(added).ok_or(WHAT)?,
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! Who may connect: partners on the list, and nobody else.
+//!
+//! First in the behaviour struct, since a behaviour that refuses later leaves the earlier ones with stale state
+//! (rust-libp2p#4870). An unknown peer proves its key and is dropped before a stream or a protocol list exists.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    convert::Infallible,
+    net::{IpAddr, Ipv6Addr},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    multiaddr::Protocol as Part,
+    swarm::{ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy},
+};
+
+/// Source addresses whose refusals we count. Beyond it new ones go uncounted: the bound on pending handshakes still holds.
+const COUNTED_ADDRESSES_MAX: usize = 1024;
+
+/// The window in which refusals from one source address are counted.
+const COUNTED_FOR: Duration = Duration::from_secs(60);
+
+/// The peer is not on the list.
+#[derive(Debug, thiserror::Error)]
+#[error("not a partner")]
+pub(super) struct NotAPartner;
+
+/// The source address has too many handshakes open, or was refused too often in the last minute.
+#[derive(Debug, thiserror::Error)]
+#[error("too many handshakes from this address")]
+struct TooManyHandshakes;
+
+/// What one source address may ask of us before it has shown a partner's key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quota {
+    /// Handshakes open at once. Less than the bound for all, so one address cannot lock the partners out.
+    pub(super) pending_max: usize,
+    /// Refusals of an unknown peer in a minute; then its connections are closed without a handshake.
+    pub(super) unknown_per_minute_max: u32,
+}
+
+/// The list, and the handshakes that have not shown a key yet.
+pub(super) struct Behaviour {
+    partners: BTreeSet<PeerId>,
+    quota: Quota,
+    /// Bounded by the limit on pending connections, which stands behind us.
+    pending: HashMap<ConnectionId, IpAddr>,
+    refused: HashMap<IpAddr, (u32, Instant)>,
+}
+
+impl Behaviour {
+    pub(super) fn new(quota: Quota) -> Self {
+        Self { partners: BTreeSet::new(), quota, pending: HashMap::new(), refused: HashMap::new() }
+    }
+
+    /// Replace the list. Returns who is no longer on it; the caller disconnects them.
+    pub(super) fn set(&mut self, partners: BTreeSet<PeerId>) -> Vec<PeerId> {
+        if !partners.is_subset(&self.partners) {
+            // A new partner may have knocked before we knew it.
+            self.refused.clear();
+        }
+        let old = std::mem::replace(&mut self.partners, partners);
+        old.difference(&self.partners).copied().collect()
+    }
+
+    fn admit(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
+        if self.partners.contains(peer) { Ok(()) } else { Err(ConnectionDenied::new(NotAPartner)) }
+    }
+
+    fn admit_handshake(&mut self, source: IpAddr, now: Instant) -> Result<(), ConnectionDenied> {
+        self.refused.retain(|_, (_, since)| now.saturating_duration_since(*since) < COUNTED_FOR);
+        let pending = self.pending.values().filter(|other| **other == source).count();
+        let refused = self.refused.get(&source).map_or(0, |(count, _)| *count);
+        if pending < self.quota.pending_max && refused < self.quota.unknown_per_minute_max {
+            Ok(())
+        } else {
+            Err(ConnectionDenied::new(TooManyHandshakes))
+        }
+    }
+
+    fn count_refusal(&mut self, source: IpAddr, now: Instant) {
+        if self.refused.len() < COUNTED_ADDRESSES_MAX || self.refused.contains_key(&source) {
+            self.refused.entry(source).or_insert((0, now)).0 += 1;
+        }
+    }
+}
+
+/// The source as we count it: an IPv6 host has a whole /64 to call from.
+fn source_of(address: &Multiaddr) -> IpAddr {
+    match address.iter().next() {
+        Some(Part::Ip4(ip)) => IpAddr::V4(ip),
+        Some(Part::Ip6(ip)) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+        _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(&mut self, id: ConnectionId, _: &Multiaddr, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
+        let source = source_of(remote);
+        self.admit_handshake(source, Instant::now())?;
+        self.pending.insert(id, source);
+        Ok(())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.pending.remove(&id);
+        self.admit(&peer).inspect_err(|_| self.count_refusal(source_of(remote), Instant::now()))?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.admit(&peer.ok_or_else(|| ConnectionDenied::new(NotAPartner))?)?;
+        Ok(Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        // Again: the partner may have been removed while the dial was under way.
+        self.admit(&peer)?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ListenFailure(failure) = event {
+            self.pending.remove(&failure.connection_id);
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUOTA: Quota = Quota { pending_max: 2, unknown_per_minute_max: 3 };
+
+    fn remote(host: u8) -> Multiaddr {
+        format!("/ip4/192.0.2.{host}/tcp/4001").parse().unwrap()
+    }
+
+    fn knock(gate: &mut Behaviour, id: usize, host: u8) -> bool {
+        gate.handle_pending_inbound_connection(ConnectionId::new_unchecked(id), &remote(0), &remote(host)).is_ok()
+    }
+
+    fn enter(gate: &mut Behaviour, id: usize, host: u8, peer: PeerId) -> bool {
+        let id = ConnectionId::new_unchecked(id);
+        gate.handle_established_inbound_connection(id, peer, &remote(0), &remote(host)).is_ok()
+    }
+
+    #[test]
+    fn one_address_cannot_take_every_handshake() {
+        let mut gate = Behaviour::new(QUOTA);
+        assert!(knock(&mut gate, 1, 1) && knock(&mut gate, 2, 1));
+        assert!(!knock(&mut gate, 3, 1), "the third from one address");
+        assert!(knock(&mut gate, 4, 2), "another address is not concerned");
+        assert!(!enter(&mut gate, 1, 1, PeerId::random()));
+        assert!(knock(&mut gate, 5, 1), "a finished handshake gives its place back");
+    }
+
+    #[test]
+    fn an_address_refused_three_times_in_a_minute_waits_unless_the_list_grows() {
+        let mut gate = Behaviour::new(QUOTA);
+        let peer = PeerId::random();
+        for id in 0..3 {
+            assert!(knock(&mut gate, id, 1));
+            assert!(!enter(&mut gate, id, 1, peer));
+        }
+        assert!(!knock(&mut gate, 3, 1));
+        assert!(gate.admit_handshake(source_of(&remote(1)), Instant::now() + COUNTED_FOR).is_ok());
+        assert!(gate.set(BTreeSet::from([peer])).is_empty());
+        assert!(knock(&mut gate, 4, 1) && enter(&mut gate, 4, 1, peer));
+        assert_eq!(gate.set(BTreeSet::new()), [peer]);
+        assert!(!enter(&mut gate, 5, 1, peer));
+    }
+
+    #[test]
+    fn counted_addresses_are_bounded_and_ipv6_counts_by_its_network() {
+        let mut gate = Behaviour::new(QUOTA);
+        for n in 0..5000_u32 {
+            gate.count_refusal(IpAddr::from(n.to_be_bytes()), Instant::now());
+        }
+        assert_eq!(gate.refused.len(), COUNTED_ADDRESSES_MAX);
+        let source = |text: &str| source_of(&text.parse().unwrap());
+        assert_eq!(source("/ip6/2001:db8::1/tcp/1"), source("/ip6/2001:db8::ffff:2/tcp/1"));
+        assert_ne!(source("/ip6/2001:db8::1/tcp/1"), source("/ip6/2001:db8:0:1::1/tcp/1"));
+    }
+}

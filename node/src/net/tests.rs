@@ -1,0 +1,687 @@
+//! Whole nodes over real TCP on loopback, with ports the system chooses.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use super::*;
+
+/// Longer than anything here takes on a busy machine. Noticing a dead line takes 20 s: libp2p's ping gives each try to open
+/// its stream again ten seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Node {
+    net: Net,
+    events: mpsc::Receiver<Event>,
+}
+
+fn config(name: u8) -> Config {
+    let mut config = Config::new([name; 32], vec!["127.0.0.1:0".parse().unwrap()]);
+    config.backoff.min = Duration::from_millis(50);
+    config.backoff.max = Duration::from_millis(200);
+    config
+}
+
+impl Node {
+    async fn start(config: Config) -> Self {
+        let (net, events) = Net::start(config).await.unwrap();
+        Self { net, events }
+    }
+
+    async fn address(&self) -> Address {
+        self.net.listen_addresses().await.remove(0)
+    }
+
+    fn peer(&self) -> PeerId {
+        self.net.peer()
+    }
+
+    /// The first event that `pick` takes; the others are thrown away.
+    async fn until<T>(&mut self, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                let event = self.events.recv().await.expect("the node runs");
+                if let Some(found) = pick(event) {
+                    return found;
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect("the event comes")
+    }
+
+    async fn connected(&mut self) -> (PeerId, bool) {
+        self.until(|event| match event {
+            Event::Connected { peer, dialed_by_us } => Some((peer, dialed_by_us)),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn disconnected(&mut self) -> PeerId {
+        self.until(|event| match event {
+            Event::Disconnected { peer } => Some(peer),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn stream(&mut self) -> (PeerId, Protocol, Stream) {
+        self.until(|event| match event {
+            Event::Stream { peer, protocol, stream } => Some((peer, protocol, stream)),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn expects(&self, peer: PeerId) {
+        self.net.set_partners(vec![Partner { peer, addresses: vec![] }]).await;
+    }
+
+    async fn dials(&self, peer: PeerId, addresses: Vec<Address>) {
+        self.net.set_partners(vec![Partner { peer, addresses }]).await;
+    }
+}
+
+/// Alice dials Bob.
+async fn pair_of(alice: Config, bob: Config) -> (Node, Node) {
+    let (mut alice, mut bob) = (Node::start(alice).await, Node::start(bob).await);
+    bob.expects(alice.peer()).await;
+    alice.dials(bob.peer(), vec![bob.address().await]).await;
+    assert_eq!(alice.connected().await, (bob.peer(), true));
+    assert_eq!(bob.connected().await, (alice.peer(), false));
+    (alice, bob)
+}
+
+async fn pair() -> (Node, Node) {
+    pair_of(config(1), config(2)).await
+}
+
+/// A stream from `opener`, and the other end of it.
+async fn stream_between(opener: &Node, other: &mut Node, protocol: Protocol) -> (Stream, Stream) {
+    let near = opener.net.open(other.peer(), protocol).await.unwrap();
+    let (peer, arrived, far) = other.stream().await;
+    assert_eq!((peer, arrived), (opener.peer(), protocol));
+    (near, far)
+}
+
+async fn exchange(near: &mut Stream, far: &mut Stream) {
+    near.write_all(b"lot 17").await.unwrap();
+    let mut read = [0; 6];
+    far.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"lot 17");
+    far.write_all(b"thanks").await.unwrap();
+    near.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"thanks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partners_open_streams_both_ways_over_the_diallers_connection() {
+    let (mut alice, mut bob) = pair().await;
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Control).await;
+    exchange(&mut near, &mut far).await;
+    let (mut back, mut end) = stream_between(&bob, &mut alice, Protocol::Feed).await;
+    exchange(&mut back, &mut end).await;
+
+    // An end that was shut down reads as an end, and what was written before it arrives.
+    near.write_all(b"last words").await.unwrap();
+    near.shutdown().await.unwrap();
+    drop(near);
+    let mut rest = Vec::new();
+    far.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"last words");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_peer_is_turned_away_and_gets_no_stream() {
+    let mut alice = Node::start(config(1)).await;
+    let mut mallory = Node::start(config(66)).await;
+    mallory.dials(alice.peer(), vec![alice.address().await]).await;
+    // TLS lets the dialler finish first: it believes itself connected until the answer comes.
+    mallory.connected().await;
+    let opened = mallory.net.open(alice.peer(), Protocol::Control).await;
+    assert!(matches!(opened, Err(OpenError::NotConnected | OpenError::Closed | OpenError::Io(_))), "{opened:?}");
+    mallory.disconnected().await;
+    let refused = alice
+        .until(|event| match event {
+            Event::Refused { peer } => Some(peer),
+            Event::Connected { .. } | Event::Stream { .. } => panic!("{event:?}"),
+            _ => None,
+        })
+        .await;
+    assert_eq!(refused, mallory.peer());
+    let opened = alice.net.open(mallory.peer(), Protocol::Control).await;
+    assert!(matches!(opened, Err(OpenError::NotConnected)));
+
+    // As soon as she is on the list she may come in.
+    alice.expects(mallory.peer()).await;
+    assert_eq!(alice.connected().await, (mallory.peer(), false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_partner_is_cut_off_at_once() {
+    let (alice, mut bob) = pair().await;
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Feed).await;
+    exchange(&mut near, &mut far).await;
+    let reader = tokio::spawn(async move {
+        let read = far.read(&mut [0; 1]).await;
+        (read, far.write(b"secret").await)
+    });
+    let start = Instant::now();
+    bob.net.set_partners(vec![]).await;
+    assert_eq!(bob.disconnected().await, alice.peer());
+    // yamux would leave this reader asleep for ever.
+    let (read, write) = timeout(PATIENCE, reader).await.expect("the reader wakes").unwrap();
+    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    assert_eq!(write.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    assert!(matches!(bob.net.open(alice.peer(), Protocol::Feed).await, Err(OpenError::NotConnected)));
+    assert!(!matches!(near.read(&mut [0; 1]).await, Ok(1..)));
+    assert!(start.elapsed() < Duration::from_secs(5));
+
+    let refused = bob.until(|event| match event {
+        Event::Refused { peer } => Some(peer),
+        Event::Connected { .. } => panic!("back in"),
+        _ => None,
+    });
+    assert_eq!(refused.await, alice.peer());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dialler_comes_back_after_the_other_side_restarts_on_its_port() {
+    let (mut alice, bob) = pair().await;
+    let (address, peer) = (bob.address().await, bob.peer());
+    let other_handle = bob.net.clone();
+    bob.net.shutdown().await;
+    assert_eq!(alice.disconnected().await, peer);
+    assert!(matches!(other_handle.open(alice.peer(), Protocol::Feed).await, Err(OpenError::Stopped)));
+
+    let mut again = config(2);
+    again.listen = vec![address.clone()];
+    let mut bob = Node::start(again).await;
+    assert_eq!(bob.address().await, address);
+    bob.expects(alice.peer()).await;
+    assert_eq!(alice.connected().await, (peer, true));
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Control).await;
+    exchange(&mut near, &mut far).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnected_partner_is_dialled_again_and_redial_skips_the_wait() {
+    let mut config_of_alice = config(1);
+    config_of_alice.backoff.min = Duration::from_secs(3600);
+    config_of_alice.backoff.max = Duration::from_secs(3600);
+    let (mut alice, mut bob) = pair_of(config_of_alice, config(2)).await;
+    bob.net.disconnect(alice.peer()).await;
+    assert_eq!(bob.disconnected().await, alice.peer());
+    assert_eq!(alice.disconnected().await, bob.peer());
+    alice.net.redial(bob.peer()).await;
+    assert_eq!(alice.connected().await, (bob.peer(), true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_peer_fails_with_a_reason_and_the_next_address_is_tried() {
+    let (mut alice, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    let stranger = Node::start(config(3)).await;
+    stranger.expects(alice.peer()).await;
+    bob.expects(alice.peer()).await;
+    let opened = timeout(Duration::from_secs(1), alice.net.open(bob.peer(), Protocol::Control)).await;
+    assert!(matches!(opened, Ok(Err(OpenError::NotConnected))));
+
+    let closed = Address::from_multiaddr(&"/ip4/127.0.0.1/tcp/1".parse().unwrap()).unwrap();
+    let why = |event| match event {
+        Event::DialFailed { why, .. } => Some(why),
+        _ => None,
+    };
+    alice.dials(bob.peer(), vec![closed.clone()]).await;
+    let reason = alice.until(why).await;
+    assert!(reason.contains("/tcp/1`: Connection refused"), "{reason}");
+    alice.dials(bob.peer(), vec![stranger.address().await]).await;
+    let other = alice.until(|event| why(event).filter(|why| !why.contains("/tcp/1`")));
+    let reason = other.await;
+    assert!(reason.contains("is another node") && reason.contains(&stranger.peer().to_string()), "{reason}");
+
+    alice.dials(bob.peer(), vec![closed, bob.address().await]).await;
+    assert_eq!(alice.connected().await.0, bob.peer());
+    assert_eq!(bob.connected().await.0, alice.peer());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bulk_both_ways_on_two_streams_of_one_connection_does_not_lock_up() {
+    // rust-libp2p#5410. Each of four directions carries its own pattern.
+    const BYTES: usize = 10 << 20;
+    async fn pump(stream: Stream, write: u8, read: u8) {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let send = async {
+            let chunk = vec![write; 100_000];
+            let mut left = BYTES;
+            while left > 0 {
+                let n = left.min(chunk.len());
+                writer.write_all(&chunk[..n]).await.unwrap();
+                left -= n;
+            }
+            writer.shutdown().await.unwrap();
+        };
+        let receive = async {
+            let (mut chunk, mut total) = (vec![0; 70_000], 0);
+            loop {
+                match reader.read(&mut chunk).await.unwrap() {
+                    0 => return total,
+                    n => {
+                        assert!(chunk[..n].iter().all(|byte| *byte == read));
+                        total += n;
+                    }
+                }
+            }
+        };
+        let ((), received) = tokio::join!(send, receive);
+        assert_eq!(received, BYTES);
+    }
+    let (mut alice, mut bob) = pair().await;
+    let (a, b) = stream_between(&alice, &mut bob, Protocol::Feed).await;
+    let (c, d) = stream_between(&bob, &mut alice, Protocol::Feed).await;
+    let pumps = [pump(a, 1, 2), pump(b, 2, 1), pump(c, 3, 4), pump(d, 4, 3)].map(tokio::spawn);
+    timeout(PATIENCE * 3, futures::future::try_join_all(pumps)).await.expect("no lock-up").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_64_streams_are_refused_and_the_node_lives() {
+    let (alice, mut bob) = pair().await;
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(stream_between(&alice, &mut bob, Protocol::Feed).await);
+    }
+    assert!(matches!(alice.net.open(bob.peer(), Protocol::Feed).await, Err(OpenError::TooManyStreams)));
+    assert!(matches!(bob.net.open(alice.peer(), Protocol::Feed).await, Err(OpenError::TooManyStreams)));
+    for (near, far) in &mut open {
+        exchange(near, far).await;
+    }
+    open.pop();
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Feed).await;
+    exchange(&mut near, &mut far).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_counts_differently_is_held_to_our_number() {
+    let (mut greedy, mut strict) = (config(1), config(2));
+    (greedy.streams_per_peer_max, strict.streams_per_peer_max) = (1000, 8);
+    let (mut alice, mut bob) = pair_of(greedy, strict).await;
+    // Up to yamux' own bound, the streams too many are closed one by one and the connection stays.
+    let mut opened = Vec::new();
+    for _ in 0..30 {
+        opened.push(alice.net.open(bob.peer(), Protocol::Feed).await.unwrap());
+    }
+    let mut arrived = Vec::new();
+    for _ in 0..8 {
+        arrived.push(bob.stream().await.2);
+    }
+    let mut refused = 0;
+    for stream in &mut opened {
+        if let Ok(Ok(0) | Err(_)) = timeout(Duration::from_millis(300), stream.read(&mut [0; 1])).await {
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 22);
+    drop(opened);
+    for stream in &mut arrived {
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+    drop(arrived);
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Feed).await;
+    exchange(&mut near, &mut far).await;
+
+    // A burst beyond that costs it the connection, and nobody else anything.
+    let burst = (0..200).map(|_| alice.net.open(bob.peer(), Protocol::Feed));
+    let results = futures::future::join_all(burst).await;
+    assert_eq!(results.len(), 200);
+    drop(results);
+    if timeout(Duration::from_secs(1), alice.disconnected()).await.is_ok() {
+        alice.connected().await;
+    }
+    // What arrived of the burst still waits in the channel, and each holds a place.
+    while bob.events.try_recv().is_ok() {}
+    bob.net.open(alice.peer(), Protocol::Control).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_the_port_does_no_harm() {
+    let (mut alice, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    let port: SocketAddr = bob.address().await.host_port().parse().unwrap();
+    let multistream = b"\x13/multistream/1.0.0\n\x0b/tls/1.0.0\n";
+    let hello = [multistream.as_slice(), &[0x16, 3, 1, 0xff, 0xff, 1, 0, 0xff], &[0xa5; 5000]].concat();
+    let endless = [multistream.as_slice(), &[0xff; 100]].concat();
+    let garbage: [&[u8]; 6] = [b"", b"GET / HTTP/1.1\r\n\r\n", &[0; 70_000], &[0xff; 70_000], hello.as_slice(), endless.as_slice()];
+    for bytes in garbage.iter().cycle().take(60) {
+        let mut caller = TcpStream::connect(port).await.unwrap();
+        // We may be cut off half-way through.
+        let _ = caller.write_all(bytes).await;
+        let _ = caller.shutdown().await;
+        let _ = timeout(PATIENCE, caller.read_to_end(&mut Vec::new())).await.expect("the node hangs up");
+    }
+    bob.expects(alice.peer()).await;
+    alice.dials(bob.peer(), vec![bob.address().await]).await;
+    alice.connected().await;
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Control).await;
+    exchange(&mut near, &mut far).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_dial_each_other_at_once_are_connected_once() {
+    for _ in 0..10 {
+        let (mut alice, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+        let (at_alice, at_bob) = (alice.address().await, bob.address().await);
+        tokio::join!(alice.dials(bob.peer(), vec![at_bob]), bob.dials(alice.peer(), vec![at_alice]));
+        // A dial that was turned away for want of the list may have come first; what counts is the end.
+        let (near, far) = loop {
+            match alice.net.open(bob.peer(), Protocol::Control).await {
+                Ok(near) => break (near, bob.stream().await.2),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        let (mut near, mut far) = (near, far);
+        exchange(&mut near, &mut far).await;
+        bob.net.shutdown().await;
+        // Connected and Disconnected come in turns, however many connections there were.
+        let mut up = BTreeMap::new();
+        alice
+            .until(|event| {
+                match event {
+                    Event::Connected { peer, .. } => assert_eq!(up.insert(peer, ()), None, "twice"),
+                    Event::Disconnected { peer } => assert_eq!(up.remove(&peer), Some(()), "twice"),
+                    Event::DialFailed { .. } => return up.is_empty().then_some(()),
+                    _ => {}
+                }
+                None
+            })
+            .await;
+    }
+}
+
+/// A line that can be stopped without closing, as when a router forgets it.
+struct Line {
+    address: Address,
+    flows: watch::Sender<bool>,
+    callers: Arc<AtomicUsize>,
+}
+
+impl Line {
+    async fn to(target: &Address) -> Self {
+        let target: SocketAddr = target.host_port().parse().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let (flows, gate) = watch::channel(true);
+        let callers = Arc::new(AtomicUsize::new(0));
+        let count = callers.clone();
+        tokio::spawn(async move {
+            while let Ok((caller, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let (caller_read, caller_write) = caller.into_split();
+                let (target_read, target_write) = TcpStream::connect(target).await.unwrap().into_split();
+                tokio::spawn(Self::carry(caller_read, target_write, gate.clone()));
+                tokio::spawn(Self::carry(target_read, caller_write, gate.clone()));
+            }
+        });
+        Self { address, flows, callers }
+    }
+
+    async fn carry(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf, mut gate: watch::Receiver<bool>) {
+        let mut bytes = [0; 4096];
+        while let Ok(n @ 1..) = from.read(&mut bytes).await {
+            if gate.wait_for(|flows| *flows).await.is_err() || to.write_all(&bytes[..n]).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_line_is_noticed_and_replaced() {
+    let (mut quick, mut quiet) = (config(1), config(2));
+    (quick.ping_interval, quick.ping_timeout) = (Duration::from_millis(100), Duration::from_millis(200));
+    quick.open_timeout = Duration::from_millis(300);
+    quiet.listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let (mut alice, mut bob) = (Node::start(quick).await, Node::start(quiet).await);
+    let line = Line::to(&bob.address().await).await;
+    bob.expects(alice.peer()).await;
+    alice.dials(bob.peer(), vec![line.address.clone()]).await;
+    alice.connected().await;
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Control).await;
+    exchange(&mut near, &mut far).await;
+
+    assert_eq!(line.callers.load(Ordering::SeqCst), 1);
+    line.flows.send_replace(false);
+    let opened = timeout(Duration::from_secs(5), alice.net.open(bob.peer(), Protocol::Feed)).await;
+    assert!(matches!(opened, Ok(Err(OpenError::TimedOut | OpenError::Closed))), "{opened:?}");
+    assert_eq!(alice.disconnected().await, bob.peer());
+    assert!(near.write(b"x").await.is_err());
+    line.flows.send_replace(true);
+    assert_eq!(alice.connected().await, (bob.peer(), true));
+    // The stream that was given up may arrive with what was stuck in the line.
+    let mut near = alice.net.open(bob.peer(), Protocol::Control).await.unwrap();
+    let mut far = loop {
+        if let (_, Protocol::Control, far) = bob.stream().await {
+            break far;
+        }
+    };
+    exchange(&mut near, &mut far).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_that_does_not_read_is_cut_off_too() {
+    let (mut alice, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    let line = Line::to(&bob.address().await).await;
+    bob.expects(alice.peer()).await;
+    alice.dials(bob.peer(), vec![line.address.clone()]).await;
+    alice.connected().await;
+    let (mut near, _far) = stream_between(&alice, &mut bob, Protocol::Feed).await;
+    line.flows.send_replace(false);
+    let writer = tokio::spawn(async move { while near.write_all(&[0; 65536]).await.is_ok() {} });
+    tokio::task::yield_now().await;
+    alice.net.set_partners(vec![]).await;
+    assert_eq!(alice.disconnected().await, bob.peer());
+    timeout(PATIENCE, writer).await.expect("the writer wakes").unwrap();
+    timeout(PATIENCE, alice.net.shutdown()).await.expect("shutdown ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_events_are_not_read_stays_bounded_and_answers() {
+    let mut hub = Node::start(config(1)).await;
+    let mut leaves = Vec::new();
+    for name in 10..16 {
+        leaves.push(Node::start(config(name)).await);
+    }
+    let partner = |leaf: &Node| Partner { peer: leaf.peer(), addresses: vec![] };
+    hub.net.set_partners(leaves.iter().map(partner).collect()).await;
+    let mut kept = Vec::new();
+    for leaf in &mut leaves {
+        leaf.dials(hub.peer(), vec![hub.address().await]).await;
+        // The hub may be at rest by then, and not answer the last ones.
+        if timeout(Duration::from_secs(1), leaf.connected()).await.is_ok() {
+            let opens = (0..64).map(|_| timeout(Duration::from_secs(1), leaf.net.open(hub.peer(), Protocol::Feed)));
+            kept.extend(futures::future::join_all(opens).await);
+        }
+    }
+    assert_eq!(hub.net.listen_addresses().await.len(), 1, "commands are answered");
+    let (mut up, mut streams) = (std::collections::BTreeSet::new(), 0);
+    while up.len() < leaves.len() {
+        hub.until(|event| {
+            match event {
+                Event::Connected { peer, .. } => assert!(up.insert(peer)),
+                Event::Disconnected { peer } => assert!(up.remove(&peer)),
+                Event::Stream { .. } => streams += 1,
+                _ => return None,
+            }
+            Some(())
+        })
+        .await;
+    }
+    assert!(streams >= 256 - leaves.len() - 1, "{streams}");
+    // The leaves let go, and there is place again.
+    drop(kept);
+    let leaf = leaves[0].peer();
+    let opened = async { while hub.net.open(leaf, Protocol::Control).await.is_err() {} };
+    timeout(PATIENCE, opened).await.expect("the hub lives");
+    leaves[0].net.open(hub.peer(), Protocol::Control).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_handles_or_the_receiver_stops_the_node() {
+    let (alice, mut bob) = pair().await;
+    let Node { net, mut events } = alice;
+    drop(net);
+    let closed = async { while events.recv().await.is_some() {} };
+    timeout(PATIENCE, closed).await.expect("the task ends");
+    bob.disconnected().await;
+
+    let Node { net, events } = bob;
+    drop(events);
+    let stopped = async {
+        while !matches!(net.open(net.peer(), Protocol::Feed).await, Err(OpenError::Stopped)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, stopped).await.expect("the task ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_and_a_name_are_refused_at_start() {
+    let alice = Node::start(config(1)).await;
+    let mut second = config(2);
+    second.listen = vec![alice.address().await];
+    let error = Net::start(second).await.unwrap_err();
+    assert!(matches!(&error, NetError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse), "{error:?}");
+
+    let mut named = config(2);
+    named.listen = vec!["acme.example:4001".parse().unwrap()];
+    assert!(matches!(Net::start(named).await, Err(NetError::ListenName(_))));
+
+    let mut silent = config(2);
+    silent.listen = vec![];
+    assert!(Node::start(silent).await.net.listen_addresses().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listening_is_reported_with_the_real_port() {
+    let mut alice = Node::start(config(1)).await;
+    let address = alice.address().await;
+    let reported = alice.until(|event| if let Event::Listening(address) = event { Some(address) } else { None });
+    assert_eq!(reported.await, address);
+    assert!(!address.host_port().ends_with(":0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_families_can_listen_on_every_interface_and_one_port() {
+    let mut four = config(1);
+    four.listen = vec!["0.0.0.0:0".parse().unwrap()];
+    let alice = Node::start(four).await;
+    let port = alice.address().await.host_port().rsplit_once(':').unwrap().1.to_owned();
+    let mut six = config(2);
+    six.listen = vec![format!("[::]:{port}").parse().unwrap()];
+    match Net::start(six).await {
+        Ok((bob, _events)) => assert!(bob.listen_addresses().await.iter().all(|it| it.host_port().ends_with(&port))),
+        // A machine without IPv6.
+        Err(error) => assert!(!format!("{error:?}").contains("AddrInUse"), "{error:?}"),
+    }
+}
+
+/// Runs itself again with the variable set: a process' environment cannot be changed safely.
+#[tokio::test]
+async fn a_key_log_is_refused() {
+    if std::env::var_os(KEY_LOG).is_some() {
+        assert!(matches!(Net::start(config(1)).await, Err(NetError::KeyLog)));
+        return;
+    }
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let child = process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("{module}::a_key_log_is_refused")])
+        .env(KEY_LOG, "/nonexistent/keys")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn peer_ids_are_those_of_libp2p() {
+    let seed = [7; 32];
+    let key = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
+    let peer = transport_peer_id(&seed);
+    assert_eq!(peer, peer_id_of(&key));
+    assert_eq!(peer.public_key(), Some(key));
+    assert_eq!(peer.to_string().parse(), Ok(peer));
+    assert!(peer.to_string().starts_with("12D3KooW"));
+    assert_eq!(PeerId::from_bytes(&peer.to_bytes()), Ok(peer));
+    // The id of an RSA key, too little, and no base58.
+    for wrong in ["QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N", "", "12D3KooW", "0OIl"] {
+        assert_eq!(wrong.parse::<PeerId>(), Err(PeerIdError), "{wrong}");
+    }
+    assert_eq!(PeerId::from_bytes(&peer.to_bytes()[..37]), Err(PeerIdError));
+}
+
+#[test]
+fn addresses_have_one_form_and_no_surprises() {
+    for (text, canonical, host_port) in [
+        ("127.0.0.1:4001", "/ip4/127.0.0.1/tcp/4001", "127.0.0.1:4001"),
+        ("[::1]:4001", "/ip6/::1/tcp/4001", "[::1]:4001"),
+        ("acme.example:0", "/dns/acme.example/tcp/0", "acme.example:0"),
+        ("/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "10.0.0.1:1"),
+        ("/dns4/a-b.example/tcp/65535", "/dns4/a-b.example/tcp/65535", "a-b.example:65535"),
+        ("/dns6/a/tcp/2", "/dns6/a/tcp/2", "a:2"),
+    ] {
+        let address: Address = text.parse().unwrap();
+        assert_eq!(address.to_string(), canonical);
+        assert_eq!(address.host_port(), host_port);
+        assert_eq!(canonical.parse(), Ok(address));
+    }
+    for wrong in [
+        "",
+        "/",
+        ":4001",
+        "acme.example",
+        "acme.example:",
+        "acme.example:65536",
+        "::1:4001",
+        "a b:1",
+        "user@host:1",
+        "https://acme.example:443",
+        "/ip4/127.0.0.1",
+        "/ip4/127.0.0.1/udp/1",
+        "/ip4/127.0.0.1/udp/1/quic-v1",
+        "/ip4/127.0.0.1/tcp/1/ws",
+        "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+        "/dnsaddr/acme.example/tcp/1",
+        "/memory/1",
+        "/unix/tmp",
+    ] {
+        assert!(wrong.parse::<Address>().is_err(), "{wrong}");
+    }
+    let long = format!("{}:1", "a".repeat(254));
+    assert!(long.parse::<Address>().is_err());
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let text = format!("{:?}", config(0xa7));
+    assert!(text.contains("(..)") && !text.contains("167"), "{text}");
+}
+
+#[test]
+fn handles_and_streams_go_where_they_are_needed() {
+    fn assert_fits<T: Send + Unpin + 'static>() {}
+    assert_fits::<Stream>();
+    assert_fits::<Arc<Net>>();
+    assert_fits::<Event>();
+}

@@ -1,0 +1,235 @@
+//! The only door out: a statement leaves this node as a [`Cleared`], which remembers for whom, or not at all.
+//!
+//! It guards the network and everything else meant for others. Two more ways to a [`Cleared`] exist, each named by its
+//! reason: [`Cleared::full`], which the owner confirmed, and [`Cleared::own_feed_entry`], for entries that hide nothing.
+
+use std::fmt;
+
+use lotline_schema::kind::{SLOTS_MAX, Schema};
+use lotline_schema::slot::Disclosure;
+use lotline_schema::statement::{Body, Unverified};
+use lotline_schema::view::SealedView;
+use lotline_schema::{Facts, Hash, Origin, codec};
+
+use crate::decide::{Question, Viewer};
+use crate::policy::Policy;
+
+/// A statement of ours, whole, as the store holds it.
+#[derive(Clone, Copy)]
+pub struct Item<'a> {
+    /// The name of its feed, as rules name it.
+    pub feed: &'a str,
+    /// The origin of its feed.
+    pub origin: &'a str,
+    /// Its place.
+    pub seq: u64,
+    /// Its leaf hash.
+    pub leaf: Hash,
+    /// The signed bytes.
+    pub core: &'a [u8],
+    /// What opens its slots: all of them, in slot order.
+    pub disclosures: &'a [Disclosure],
+    /// Its schema, if this program knows it.
+    pub schema: Option<&'static Schema>,
+    /// What rules need to know of it, read from all its slots.
+    pub facts: &'a Facts,
+}
+
+/// What one partner gets of one statement: a view, or only the leaf hash.
+///
+/// Nobody else can make one:
+///
+/// ```compile_fail
+/// let forged = lotline_policy::Cleared { partner: "rival".into() };
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cleared {
+    partner: String,
+    origin: String,
+    seq: u64,
+    leaf: Hash,
+    mask: u64,
+    basis: Basis,
+    view: Option<SealedView>,
+}
+
+/// Why a statement may leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Basis {
+    /// This version of the policy.
+    Policy(u64),
+    /// The owner confirmed full disclosure.
+    Full,
+    /// An entry that hides nothing.
+    Entry,
+}
+
+/// The owner's confirmation that a partner gets everything, past the policy: enters the ledger under that name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FullDisclosure {
+    to: String,
+}
+
+impl FullDisclosure {
+    /// Call this only where the owner has just typed the name of who will get it.
+    pub fn confirmed_by_owner(to: impl Into<String>) -> FullDisclosure {
+        FullDisclosure { to: to.into() }
+    }
+
+    /// Who gets it.
+    pub fn to(&self) -> &str {
+        &self.to
+    }
+}
+
+/// Opens what the policy shows of a statement to a viewer now, and nothing else. Where nothing is shown, or anything is
+/// not as it should be (an unknown schema, a slot without its disclosure), only the leaf hash is left: a partner cannot tell
+/// why, nor "forbidden" from "does not exist". An absent field in a shown slot is shown as absent, by its decoy.
+///
+/// An example stands on the [first page](crate).
+pub fn clear(policy: &Policy, viewer: &Viewer, item: &Item<'_>, now: i64) -> Cleared {
+    let mask = match item.schema {
+        Some(schema) if item.disclosures.len() == schema.fields.len() => {
+            let question = Question { partner: &viewer.partner, feed: item.feed, schema, facts: item.facts, now };
+            question.mask(policy)
+        }
+        _ => 0,
+    };
+    let view = (mask != 0).then(|| item.view(mask));
+    Cleared::new(&viewer.partner, item, mask, Basis::Policy(policy.version()), view)
+}
+
+impl Cleared {
+    /// The whole statement, as the owner confirmed. The inspector's name is in it.
+    ///
+    /// ```
+    /// # use lotline_policy::{Cleared, FullDisclosure, Item};
+    /// # use lotline_schema::{Facts, Hash, slot::Disclosure};
+    /// # let disclosures = vec![Disclosure::seal(&[7; 16], None); 3];
+    /// # let item = Item { feed: "quality", origin: "z6Mk…/quality/1", seq: 1, leaf: Hash([0; 32]), core: b"", disclosures: &disclosures, schema: None, facts: &Facts::default() };
+    /// let all = Cleared::full(&item, &FullDisclosure::confirmed_by_owner("court"));
+    /// assert_eq!((all.partner(), all.mask()), ("court", 0b111));
+    /// ```
+    pub fn full(item: &Item<'_>, confirmed: &FullDisclosure) -> Cleared {
+        let mask = (0..item.disclosures.len().min(SLOTS_MAX)).fold(0, |mask, slot| mask | 1 << slot);
+        Cleared::new(&confirmed.to, item, mask, Basis::Full, Some(item.view(mask)))
+    }
+
+    /// An entry of an org feed or the first of a feed: clear values that say whose keys are valid. Without them a partner
+    /// can verify nothing, and they hold no slot a rule could speak of. None if the bytes are anything else, so that no
+    /// record takes this way. Whether the partner may follow the feed at all is for [`Policy::feeds_for`].
+    pub fn own_feed_entry(partner: &str, item: &Item<'_>) -> Option<Cleared> {
+        let entry = Unverified::read(item.core).ok().filter(|entry| entry.leaf() == item.leaf)?;
+        let claims = entry.claims();
+        let fits = matches!(claims.body, Body::Entry(_)) && claims.origin == item.origin && claims.seq == item.seq;
+        fits.then(|| Cleared::new(partner, item, 0, Basis::Entry, Some(item.view(0))))
+    }
+
+    fn new(partner: &str, item: &Item<'_>, mask: u64, basis: Basis, view: Option<SealedView>) -> Cleared {
+        Cleared { partner: partner.into(), origin: item.origin.into(), seq: item.seq, leaf: item.leaf, mask, basis, view }
+    }
+
+    /// For whom.
+    pub fn partner(&self) -> &str {
+        &self.partner
+    }
+
+    /// The origin of its feed.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Its place in the feed.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Its leaf hash, which leaves in any case.
+    pub fn leaf(&self) -> Hash {
+        self.leaf
+    }
+
+    /// Bit = slot shown.
+    pub fn mask(&self) -> u64 {
+        self.mask
+    }
+
+    /// Why it may leave.
+    pub fn basis(&self) -> Basis {
+        self.basis
+    }
+
+    /// Whether only the leaf hash leaves.
+    pub fn is_hidden(&self) -> bool {
+        self.view.is_none()
+    }
+
+    /// Core and shown disclosures.
+    pub fn view(&self) -> Option<&SealedView> {
+        self.view.as_ref()
+    }
+
+    /// Core and shown disclosures, given away.
+    pub fn into_view(self) -> Option<SealedView> {
+        self.view
+    }
+}
+
+/// For logs: no content.
+impl fmt::Debug for Cleared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cleared({} for {}, slots {:#x}, {:?})", self.leaf.short(), self.partner, self.mask, self.basis)
+    }
+}
+
+impl Item<'_> {
+    fn view(&self, mask: u64) -> SealedView {
+        let shown = self.disclosures.iter().enumerate().take(SLOTS_MAX).filter(|(slot, _)| mask >> slot & 1 == 1);
+        SealedView { core: self.core.to_vec(), disclosures: shown.map(|(_, disclosure)| disclosure.clone()).collect() }
+    }
+}
+
+/// The earliest moment after now at which time alone may change what this viewer sees of a feed.
+///
+/// ```
+/// # use lotline_policy::{Policy, Viewer, next_change};
+/// let text = "[[share]]\nname = 's'\nwith = 'oem-a'\nfeed = 'all'\nparts = 'all'\nshow = ['verdict']\nuntil = 2027-01-01";
+/// let policy = Policy::restore(text)?;
+/// assert_eq!(next_change(&policy, &Viewer::new("oem-a"), "quality", 0), Some(1_798_761_600));
+/// assert_eq!(next_change(&policy, &Viewer::new("oem-b"), "quality", 0), None);
+/// # Ok::<(), lotline_policy::Slips>(())
+/// ```
+pub fn next_change(policy: &Policy, viewer: &Viewer, feed: &str, now: i64) -> Option<i64> {
+    boundaries(policy, viewer, feed).filter(|boundary| now < *boundary).min()
+}
+
+/// Names what a viewer sees of a feed: while it stays equal, so does the view of every record. A new version of the
+/// policy, a stop, or a passed date of one of the viewer's shares gives another.
+///
+/// ```
+/// # use lotline_policy::{Policy, Viewer, view_id};
+/// # let key = "z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd";
+/// let (viewer, origin) = (Viewer::new("oem-a"), format!("{key}/quality/1").parse()?);
+/// let policy = Policy::nothing();
+/// assert_eq!(view_id(&policy, &viewer, &origin, 0), view_id(&policy, &viewer, &origin, 9));
+/// assert_ne!(view_id(&policy, &viewer, &origin, 0), view_id(&policy.with_version(1), &viewer, &origin, 0));
+/// # Ok::<(), lotline_schema::id::IdError>(())
+/// ```
+pub fn view_id(policy: &Policy, viewer: &Viewer, origin: &Origin, now: i64) -> Hash {
+    let passed = boundaries(policy, viewer, origin.name()).filter(|boundary| *boundary <= now).max();
+    Hash::of(&[&codec::encode(&codec::array([
+        codec::text("lotline view 1"),
+        codec::text(viewer.partner.as_str()),
+        codec::array(viewer.purposes.iter().map(|purpose| codec::text(purpose.as_str()))),
+        codec::text(origin.to_string()),
+        codec::uint(policy.version()),
+        codec::optional(passed, codec::int),
+        codec::Value::Bool(policy.stopped().covers(&viewer.partner)),
+    ]))])
+}
+
+/// When shares with this viewer on this feed begin and end.
+fn boundaries<'a>(policy: &'a Policy, viewer: &'a Viewer, feed: &'a str) -> impl Iterator<Item = i64> + 'a {
+    let shares = policy.shares().iter().filter(|rule| rule.partners.contains(&viewer.partner) && rule.feed.covers(feed));
+    shares.flat_map(|rule| [rule.from, rule.until]).flatten()
+}

@@ -1,0 +1,222 @@
+//! Which fields of a record a viewer may see now, and why: shares that hold, minus nevers that hold.
+//!
+//! Total: every input has an answer, and what is not understood stays hidden. Reasons name rules of the owner's file:
+//! they are for the owner, never for the viewer.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use lotline_schema::Facts;
+use lotline_schema::kind::Schema;
+use serde::Serialize;
+
+use crate::policy::{Condition, Only, Parts, Policy, Rule};
+
+/// Who asks.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Viewer {
+    /// The partner, as the partner book names it.
+    pub partner: String,
+    /// Purposes it stated. No rule asks for one yet.
+    pub purposes: BTreeSet<String>,
+    /// Terms it accepted. No rule asks for one yet.
+    pub terms: BTreeSet<String>,
+}
+
+impl Viewer {
+    /// A partner that stated and accepted nothing.
+    pub fn new(partner: impl Into<String>) -> Viewer {
+        Viewer { partner: partner.into(), ..Viewer::default() }
+    }
+}
+
+/// The answer for one record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// Bit = slot shown.
+    pub mask: u64,
+    /// Why, one a slot.
+    pub reasons: Vec<Reason>,
+    /// The earliest moment after now at which time alone may change the answer.
+    pub changes_at: Option<i64>,
+}
+
+/// Why a field is shown or hidden. Of several rules that would do, the first by name stands here.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Reason {
+    /// A share shows it.
+    Shown {
+        /// The share.
+        rule: String,
+    },
+    /// A never forbids it.
+    Banned {
+        /// The never.
+        rule: String,
+    },
+    /// A share would show it, but it is statistics over fewer than ten values, and those values are not shown.
+    Thin {
+        /// The share.
+        rule: String,
+        /// The field that must be shown with it.
+        needs: Option<&'static str>,
+    },
+    /// No share shows it.
+    NoRule {
+        /// A share for which exactly one condition fails: were it met, the field would be shown.
+        nearest: Option<NearMiss>,
+    },
+    /// The owner stopped sharing with this partner.
+    Stopped,
+}
+
+/// A share that almost shows a field.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct NearMiss {
+    /// The share.
+    pub rule: String,
+    /// The one condition that fails.
+    pub condition: Condition,
+}
+
+/// Decides about every field of a record.
+///
+/// ```
+/// use lotline_policy::{Condition, NearMiss, Policy, Reason, Viewer, decide};
+/// use lotline_schema::{Facts, kind::inspection::SCHEMA};
+///
+/// let policy = Policy::restore(
+///     r#"
+///     [[share]]
+///     name = "year-2026"
+///     with = "oem-a"
+///     feed = "all"
+///     parts = "theirs"
+///     show = ["verdict"]
+///     until = 2027-01-01
+///     "#,
+/// )?;
+/// let facts = Facts { customer: Some("oem-a".into()), ..Facts::default() };
+/// let at = |now| decide(&policy, &Viewer::new("oem-a"), "quality", &SCHEMA, &facts, now);
+/// let (slot, new_year) = (SCHEMA.slot("standard").unwrap(), 1_798_761_600);
+///
+/// let before = at(new_year - 1);
+/// assert_eq!(before.reasons[slot], Reason::Shown { rule: "year-2026".into() });
+/// assert_eq!(before.changes_at, Some(new_year));
+/// let nearest = Some(NearMiss { rule: "year-2026".into(), condition: Condition::Until });
+/// assert_eq!(at(new_year).reasons[slot], Reason::NoRule { nearest });
+/// # Ok::<(), lotline_policy::Slips>(())
+/// ```
+pub fn decide(policy: &Policy, viewer: &Viewer, feed: &str, schema: &'static Schema, facts: &Facts, now: i64) -> Decision {
+    let question = Question { partner: &viewer.partner, feed, schema, facts, now };
+    let mask = question.mask(policy);
+    let reasons = (0..schema.fields.len()).map(|slot| question.reason(policy, mask, slot)).collect();
+    Decision { mask, reasons, changes_at: question.changes_at(policy) }
+}
+
+/// One record, asked for by one viewer now.
+pub(crate) struct Question<'a> {
+    pub(crate) partner: &'a str,
+    pub(crate) feed: &'a str,
+    pub(crate) schema: &'static Schema,
+    pub(crate) facts: &'a Facts,
+    pub(crate) now: i64,
+}
+
+impl Question<'_> {
+    /// The slots shown. This is the whole policy: shares minus nevers, and no thin statistics without their values.
+    pub(crate) fn mask(&self, policy: &Policy) -> u64 {
+        if policy.stopped.covers(self.partner) {
+            return 0;
+        }
+        let open = self.named(&policy.shares) & !self.named(&policy.nevers);
+        let thin = (0..self.schema.fields.len()).filter(|slot| self.facts.thin & bit(*slot) != 0);
+        let bare = thin.filter(|slot| self.values_of(*slot).is_none_or(|values| open & bit(values) == 0));
+        open & !bare.fold(0, |mask, slot| mask | bit(slot))
+    }
+
+    /// The slots named by those rules that hold.
+    fn named(&self, rules: &[Rule]) -> u64 {
+        rules.iter().filter(|rule| self.holds(rule)).fold(0, |mask, rule| mask | rule.mask(self.schema))
+    }
+
+    /// Whether every condition but the field's holds.
+    fn holds(&self, rule: &Rule) -> bool {
+        self.failing(rule, None).next().is_none()
+    }
+
+    /// The conditions that fail, for a slot or (none) for the record as a whole.
+    fn failing<'a>(&'a self, rule: &'a Rule, slot: Option<usize>) -> impl Iterator<Item = Condition> + 'a {
+        Condition::ALL.into_iter().filter(move |condition| !self.meets(rule, *condition, slot))
+    }
+
+    fn meets(&self, rule: &Rule, condition: Condition, slot: Option<usize>) -> bool {
+        match condition {
+            Condition::Partner => rule.partners.contains(self.partner),
+            Condition::Field => slot.is_none_or(|slot| rule.mask(self.schema) & bit(slot) != 0),
+            Condition::Feed => rule.feed.covers(self.feed),
+            Condition::Kind => rule.covers_kind(self.schema),
+            Condition::Parts => match &rule.parts {
+                Parts::All => true,
+                Parts::Theirs => self.facts.customer.as_deref() == Some(self.partner),
+                Parts::List(parts) => self.facts.part.as_ref().is_some_and(|part| parts.contains(part)),
+            },
+            Condition::Only => rule.only.is_none_or(|only| self.facts.conforming() == Some(only == Only::Conforming)),
+            Condition::From => rule.from.is_none_or(|from| from <= self.now),
+            Condition::Until => rule.until.is_none_or(|until| self.now < until),
+        }
+    }
+
+    /// The table of values that a table of statistics summarises.
+    fn values_of(&self, slot: usize) -> Option<usize> {
+        let table = self.schema.fields[slot].name.strip_suffix("_statistics")?;
+        self.schema.slot(&format!("{table}_values"))
+    }
+
+    fn reason(&self, policy: &Policy, mask: u64, slot: usize) -> Reason {
+        let acts = |rule: &&Rule| self.failing(rule, Some(slot)).next().is_none();
+        let name = |rule: &Rule| rule.name.clone();
+        if policy.stopped.covers(self.partner) {
+            return Reason::Stopped;
+        }
+        if let Some(rule) = policy.nevers.iter().find(acts).map(name) {
+            return Reason::Banned { rule };
+        }
+        match policy.shares.iter().find(acts).map(name) {
+            Some(rule) if mask & bit(slot) != 0 => Reason::Shown { rule },
+            Some(rule) => Reason::Thin { rule, needs: self.values_of(slot).map(|values| self.schema.fields[values].name) },
+            None => Reason::NoRule { nearest: self.nearest(policy, mask, slot) },
+        }
+    }
+
+    fn nearest(&self, policy: &Policy, mask: u64, slot: usize) -> Option<NearMiss> {
+        let banned = self.named(&policy.nevers);
+        let miss = |rule: &Rule| {
+            let mut failing = self.failing(rule, Some(slot));
+            let (Some(condition), None) = (failing.next(), failing.next()) else {
+                return None;
+            };
+            // Thin statistics would stay hidden unless the same change opens their values, or they are open already.
+            let open = mask | rule.mask(self.schema) & !banned;
+            let thin = self.facts.thin & bit(slot) != 0;
+            let enough = !thin || self.values_of(slot).is_some_and(|values| open & bit(values) != 0);
+            enough.then(|| NearMiss { rule: rule.name.clone(), condition })
+        };
+        policy.shares.iter().filter_map(miss).min_by_key(|miss| Reverse(miss.condition))
+    }
+
+    fn changes_at(&self, policy: &Policy) -> Option<i64> {
+        if policy.stopped.covers(self.partner) {
+            return None;
+        }
+        let timely = |condition| matches!(condition, Condition::From | Condition::Until);
+        let waits = |rule: &&Rule| self.failing(rule, None).all(timely);
+        let boundaries = policy.shares.iter().filter(waits).flat_map(|rule| [rule.from, rule.until]).flatten();
+        boundaries.filter(|boundary| self.now < *boundary).min()
+    }
+}
+
+fn bit(slot: usize) -> u64 {
+    1 << slot
+}

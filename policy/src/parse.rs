@@ -1,0 +1,642 @@
+//! From text to a checked policy: every slip is found at once, with its rule, its place, what was meant and the next step.
+//!
+//! Strict on purpose: the largest danger is a rule that shares more than its writer meant, so what is unknown, missing, void or
+//! past is refused, and every value has one spelling.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use lotline_schema::kind::{self, Group};
+use lotline_schema::text_distance;
+use serde::Serialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::explain::moment;
+use crate::policy::{Feeds, Masks, Only, Parts, Policy, Rule, Show};
+
+/// The longest policy, in bytes: some thousand rules, more than anybody can oversee.
+pub const POLICY_BYTES_MAX: usize = 256 * 1024;
+/// The longest name of a rule or group, in characters: it must fit a line of the ledger.
+pub const NAME_CHARS_MAX: usize = 64;
+
+/// What a policy is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// Partners, as the partner book names them.
+    pub partners: &'a [String],
+    /// Names of our feeds.
+    pub feeds: &'a [String],
+    /// Part numbers in the store.
+    pub parts: &'a BTreeSet<String>,
+    /// The clock, in seconds since 1970.
+    pub now: i64,
+}
+
+/// One thing wrong with a policy.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+pub struct Slip {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The rule, if it has a name.
+    pub rule: Option<String>,
+    /// What is wrong.
+    pub what: String,
+    /// What was probably meant.
+    pub meant: Option<String>,
+    /// What to do.
+    pub next: String,
+}
+
+impl fmt::Display for Slip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}: ", self.line, self.column)?;
+        if let Some(rule) = &self.rule {
+            write!(f, "`{rule}`: ")?;
+        }
+        write!(f, "{}", self.what)?;
+        if let Some(meant) = &self.meant {
+            write!(f, " (did you mean `{meant}`?)")?;
+        }
+        write!(f, "; {}", self.next)
+    }
+}
+
+/// All that is wrong with a policy, in the order of the file; never empty.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Slips(pub Vec<Slip>);
+
+impl fmt::Display for Slips {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(Slip::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Slips {}
+
+/// Reads a policy and checks it against the world.
+///
+/// ```
+/// use std::collections::BTreeSet;
+/// use lotline_policy::{World, parse};
+/// let (partners, feeds, parts) = (["oem-a".into()], ["quality".into()], BTreeSet::new());
+/// let world = World { partners: &partners, feeds: &feeds, parts: &parts, now: 0 };
+/// let slips = parse("[[never]]\nname = 'mine'\nwith = 'oem-aa'\nshow = 'everything'", &world).unwrap_err();
+/// assert_eq!(
+///     slips.to_string(),
+///     "line 3, column 8: `mine`: no partner or group is called `oem-aa` (did you mean `oem-a`?); \
+///      correct the name, or pair with them first",
+/// );
+/// ```
+pub fn parse(text: &str, world: &World<'_>) -> Result<Policy, Slips> {
+    read(text, Some(world))
+}
+
+pub(crate) fn read(text: &str, world: Option<&World<'_>>) -> Result<Policy, Slips> {
+    let mut reader = Reader { text, world, slips: Vec::new(), groups: BTreeMap::new(), new_parts: BTreeSet::new() };
+    if POLICY_BYTES_MAX < text.len() {
+        reader.slip(None, 0..0, format!("the policy is longer than {POLICY_BYTES_MAX} bytes"), None, "put partners into groups");
+        return Err(Slips(reader.slips));
+    }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let policy = reader.policy(table.get_ref());
+    let found = std::mem::take(&mut reader.slips);
+    errors.iter().for_each(|error| reader.syntax(error));
+    reader.keep(found, &errors);
+    if reader.slips.is_empty() {
+        return Ok(policy);
+    }
+    reader.slips.sort();
+    reader.slips.dedup();
+    Err(Slips(reader.slips))
+}
+
+const SHARE_KEYS: [&str; 9] = ["name", "with", "feed", "parts", "show", "from", "until", "kinds", "only"];
+const NEVER_KEYS: [&str; 5] = ["name", "with", "show", "parts", "feed"];
+const TOP_KEYS: [&str; 4] = ["share", "never", "groups", "new_parts"];
+const LATER_KEYS: [&str; 4] = ["lots", "delay", "for", "then"];
+const ALTERING_KEYS: [&str; 3] = ["as", "mask", "decimals"];
+
+type Value<'t> = Spanned<DeValue<'t>>;
+
+/// The rule being read.
+struct Section<'t> {
+    share: bool,
+    table: &'t DeTable<'t>,
+    span: Range<usize>,
+    name: Option<String>,
+}
+
+struct Reader<'w> {
+    text: &'w str,
+    /// None: an applied version is read back, only the form counts.
+    world: Option<&'w World<'w>>,
+    slips: Vec<Slip>,
+    groups: BTreeMap<String, BTreeSet<String>>,
+    new_parts: BTreeSet<String>,
+}
+
+impl Reader<'_> {
+    fn policy(&mut self, table: &DeTable<'_>) -> Policy {
+        for key in table.keys() {
+            match key.get_ref().as_ref() {
+                known if TOP_KEYS.contains(&known) => {}
+                "test" => self.later(None, key.span(), "[[test]]"),
+                other => {
+                    let meant = meant(other, TOP_KEYS);
+                    let what = format!("`{other}` has no place at the top of a policy");
+                    self.slip(None, key.span(), what, meant, "a policy holds [[share]], [[never]], [groups] and new_parts");
+                }
+            }
+        }
+        if let Some(value) = table.get("new_parts") {
+            let parts = self.texts(None, "new_parts", value).unwrap_or_default();
+            self.new_parts = parts.into_iter().map(|(part, _)| part).collect();
+        }
+        if let Some(value) = table.get("groups") {
+            self.read_groups(value);
+        }
+        let sections: Vec<Section<'_>> = [("share", true), ("never", false)]
+            .into_iter()
+            .filter_map(|(key, share)| Some((key, share, table.get(key)?)))
+            .flat_map(|(key, share, value)| self.sections(key, share, value))
+            .collect();
+        self.check_names(&sections);
+        let rules: Vec<(Section<'_>, Rule)> =
+            sections.into_iter().filter_map(|section| self.rule(&section).map(|rule| (section, rule))).collect();
+        let side = |share: bool| {
+            let mut rules: Vec<Rule> = rules.iter().filter(|(section, _)| section.share == share).map(|(_, rule)| rule.clone()).collect();
+            rules.sort_by(|a, b| a.name.cmp(&b.name));
+            rules
+        };
+        let (shares, nevers) = (side(true), side(false));
+        let policy = Policy { text: self.text.into(), groups: self.groups.clone(), shares, nevers, ..Policy::default() };
+        if self.world.is_some() {
+            rules.iter().filter(|(section, _)| section.share).for_each(|(section, rule)| self.check_void(&policy, section, rule));
+        }
+        policy
+    }
+
+    fn read_groups(&mut self, value: &Value<'_>) {
+        let DeValue::Table(table) = value.get_ref() else {
+            return self.slip(None, value.span(), "`groups` is no table", None, "write [groups], and below it customers = [\"oem-a\"]");
+        };
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            if name == "new_parts" {
+                self.slip(None, key.span(), "`new_parts` is no group", None, NEW_PARTS_FIRST);
+                continue;
+            }
+            self.check_name(None, name, key.span());
+            if self.is_partner(name) {
+                let what = format!("`{name}` is a partner already");
+                self.slip(None, key.span(), what, None, "give the group another name: a rule could mean either");
+                continue;
+            }
+            let mut partners = BTreeSet::new();
+            for (partner, span) in self.texts(None, name, value).unwrap_or_default() {
+                if let Some(world) = self.world.filter(|world| !world.partners.contains(&partner)) {
+                    let nested = table.contains_key(partner.as_str());
+                    let what = format!("the group `{name}` names `{partner}`, who is no partner{}", look_alike(&partner));
+                    let next = if nested { "list the partners of that group: groups hold no groups" } else { PAIR_FIRST };
+                    self.slip(None, span, what, meant(&partner, world.partners), next);
+                }
+                partners.insert(partner);
+            }
+            self.groups.insert(name.into(), partners);
+        }
+    }
+
+    /// The tables of `[[share]]` or `[[never]]`.
+    fn sections<'t>(&mut self, key: &str, share: bool, value: &'t Value<'t>) -> Vec<Section<'t>> {
+        let mut sections = Vec::new();
+        let next = format!("begin each rule with [[{key}]], in two brackets");
+        let DeValue::Array(items) = value.get_ref() else {
+            self.slip(None, value.span(), format!("`{key}` is no list of rules"), None, next);
+            return sections;
+        };
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::Table(table) => {
+                    let name = table.get("name").and_then(|name| name.get_ref().as_str()).map(str::to_owned);
+                    sections.push(Section { share, table, span: item.span(), name });
+                }
+                _ => self.slip(None, item.span(), format!("`{key}` is no list of rules"), None, next.clone()),
+            }
+        }
+        sections
+    }
+
+    fn check_names(&mut self, sections: &[Section<'_>]) {
+        let mut first: BTreeMap<&str, Range<usize>> = BTreeMap::new();
+        let mut named: Vec<(&str, Range<usize>)> = Vec::new();
+        for section in sections {
+            if let (Some(name), Some(value)) = (&section.name, section.table.get("name")) {
+                named.push((name, value.span()));
+            }
+        }
+        named.sort_by_key(|(_, span)| span.start);
+        for (name, span) in named {
+            self.check_name(Some(name), name, span.clone());
+            match first.get(name) {
+                Some(other) => {
+                    let what = format!("two rules are called so, the other on line {}", self.place(other.start).0);
+                    self.slip(
+                        Some(name),
+                        span,
+                        what,
+                        None,
+                        "give each rule a name of its own: answers and the ledger speak of rules by name",
+                    );
+                }
+                None => drop(first.insert(name, span)),
+            }
+        }
+    }
+
+    fn check_name(&mut self, rule: Option<&str>, name: &str, span: Range<usize>) {
+        let fits = (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control) && name.trim() == name;
+        if !fits {
+            let next = format!("write 1 to {NAME_CHARS_MAX} characters on one line, without space around them");
+            self.slip(rule, span, "the name is empty, too long or not on one line", None, next);
+        }
+    }
+
+    /// One rule; none where a slip leaves nothing to go on with.
+    fn rule(&mut self, section: &Section<'_>) -> Option<Rule> {
+        self.check_keys(section);
+        let name = self.text(section, "name");
+        let with = self.with(section);
+        let feed = if section.share || section.table.contains_key("feed") { self.feed(section) } else { Some(Feeds::All) };
+        let parts = if section.share || section.table.contains_key("parts") { self.parts(section) } else { Some(Parts::All) };
+        let show = self.show(section);
+        let (mut kinds, mut only, mut from, mut until) = (Some(None), Some(None), Some(None), Some(None));
+        // A never has no such keys: refused above, and it must hold whatever they say.
+        if section.share {
+            kinds = optional(self.kinds(section));
+            only = optional(self.only(section));
+            from = optional(section.table.get("from").map(|value| self.day(section, "from", value)));
+            until = self.until(section, from.flatten());
+        }
+        let (name, (with, partners), show) = (name?, with?, show?);
+        let masks = show.masks();
+        Some(Rule { name, with, partners, feed: feed?, parts: parts?, show, kinds: kinds?, only: only?, from: from?, until: until?, masks })
+    }
+
+    fn check_keys(&mut self, section: &Section<'_>) {
+        let (word, keys) = if section.share { ("share", &SHARE_KEYS[..]) } else { ("never", &NEVER_KEYS[..]) };
+        let rule = section.name.as_deref();
+        for key in section.table.keys() {
+            let (name, span) = (key.get_ref().as_ref(), key.span());
+            if keys.contains(&name) {
+                continue;
+            }
+            if LATER_KEYS.contains(&name) {
+                self.later(rule, span, name);
+            } else if ALTERING_KEYS.contains(&name) {
+                let what = format!("`{name}`: a field is shown as it was signed or not at all, never masked or rounded");
+                self.slip(rule, span, what, None, format!("remove `{name}`"));
+            } else if name == "new_parts" {
+                self.slip(rule, span, "`new_parts` is no key of a rule", None, NEW_PARTS_FIRST);
+            } else if SHARE_KEYS.contains(&name) {
+                let what = format!("`{name}` has no place in a never, which holds for every record at all times");
+                self.slip(rule, span, what, None, format!("remove `{name}`, or write [[share]] if you mean to show something"));
+            } else {
+                let what = format!("a {word} has no key `{name}`");
+                self.slip(rule, span, what, meant(name, keys.iter().copied()), format!("its keys are {}", keys.join(", ")));
+            }
+        }
+    }
+
+    fn with(&mut self, section: &Section<'_>) -> Option<(String, BTreeSet<String>)> {
+        let with = self.text(section, "with")?;
+        let span = section.table.get("with")?.span();
+        if let Some(partners) = self.groups.get(&with).cloned() {
+            if partners.is_empty() {
+                let what = format!("the group `{with}` is empty, so the rule would touch nobody");
+                self.slip(section.name.as_deref(), span, what, None, "add partners to the group, or remove the rule");
+            }
+            return Some((with, partners));
+        }
+        if let Some(world) = self.world.filter(|_| !self.is_partner(&with)) {
+            let what = format!("no partner or group is called `{with}`{}", look_alike(&with));
+            let meant = meant(&with, world.partners.iter().chain(self.groups.keys()));
+            self.slip(section.name.as_deref(), span, what, meant, PAIR_FIRST);
+            return None;
+        }
+        Some((with.clone(), BTreeSet::from([with])))
+    }
+
+    fn feed(&mut self, section: &Section<'_>) -> Option<Feeds> {
+        let feed = self.text(section, "feed")?;
+        if feed == "all" {
+            return Some(Feeds::All);
+        }
+        if let Some(world) = self.world.filter(|world| !world.feeds.contains(&feed)) {
+            let what = format!("no feed is called `{feed}`{}", look_alike(&feed));
+            let words = world.feeds.iter().map(String::as_str).chain(["all"]);
+            let next = "write the name of one of your feeds, or \"all\"";
+            self.slip(section.name.as_deref(), section.table.get("feed")?.span(), what, meant(&feed, words), next);
+            return None;
+        }
+        Some(Feeds::One(feed))
+    }
+
+    fn parts(&mut self, section: &Section<'_>) -> Option<Parts> {
+        let rule = section.name.as_deref();
+        let next = "write a list as [\"P-1\"], or \"theirs\" for lots made for them, or \"all\"";
+        let value = self.need(section, "parts", next)?;
+        match value.get_ref().as_str() {
+            Some("all") => return Some(Parts::All),
+            Some("theirs") => return Some(Parts::Theirs),
+            Some(other) => {
+                let what = format!("`{other}` is not in a list");
+                self.slip(rule, value.span(), what, meant(other, ["all", "theirs"]).or(Some(format!("[\"{other}\"]"))), next);
+                return None;
+            }
+            None => {}
+        }
+        let parts = self.filled(section, "parts", value)?;
+        for (part, span) in &parts {
+            let Some(world) = self.world.filter(|world| !world.parts.contains(part) && !self.new_parts.contains(part)) else {
+                continue;
+            };
+            let next = match part.as_str() {
+                "all" | "theirs" => "write the word without brackets",
+                _ => "correct the number, or list it above the first rule as new_parts = [\"…\"] if it is still to come",
+            };
+            let meant = meant(part, world.parts.iter().chain(&self.new_parts));
+            self.slip(rule, span.clone(), format!("no part `{part}` is in the store{}", look_alike(part)), meant, next);
+        }
+        Some(Parts::List(parts.into_iter().map(|(part, _)| part).collect()))
+    }
+
+    fn show(&mut self, section: &Section<'_>) -> Option<Show> {
+        let rule = section.name.as_deref();
+        let next = "write \"everything\", or a list of groups and fields as [\"identity\", \"verdict\"]";
+        let value = self.need(section, "show", next)?;
+        match value.get_ref().as_str() {
+            Some("everything") if section.share => return Some(Show::EverythingButInspector),
+            Some("everything") => return Some(Show::Everything),
+            Some(other) => {
+                let list = is_field(other).then(|| format!("[\"{other}\"]"));
+                self.slip(rule, value.span(), format!("`{other}` is not in a list"), list.or(meant(other, ["everything"])), next);
+                return None;
+            }
+            None => {}
+        }
+        let names = self.filled(section, "show", value)?;
+        for (name, span) in names.iter().filter(|(name, _)| !is_field(name)) {
+            let what = format!("no group or field is called `{name}`{}", look_alike(name));
+            let next = match name.as_str() {
+                "everything" => "write show = \"everything\" without brackets".into(),
+                _ => format!("the groups are {}", Group::ALL.map(Group::name).join(", ")),
+            };
+            self.slip(rule, span.clone(), what, meant(name, field_names()), next);
+        }
+        names.iter().all(|(name, _)| is_field(name)).then(|| Show::Named(names.into_iter().map(|(name, _)| name).collect()))
+    }
+
+    fn kinds(&mut self, section: &Section<'_>) -> Option<Option<BTreeSet<String>>> {
+        let value = section.table.get("kinds")?;
+        let kinds = self.filled(section, "kinds", value).unwrap_or_default();
+        let known = || kind::known().iter().map(|(schema, _)| schema.name);
+        for (kind, span) in kinds.iter().filter(|(kind, _)| !known().any(|known| known == kind)) {
+            let next = format!("the kinds are {}", known().collect::<Vec<_>>().join(", "));
+            self.slip(section.name.as_deref(), span.clone(), format!("no kind of record is called `{kind}`"), meant(kind, known()), next);
+        }
+        Some(Some(kinds.into_iter().map(|(kind, _)| kind).collect()))
+    }
+
+    fn only(&mut self, section: &Section<'_>) -> Option<Option<Only>> {
+        section.table.get("only")?;
+        let word = self.text(section, "only");
+        let only = word.as_ref().and_then(|word| Only::ALL.into_iter().find(|only| only.name() == word));
+        if let (Some(word), None) = (&word, only) {
+            let span = section.table.get("only")?.span();
+            let meant = meant(word, Only::ALL.map(Only::name));
+            self.slip(
+                section.name.as_deref(),
+                span,
+                format!("`{word}` is no verdict"),
+                meant,
+                "write \"conforming\" or \"non-conforming\"",
+            );
+        }
+        Some(only)
+    }
+
+    /// Outside: was there a slip; inside: none is "until revoked".
+    fn until(&mut self, section: &Section<'_>, from: Option<i64>) -> Option<Option<i64>> {
+        let value = self.need(section, "until", "write a day as 2027-01-01, or \"revoked\": nothing is shared for ever by accident")?;
+        let rule = section.name.as_deref();
+        if value.get_ref().as_str() == Some("revoked") {
+            return Some(None);
+        }
+        let until = self.day(section, "until", value)?;
+        if from.is_some_and(|from| until <= from) {
+            let what = format!("the share ends ({}) before it begins, so it would never apply", moment(until));
+            self.slip(rule, value.span(), what, None, "let `until` be later than `from`");
+        } else if self.world.is_some_and(|world| until <= world.now) {
+            let what = format!("the share ended already ({}), so it would never apply", moment(until));
+            self.slip(rule, value.span(), what, None, "give a later day, or remove the share");
+        }
+        Some(Some(until))
+    }
+
+    /// Midnight UTC at which a day begins.
+    fn day(&mut self, section: &Section<'_>, key: &str, value: &Value<'_>) -> Option<i64> {
+        let date = match value.get_ref() {
+            DeValue::Datetime(at) if at.time.is_none() && at.offset.is_none() => at.date,
+            _ => None,
+        };
+        let fields =
+            date.and_then(|date| Some((i16::try_from(date.year).ok()?, i8::try_from(date.month).ok()?, i8::try_from(date.day).ok()?)));
+        let midnight = fields.and_then(|(year, month, day)| Date::new(year, month, day).ok()?.to_zoned(TimeZone::UTC).ok());
+        if midnight.is_none() {
+            let shown = value.get_ref().as_str().map_or("this".into(), |text| format!("`{text}`"));
+            let meant = value.get_ref().as_str().and_then(|text| meant(text, ["revoked"])).filter(|_| key == "until");
+            let next = if key == "until" {
+                "write 2027-01-01 without quotes and time, or \"revoked\""
+            } else {
+                "write 2027-01-01 without quotes and time"
+            };
+            self.slip(section.name.as_deref(), value.span(), format!("`{key}` is a day, and {shown} is none"), meant, next);
+        }
+        midnight.map(|midnight| midnight.timestamp().as_second())
+    }
+
+    /// Refuses what a share names and nevers take back whole from everybody it is for: its writer expects to share it.
+    fn check_void(&mut self, policy: &Policy, section: &Section<'_>, share: &Rule) {
+        let reach: Vec<Masks> = share.partners.iter().map(|partner| policy.reach(share, partner)).collect();
+        let Some(value) = section.table.get("show") else {
+            return;
+        };
+        let items: Vec<(Show, String, Range<usize>)> = match value.get_ref().as_array() {
+            None => vec![(share.show.clone(), "everything".into(), value.span())],
+            Some(items) => {
+                let named = |item: &Value<'_>| {
+                    let name = item.get_ref().as_str()?.to_owned();
+                    Some((Show::Named(BTreeSet::from([name.clone()])), name, item.span()))
+                };
+                items.iter().filter_map(named).collect()
+            }
+        };
+        for (item, name, span) in items {
+            let slots: Masks = share.in_kinds(&item.masks()).collect();
+            let open = reach.iter().any(|reach| meets(reach, &slots));
+            if meets(&slots, &slots) && !open {
+                let bans =
+                    |never: &&Rule| share.partners.iter().any(|partner| never.outreaches(share, partner)) && meets(&never.masks, &slots);
+                let nevers: Vec<String> = policy.nevers().iter().filter(bans).map(|never| format!("`{}`", never.name)).collect();
+                let what = format!("it would show `{name}`, which {} forbids", nevers.join(" with "));
+                self.slip(Some(&share.name), span, what, None, format!("remove `{name}` from the share, or narrow the never"));
+            }
+        }
+    }
+
+    fn need<'t>(&mut self, section: &Section<'t>, key: &str, next: &str) -> Option<&'t Value<'t>> {
+        let value = section.table.get(key);
+        if value.is_none() {
+            self.slip(section.name.as_deref(), section.span.clone(), format!("`{key}` is missing"), None, next);
+        }
+        value
+    }
+
+    fn text(&mut self, section: &Section<'_>, key: &str) -> Option<String> {
+        let value = self.need(section, key, &format!("add {key} = \"…\""))?;
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.slip(
+                section.name.as_deref(),
+                value.span(),
+                format!("`{key}` is not one text"),
+                None,
+                format!("write {key} = \"…\", in quotes"),
+            );
+        }
+        text.map(str::to_owned)
+    }
+
+    fn texts(&mut self, rule: Option<&str>, key: &str, value: &Value<'_>) -> Option<Vec<(String, Range<usize>)>> {
+        let text = |item: &Value<'_>| Some((item.get_ref().as_str()?.to_owned(), item.span()));
+        let texts = value.get_ref().as_array().and_then(|items| items.iter().map(text).collect());
+        if texts.is_none() {
+            self.slip(rule, value.span(), format!("`{key}` is no list of texts"), None, format!("write {key} = [\"…\", \"…\"]"));
+        }
+        texts
+    }
+
+    fn filled(&mut self, section: &Section<'_>, key: &str, value: &Value<'_>) -> Option<Vec<(String, Range<usize>)>> {
+        let texts = self.texts(section.name.as_deref(), key, value)?;
+        if texts.is_empty() {
+            self.slip(
+                section.name.as_deref(),
+                value.span(),
+                format!("`{key}` is empty, so the rule would never apply"),
+                None,
+                "fill the list, or remove the rule",
+            );
+        }
+        Some(texts)
+    }
+
+    fn later(&mut self, rule: Option<&str>, span: Range<usize>, key: &str) {
+        self.slip(rule, span, format!("`{key}` is for a later version of Lotline"), None, format!("remove `{key}`"));
+    }
+
+    fn is_partner(&self, name: &str) -> bool {
+        self.world.is_some_and(|world| world.partners.iter().any(|partner| partner == name))
+    }
+
+    /// What TOML says, with the next step for the slips people make.
+    fn syntax(&mut self, error: &toml::de::Error) {
+        let span = error.span().unwrap_or(0..0);
+        let start = self.text[..span.start.min(self.text.len())].rfind('\n').map_or(0, |at| at + 1);
+        let line = self.text[start..].lines().next().unwrap_or("");
+        let key = line.split('=').next().unwrap_or("").trim();
+        let next = match key {
+            _ if error.message().contains("duplicate key") => "keep one of the two lines",
+            "from" | "until" => "write a day as 2027-01-01, or until = \"revoked\"",
+            _ if line.matches('"').count() % 2 == 1 || line.matches('\'').count() % 2 == 1 => "close the quote",
+            _ => "write key = \"value\", key = [\"value\", \"value\"] or [[share]]",
+        };
+        self.slip(None, span, format!("not in form: {}", error.message()), None, next);
+    }
+
+    /// Keeps what was found in the sections that could be read; what a broken one seems to lack is no news.
+    fn keep(&mut self, found: Vec<Slip>, errors: &[toml::de::Error]) {
+        let mut starts = vec![1];
+        starts.extend(self.text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with('[')).map(|(at, _)| at + 1));
+        let section = |line: usize| starts.iter().rev().find(|start| **start <= line).copied().unwrap_or(1);
+        let line_of = |error: &toml::de::Error| self.place(error.span().map_or(0, |span| span.start)).0;
+        let lines: Vec<usize> = errors.iter().map(line_of).collect();
+        // Groups, new parts and headers bear on every rule.
+        let bears_on_all = |line: &usize| {
+            let header = self.text.lines().nth(section(*line) - 1).unwrap_or("").trim_start();
+            section(*line) == *line || !header.starts_with("[[")
+        };
+        if lines.iter().any(bears_on_all) {
+            return;
+        }
+        self.slips.extend(found.into_iter().filter(|slip| lines.iter().all(|line| section(*line) != section(slip.line))));
+    }
+
+    fn slip(&mut self, rule: Option<&str>, span: Range<usize>, what: impl Into<String>, meant: Option<String>, next: impl Into<String>) {
+        let (line, column) = self.place(span.start);
+        self.slips.push(Slip { line, column, rule: rule.map(str::to_owned), what: what.into(), meant, next: next.into() });
+    }
+
+    /// Line and column in characters, from 1.
+    fn place(&self, at: usize) -> (usize, usize) {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+    }
+}
+
+const PAIR_FIRST: &str = "correct the name, or pair with them first";
+const NEW_PARTS_FIRST: &str = "move it to the top of the file, above the first bracket";
+
+/// A key that is not there is fine; one that is must have been read.
+fn optional<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    match read {
+        None => Some(None),
+        Some(Some(value)) => Some(Some(value)),
+        Some(None) => None,
+    }
+}
+
+fn meets(these: &Masks, those: &Masks) -> bool {
+    these.iter().zip(those).any(|(this, that)| this & that != 0)
+}
+
+fn field_names() -> impl Iterator<Item = &'static str> {
+    let fields = kind::known().iter().flat_map(|(schema, _)| schema.fields).map(|field| field.name);
+    Group::ALL.into_iter().map(Group::name).chain(fields)
+}
+
+fn is_field(name: &str) -> bool {
+    field_names().any(|known| known == name)
+}
+
+/// The nearest known word, if it is near: letters in another case count as equal.
+fn meant<'a>(wrong: &str, known: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a)>) -> Option<String> {
+    let distance = |word: &str| text_distance(&wrong.to_lowercase(), &word.to_lowercase());
+    let near = known.into_iter().map(|word| (distance(word.as_ref()), word.as_ref()));
+    let (distance, word) = near.min()?;
+    let length = wrong.chars().count();
+    (distance <= 1 + length / 4 && distance < length).then(|| word.to_owned())
+}
+
+/// A letter of another alphabet that looks like ours cannot be seen: say it.
+fn look_alike(name: &str) -> String {
+    let odd = name.chars().find(|letter| matches!(letter, '\u{370}'..='\u{52f}' | '\u{200b}'..='\u{200f}' | '\u{ff00}'..='\u{ff5e}'));
+    odd.map_or(String::new(), |letter| format!(" (it holds U+{:04X}, a look-alike)", u32::from(letter)))
+}

@@ -1,0 +1,350 @@
+//! What a policy is: shares, nevers, and the closed list of conditions a rule is made of.
+//!
+//! Only [`parse`](mod@crate::parse) makes rules. Knows nothing of TOML, and answers no question itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use lotline_schema::kind::{self, Group, Schema};
+use serde::Serialize;
+
+use crate::parse::Slips;
+
+/// Every rule in force, with the text it came from and who is cut off for now.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Policy {
+    pub(crate) version: u64,
+    pub(crate) text: String,
+    pub(crate) groups: BTreeMap<String, BTreeSet<String>>,
+    // Invariant: both sorted by name, so that the order in the file cannot matter.
+    pub(crate) shares: Vec<Rule>,
+    pub(crate) nevers: Vec<Rule>,
+    pub(crate) stopped: Stopped,
+}
+
+impl Policy {
+    /// The policy of a new node: nothing is shared.
+    ///
+    /// ```
+    /// let nothing = lotline_policy::Policy::nothing();
+    /// assert!(nothing.feeds_for("oem-a", &["quality".into()], 0).is_empty());
+    /// ```
+    pub fn nothing() -> Policy {
+        Policy::default()
+    }
+
+    /// Reads an applied version back. What it was checked against (partners, parts, today) has moved on since, and
+    /// a policy in force must not fall silent because a date passed: only the form is checked.
+    ///
+    /// ```
+    /// use lotline_policy::Policy;
+    /// let text = "[[never]]\nname = 'n'\nwith = 'rival'\nshow = 'everything'";
+    /// assert_eq!(Policy::restore(text)?.with_version(3).nevers()[0].name, "n");
+    /// # Ok::<(), lotline_policy::Slips>(())
+    /// ```
+    pub fn restore(text: &str) -> Result<Policy, Slips> {
+        crate::parse::read(text, None)
+    }
+
+    /// The version applied; 0 before the first.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The same rules as version `n`.
+    pub fn with_version(self, n: u64) -> Policy {
+        Policy { version: n, ..self }
+    }
+
+    /// The source, byte for byte as it was read.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What may be seen, sorted by name.
+    pub fn shares(&self) -> &[Rule] {
+        &self.shares
+    }
+
+    /// What must never be seen, sorted by name.
+    pub fn nevers(&self) -> &[Rule] {
+        &self.nevers
+    }
+
+    /// Groups of partners.
+    pub fn groups(&self) -> &BTreeMap<String, BTreeSet<String>> {
+        &self.groups
+    }
+
+    /// Cuts sharing with one partner, or with all. Kept beside the text: it needs no file that parses, and no file undoes it.
+    ///
+    /// ```
+    /// use lotline_policy::{Policy, Stopped};
+    /// let cut = Policy::nothing().stop(Some("oem-a"));
+    /// assert!(cut.stopped().covers("oem-a") && !cut.stopped().covers("oem-b"));
+    /// assert!(!cut.with_stopped(Stopped::default()).stopped().covers("oem-a"));
+    /// ```
+    pub fn stop(&self, partner: Option<&str>) -> Policy {
+        let mut policy = self.clone();
+        policy.stopped.partners.extend(partner.map(str::to_owned));
+        policy.stopped.everybody |= partner.is_none();
+        policy
+    }
+
+    /// Who is cut off.
+    pub fn stopped(&self) -> &Stopped {
+        &self.stopped
+    }
+
+    /// The same rules with another set cut off: the stored one after a restart, an empty one when sharing goes on.
+    pub fn with_stopped(self, stopped: Stopped) -> Policy {
+        Policy { stopped, ..self }
+    }
+
+    /// The feeds this partner may follow now: following shows how many records exist, so a share must be able to show
+    /// something of one. A share wholly taken back by nevers opens no feed.
+    pub fn feeds_for(&self, partner: &str, feeds: &[String], now: i64) -> Vec<String> {
+        feeds.iter().filter(|feed| self.live(partner, feed, now).next().is_some()).cloned().collect()
+    }
+
+    /// The shares that can show this partner something of this feed now, each with what it can show at most.
+    pub(crate) fn live<'a>(&'a self, partner: &'a str, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, Masks)> {
+        let live = move |rule: &&Rule| {
+            rule.partners.contains(partner)
+                && rule.feed.covers(feed)
+                && rule.from.is_none_or(|from| from <= now)
+                && rule.until.is_none_or(|until| now < until)
+        };
+        let shares = if self.stopped.covers(partner) { &[] } else { &self.shares[..] };
+        let reach = move |rule| (rule, self.reach(rule, partner));
+        shares.iter().filter(live).map(reach).filter(|(_, reach)| reach.iter().any(|mask| *mask != 0))
+    }
+
+    /// What a share can show this partner at most: its fields without those that a never takes from all it covers.
+    pub(crate) fn reach(&self, share: &Rule, partner: &str) -> Masks {
+        let mut reach: Masks = share.in_kinds(&share.masks).collect();
+        for never in self.nevers.iter().filter(|never| never.outreaches(share, partner)) {
+            reach.iter_mut().zip(&never.masks).for_each(|(mask, banned)| *mask &= !banned);
+        }
+        reach
+    }
+}
+
+/// Who is cut off by `lotline share stop`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stopped {
+    /// Everybody.
+    pub everybody: bool,
+    /// These partners.
+    pub partners: BTreeSet<String>,
+}
+
+impl Stopped {
+    /// Whether this partner gets nothing for now.
+    pub fn covers(&self, partner: &str) -> bool {
+        self.everybody || self.partners.contains(partner)
+    }
+}
+
+/// Per known schema, in the order of [`kind::known`]: bit = slot.
+pub(crate) type Masks = Vec<u64>;
+
+/// One share or never: it acts where all its conditions hold. A never has no condition on kind, verdict or time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rule {
+    /// Its name, unique in the file.
+    pub name: String,
+    /// The partner or group it names.
+    pub with: String,
+    /// The partners that are meant.
+    pub partners: BTreeSet<String>,
+    /// Which feeds.
+    pub feed: Feeds,
+    /// Which parts.
+    pub parts: Parts,
+    /// Which fields.
+    pub show: Show,
+    /// Which kinds of record; none: every kind.
+    pub kinds: Option<BTreeSet<String>>,
+    /// Only lots with this verdict.
+    pub only: Option<Only>,
+    /// First second it holds, since 1970.
+    pub from: Option<i64>,
+    /// First second it no longer holds; none: until revoked.
+    pub until: Option<i64>,
+    /// `show` as slots.
+    pub(crate) masks: Masks,
+}
+
+impl Rule {
+    /// The slots of a schema that `show` names; of a schema that this program does not know, none.
+    pub fn mask(&self, schema: &Schema) -> u64 {
+        kind::known().iter().zip(&self.masks).find(|((known, _), _)| std::ptr::eq(*known, schema)).map_or(0, |(_, mask)| *mask)
+    }
+
+    pub(crate) fn covers_kind(&self, schema: &Schema) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(schema.name))
+    }
+
+    /// Slots without those of kinds it is not about.
+    pub(crate) fn in_kinds<'a>(&'a self, masks: &'a Masks) -> impl Iterator<Item = u64> + 'a {
+        let slots = kind::known().iter().zip(masks);
+        slots.map(|((schema, _), mask)| if self.covers_kind(schema) { *mask } else { 0 })
+    }
+
+    /// Whether a never covers, for this partner, every record the share covers.
+    pub(crate) fn outreaches(&self, share: &Rule, partner: &str) -> bool {
+        self.partners.contains(partner) && self.feed.includes(&share.feed) && self.parts.includes(&share.parts)
+    }
+}
+
+/// Which feeds a rule is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Feeds {
+    /// Every feed, also later ones.
+    All,
+    /// This one, in all its lives.
+    One(String),
+}
+
+impl Feeds {
+    pub(crate) fn covers(&self, feed: &str) -> bool {
+        matches!(self, Feeds::All) || matches!(self, Feeds::One(name) if name == feed)
+    }
+
+    fn includes(&self, other: &Feeds) -> bool {
+        matches!(self, Feeds::All) || self == other
+    }
+}
+
+/// Which parts a rule is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Parts {
+    /// Every part, also later ones.
+    All,
+    /// Records whose customer is the partner.
+    Theirs,
+    /// These part numbers of the maker.
+    List(BTreeSet<String>),
+}
+
+impl Parts {
+    fn includes(&self, other: &Parts) -> bool {
+        match (self, other) {
+            (Parts::All, _) => true,
+            (Parts::List(all), Parts::List(some)) => some.is_subset(all),
+            (mine, other) => mine == other,
+        }
+    }
+
+    /// Whether one record can be about parts of both.
+    pub(crate) fn may_meet(&self, other: &Parts) -> bool {
+        !matches!((self, other), (Parts::List(these), Parts::List(those)) if these.is_disjoint(those))
+    }
+}
+
+/// Which fields a rule is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Show {
+    /// Every field: what "everything" means in a never.
+    Everything,
+    /// Every field but the group `inspector`, since persons must be named: what "everything" means in a share.
+    EverythingButInspector,
+    /// These groups and single fields.
+    Named(BTreeSet<String>),
+}
+
+impl Show {
+    /// The slots meant, by schema. A name is a group's, or else a field's.
+    pub(crate) fn masks(&self) -> Masks {
+        let named = |group: Group, field: &str| match self {
+            Show::Everything => true,
+            Show::EverythingButInspector => group != Group::Inspector,
+            Show::Named(names) => names.contains(group.name()) || names.contains(field),
+        };
+        let mask = |schema: &Schema| {
+            let slots = schema.fields.iter().enumerate().filter(|(_, field)| named(field.group, field.name));
+            slots.fold(0, |mask, (slot, _)| mask | 1 << slot)
+        };
+        kind::known().iter().map(|(schema, _)| mask(schema)).collect()
+    }
+}
+
+/// Lots with one verdict only. Undecided lots are neither.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Only {
+    Conforming,
+    NonConforming,
+}
+
+impl Only {
+    /// Both.
+    pub const ALL: [Only; 2] = [Only::Conforming, Only::NonConforming];
+
+    /// Its name in the file, which is the verdict's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Only::Conforming => "conforming",
+            Only::NonConforming => "non-conforming",
+        }
+    }
+}
+
+/// What a rule asks. The list is closed: evaluation, explanation, difference and proof all walk it.
+/// It runs from who to when, so of two near misses the later one is the nearer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// The viewer is the rule's partner, or in its group.
+    Partner,
+    /// `show` names the field.
+    Field,
+    /// The record is in the rule's feed.
+    Feed,
+    /// The record is of one of its kinds.
+    Kind,
+    /// The record is about one of its parts.
+    Parts,
+    /// The lot has its verdict.
+    Only,
+    /// The rule has begun.
+    From,
+    /// The rule has not ended.
+    Until,
+}
+
+impl Condition {
+    /// Every condition.
+    pub const ALL: [Condition; 8] = [
+        Condition::Partner,
+        Condition::Field,
+        Condition::Feed,
+        Condition::Kind,
+        Condition::Parts,
+        Condition::Only,
+        Condition::From,
+        Condition::Until,
+    ];
+
+    /// The key of the file that states it.
+    pub fn key(self) -> &'static str {
+        match self {
+            Condition::Partner => "with",
+            Condition::Field => "show",
+            Condition::Feed => "feed",
+            Condition::Kind => "kinds",
+            Condition::Parts => "parts",
+            Condition::Only => "only",
+            Condition::From => "from",
+            Condition::Until => "until",
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.key())
+    }
+}

@@ -1,0 +1,307 @@
+//! What leaves, for whom, and what the words about it say.
+
+use std::collections::BTreeSet;
+
+use lotline_policy::{
+    Basis, Cleared, Condition, FullDisclosure, Item, NearMiss, Policy, Reason, Viewer, clear, decide, next_change, term, view_id,
+};
+use lotline_schema::cose::Signer;
+use lotline_schema::kind::inspection::{Inspection, SCHEMA, Verdict};
+use lotline_schema::kind::{Group, Schema};
+use lotline_schema::statement::{Place, Sealed, Type, seal_entry, seal_record};
+use lotline_schema::{Facts, Hash, Origin, PartyId, codec};
+
+const POLICY: &str = r#"
+[groups]
+customers = ["oem-a", "oem-b"]
+competitors = ["rival"]
+
+[[share]]
+name = "a-part"
+with = "oem-a"
+feed = "quality"
+parts = ["P-1"]
+show = ["identity", "verdict", "special_statistics", "inspector"]
+until = 2027-01-01
+
+[[share]]
+name = "b-all"
+with = "oem-b"
+feed = "all"
+parts = "theirs"
+show = "everything"
+from = 2026-12-01
+until = "revoked"
+
+[[share]]
+name = "b-bad-lots"
+with = "oem-b"
+feed = "quality"
+parts = "all"
+show = ["identity", "defects"]
+only = "non-conforming"
+until = "revoked"
+
+[[share]]
+name = "everybody"
+with = "customers"
+feed = "open"
+parts = "all"
+show = ["verdict"]
+until = "revoked"
+
+[[share]]
+name = "rival-once"
+with = "rival"
+feed = "open"
+parts = "all"
+show = ["verdict"]
+until = "revoked"
+
+[[never]]
+name = "no-competitors"
+with = "competitors"
+show = "everything"
+
+[[never]]
+name = "process-stays-here"
+with = "customers"
+show = ["process", "commercial"]
+
+[[never]]
+name = "p-2-is-secret"
+with = "oem-b"
+parts = ["P-2"]
+show = ["genealogy"]
+"#;
+
+const NOVEMBER: i64 = 1_795_392_000;
+const DECEMBER: i64 = 1_796_083_200;
+const NEW_YEAR: i64 = 1_798_761_600;
+
+fn policy() -> Policy {
+    Policy::restore(POLICY).unwrap().with_version(4)
+}
+
+fn facts(part: &str, customer: &str, verdict: &str) -> Facts {
+    let some = |text: &str| Some(text.to_string());
+    Facts { kind: "inspection".into(), part: some(part), customer: some(customer), verdict: some(verdict), ..Facts::default() }
+}
+
+fn groups_shown(partner: &str, feed: &str, facts: &Facts, now: i64) -> Vec<&'static str> {
+    let mask = decide(&policy(), &Viewer::new(partner), feed, &SCHEMA, facts, now).mask;
+    let shown = |group: &Group| SCHEMA.fields.iter().enumerate().any(|(slot, field)| field.group == *group && mask >> slot & 1 == 1);
+    Group::ALL.iter().filter(|group| shown(group)).map(|group| group.name()).collect()
+}
+
+fn bits(names: &[&str]) -> u64 {
+    names.iter().fold(0, |mask, name| mask | 1 << SCHEMA.slot(name).unwrap())
+}
+
+#[test]
+fn each_condition_decides() {
+    let good = facts("P-1", "oem-a", "conforming");
+    assert_eq!(groups_shown("oem-a", "quality", &good, NOVEMBER), ["identity", "verdict", "capability", "inspector"]);
+    assert_eq!(groups_shown("oem-a", "quality", &good, NEW_YEAR), [""; 0]);
+    assert_eq!(groups_shown("oem-a", "tooling", &good, NOVEMBER), [""; 0]);
+    assert_eq!(groups_shown("oem-a", "open", &good, NOVEMBER), ["verdict"]);
+    assert_eq!(groups_shown("oem-a", "quality", &facts("P-2", "oem-a", "conforming"), NOVEMBER), [""; 0]);
+    assert_eq!(groups_shown("oem-b", "quality", &good, DECEMBER), [""; 0]);
+    assert_eq!(groups_shown("oem-b", "quality", &facts("P-1", "oem-a", "non-conforming"), NOVEMBER), ["identity", "defects"]);
+    assert_eq!(groups_shown("oem-b", "quality", &facts("P-1", "oem-a", "undecided"), NOVEMBER), [""; 0]);
+    let everything = groups_shown("oem-b", "quality", &facts("P-1", "oem-b", "conforming"), DECEMBER);
+    assert_eq!(everything, ["identity", "specification", "verdict", "capability", "defects", "measurements", "genealogy", "document"]);
+    assert!(!groups_shown("oem-b", "quality", &facts("P-2", "oem-b", "conforming"), DECEMBER).contains(&"genealogy"));
+    assert_eq!(groups_shown("rival", "open", &good, NOVEMBER), [""; 0]);
+    assert_eq!(groups_shown("nobody", "open", &good, NOVEMBER), [""; 0]);
+    let nothing = Facts::default();
+    assert_eq!(groups_shown("oem-a", "quality", &nothing, NOVEMBER), [""; 0]);
+}
+
+#[test]
+fn thin_statistics_leave_only_with_their_values() {
+    let thin = Facts { thin: bits(&["special_statistics"]), ..facts("P-1", "oem-a", "conforming") };
+    let slot = SCHEMA.slot("special_statistics").unwrap();
+    let decide = |policy: &Policy| decide(policy, &Viewer::new("oem-a"), "quality", &SCHEMA, &thin, NOVEMBER);
+    let decision = decide(&policy());
+    assert_eq!(decision.mask & 1 << slot, 0);
+    assert_eq!(decision.reasons[slot], Reason::Thin { rule: "a-part".into(), needs: Some("special_values") });
+    let values = "[[share]]\nname = 'values'\nwith = 'oem-a'\nfeed = 'all'\nparts = 'all'\nshow = ['special_values']\nuntil = 'revoked'\n";
+    let both = Policy::restore(&format!("{POLICY}{values}")).unwrap();
+    assert_ne!(decide(&both).mask & 1 << slot, 0);
+    let banned = "[[never]]\nname = 'values-stay-here'\nwith = 'customers'\nshow = ['measurements']\n";
+    let neither = Policy::restore(&format!("{POLICY}{values}{banned}")).unwrap();
+    assert_eq!(decide(&neither).mask & bits(&["special_statistics", "special_values"]), 0);
+    assert_eq!(decide(&neither).mask, decision.mask);
+}
+
+#[test]
+fn reasons_name_the_rule_or_the_one_failing_condition() {
+    let reason = |partner: &str, feed: &str, facts: &Facts, now: i64, field: &str| {
+        decide(&policy(), &Viewer::new(partner), feed, &SCHEMA, facts, now).reasons[SCHEMA.slot(field).unwrap()].clone()
+    };
+    let near = |rule: &str, condition| Reason::NoRule { nearest: Some(NearMiss { rule: rule.into(), condition }) };
+    let good = facts("P-1", "oem-a", "conforming");
+    assert_eq!(reason("oem-a", "quality", &good, NOVEMBER, "lot"), Reason::Shown { rule: "a-part".into() });
+    assert_eq!(reason("oem-a", "quality", &good, NOVEMBER, "machine"), Reason::Banned { rule: "process-stays-here".into() });
+    assert_eq!(reason("oem-a", "quality", &good, NEW_YEAR, "lot"), near("a-part", Condition::Until));
+    assert_eq!(reason("oem-a", "tooling", &good, NOVEMBER, "lot"), near("a-part", Condition::Feed));
+    assert_eq!(reason("oem-a", "quality", &facts("P-2", "x", "conforming"), NOVEMBER, "lot"), near("a-part", Condition::Parts));
+    assert_eq!(reason("oem-a", "quality", &good, NOVEMBER, "special_values"), near("a-part", Condition::Field));
+    assert_eq!(reason("oem-b", "quality", &facts("P-1", "oem-b", "conforming"), NOVEMBER, "remarks"), near("b-all", Condition::From));
+    assert_eq!(reason("oem-b", "quality", &good, NOVEMBER, "defects"), near("b-bad-lots", Condition::Only));
+    assert_eq!(reason("nobody", "open", &good, NOVEMBER, "lot"), Reason::NoRule { nearest: None });
+    assert_eq!(reason("nobody", "open", &good, NOVEMBER, "standard"), near("everybody", Condition::Partner));
+
+    let decision = decide(&policy(), &Viewer::new("oem-a"), "quality", &SCHEMA, &good, NOVEMBER);
+    let words = decision.explain(&policy(), &SCHEMA);
+    assert_eq!(words[0], "identity: shown by `a-part`");
+    assert!(words.contains(&"special_statistics: shown by `a-part`".to_string()), "{words:#?}");
+    assert!(words.contains(&"process: hidden, `process-stays-here` forbids it".to_string()), "{words:#?}");
+    let said = "defects: hidden, no share shows it; `a-part` would, but it names identity, inspector, special_statistics, verdict";
+    assert!(words.contains(&said.to_string()), "{words:#?}");
+}
+
+#[test]
+fn a_term_says_what_is_shared_and_names_nobody_else() {
+    let term = |partner: &str, feed: &str, now: i64| term(&policy(), &Viewer::new(partner), feed, now);
+    let a = "your share covers part P-1 and lasts until 2027-01-01 00:00 UTC; fields: identity, verdict, special_statistics, inspector";
+    assert_eq!(term("oem-a", "quality", NOVEMBER), a);
+    assert_eq!(term("oem-a", "quality", NEW_YEAR), "nothing is shared with you here");
+    assert_eq!(term("rival", "open", NOVEMBER), "nothing is shared with you here");
+    assert_eq!(
+        term("oem-b", "quality", NOVEMBER),
+        "your share covers every part, non-conforming lots only and lasts until revoked; fields: identity, defects"
+    );
+    let b = "your share covers lots made for you and lasts until revoked; fields: identity, specification, verdict, capability, defects, measurements, genealogy, document, with exceptions";
+    assert_eq!(term("oem-b", "tooling", DECEMBER), b);
+    for partner in ["oem-a", "oem-b", "rival"] {
+        let words = term(partner, "quality", DECEMBER) + &term(partner, "open", DECEMBER);
+        for secret in ["P-2", "secret", "competitor", "customers", "oem-", "rival", "a-part"] {
+            assert!(!words.contains(secret), "{words}");
+        }
+    }
+}
+
+#[test]
+fn feeds_open_with_a_share_and_close_with_a_stop() {
+    let feeds = ["quality", "open", "tooling"].map(String::from);
+    let policy = policy();
+    assert_eq!(policy.feeds_for("oem-a", &feeds, NOVEMBER), ["quality", "open"]);
+    assert_eq!(policy.feeds_for("oem-a", &feeds, NEW_YEAR), ["open"]);
+    assert_eq!(policy.feeds_for("oem-b", &feeds, DECEMBER), ["quality", "open", "tooling"]);
+    // Wholly taken back by a never: not even the number of records may show.
+    assert_eq!(policy.feeds_for("rival", &feeds, NOVEMBER), [""; 0]);
+    let stopped = policy.stop(Some("oem-a"));
+    assert_eq!(stopped.feeds_for("oem-a", &feeds, NOVEMBER), [""; 0]);
+    assert_eq!(stopped.feeds_for("oem-b", &feeds, NOVEMBER), ["quality", "open"]);
+    assert_eq!(policy.stop(None).feeds_for("oem-b", &feeds, NOVEMBER), [""; 0]);
+    let decision = decide(&stopped, &Viewer::new("oem-a"), "quality", &SCHEMA, &facts("P-1", "", "conforming"), NOVEMBER);
+    assert_eq!((decision.mask, decision.changes_at), (0, None));
+    assert!(decision.reasons.iter().all(|reason| *reason == Reason::Stopped));
+}
+
+#[test]
+fn a_view_has_a_name_that_changes_when_it_may() {
+    let origin = |name: &str| Origin::new(PartyId::of(&Signer::from_seed(&[7; 32]).public()), name, 1).unwrap();
+    let policy = policy();
+    let id = |viewer: &Viewer, feed: &str, now| view_id(&policy, viewer, &origin(feed), now);
+    let (a, b) = (Viewer::new("oem-a"), Viewer::new("oem-b"));
+    assert_eq!(id(&a, "quality", NOVEMBER), id(&a, "quality", NEW_YEAR - 1));
+    assert_ne!(id(&a, "quality", NOVEMBER), id(&a, "quality", NEW_YEAR));
+    assert_ne!(id(&b, "quality", DECEMBER - 1), id(&b, "quality", DECEMBER));
+    // Dates of other partners and other feeds do not show.
+    assert_eq!(id(&a, "open", NOVEMBER), id(&a, "open", NEW_YEAR));
+    let with_purpose = Viewer { purposes: BTreeSet::from(["audit".into()]), ..a.clone() };
+    let all = [
+        id(&a, "quality", NOVEMBER),
+        id(&b, "quality", NOVEMBER),
+        id(&a, "open", NOVEMBER),
+        id(&with_purpose, "quality", NOVEMBER),
+        view_id(&policy.clone().with_version(5), &a, &origin("quality"), NOVEMBER),
+        view_id(&policy.stop(None), &a, &origin("quality"), NOVEMBER),
+    ];
+    assert_eq!(BTreeSet::from(all).len(), all.len());
+    assert_eq!(next_change(&policy, &b, "quality", NOVEMBER), Some(DECEMBER));
+    assert_eq!(next_change(&policy, &b, "quality", DECEMBER), None);
+}
+
+fn place() -> Place {
+    let origin = Origin::new(PartyId::of(&Signer::from_seed(&[7; 32]).public()), "quality", 1).unwrap();
+    Place { origin, seq: 3, now: NOVEMBER as u64, supersedes: None }
+}
+
+fn sealed() -> (Sealed, Facts) {
+    let inspection =
+        Inspection { part: "P-1".into(), lot: "L-1".into(), verdict_stated: Some(Verdict::Conforming), ..Inspection::default() };
+    let record = inspection.check("2026-11-23T10:00:00Z").unwrap();
+    let mut state = 1u64;
+    let random = |bytes: &mut [u8]| {
+        for byte in bytes {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = (state >> 56) as u8;
+        }
+    };
+    (seal_record(&record, &place(), &Signer::from_seed(&[7; 32]), random).unwrap(), record.facts())
+}
+
+fn item<'a>(sealed: &'a Sealed, origin: &'a str, facts: &'a Facts, schema: Option<&'static Schema>) -> Item<'a> {
+    let (core, disclosures) = (&sealed.core, &sealed.disclosures);
+    Item { feed: "quality", origin, seq: 3, leaf: sealed.leaf, core, disclosures, schema, facts }
+}
+
+#[test]
+fn exactly_the_shown_slots_leave() {
+    let (sealed, facts) = sealed();
+    let origin = place().origin.to_string();
+    let item = item(&sealed, &origin, &facts, Some(&SCHEMA));
+    let (policy, viewer) = (policy(), Viewer::new("oem-a"));
+    let cleared = clear(&policy, &viewer, &item, NOVEMBER);
+    assert_eq!(cleared.mask(), decide(&policy, &viewer, "quality", &SCHEMA, &facts, NOVEMBER).mask);
+    assert_eq!((cleared.partner(), cleared.origin(), cleared.seq(), cleared.leaf()), ("oem-a", &origin[..], 3, sealed.leaf));
+    assert_eq!(cleared.basis(), Basis::Policy(4));
+    let view = cleared.view().unwrap().trusted().unwrap();
+    for (slot, field) in SCHEMA.fields.iter().enumerate() {
+        // An absent inspector is shown as absent: a decoy, so that hidden and absent differ only for those who may know.
+        assert_eq!(view.slots()[slot].is_some(), cleared.mask() >> slot & 1 == 1, "{}", field.name);
+    }
+    assert_eq!((view.text("lot"), view.value("inspector"), view.hidden()), (Some("L-1"), None, SCHEMA.fields.len() - 28));
+    assert!(!format!("{cleared:?}").contains("L-1"));
+}
+
+#[test]
+fn what_is_forbidden_looks_like_what_is_not_understood() {
+    let (sealed, facts) = sealed();
+    let origin = place().origin.to_string();
+    let whole = item(&sealed, &origin, &facts, Some(&SCHEMA));
+    let hidden = |item: &Item<'_>, partner: &str| {
+        let cleared = clear(&policy(), &Viewer::new(partner), item, NOVEMBER);
+        assert!(cleared.is_hidden() && cleared.view().is_none() && cleared.mask() == 0);
+        assert_eq!(cleared.leaf(), sealed.leaf);
+    };
+    hidden(&whole, "rival");
+    hidden(&whole, "nobody");
+    hidden(&Item { feed: "unknown", ..whole }, "oem-a");
+    hidden(&Item { schema: None, ..whole }, "oem-a");
+    hidden(&Item { disclosures: &sealed.disclosures[1..], ..whole }, "oem-a");
+}
+
+#[test]
+fn the_other_two_doors_open_only_for_what_they_are_for() {
+    let (sealed, facts) = sealed();
+    let origin = place().origin.to_string();
+    let record = item(&sealed, &origin, &facts, Some(&SCHEMA));
+    let full = Cleared::full(&record, &FullDisclosure::confirmed_by_owner("court"));
+    assert_eq!((full.partner(), full.basis(), full.mask().count_ones() as usize), ("court", Basis::Full, SCHEMA.fields.len()));
+    assert_eq!(full.view().unwrap().trusted().unwrap().hidden(), 0);
+
+    assert!(Cleared::own_feed_entry("oem-a", &record).is_none());
+    let entry = seal_entry(Type::Feed, codec::text("keys"), &place(), &Signer::from_seed(&[7; 32]), |bytes| bytes.fill(1)).unwrap();
+    let entry_item = item(&entry, &origin, &facts, None);
+    let cleared = Cleared::own_feed_entry("oem-a", &entry_item).unwrap();
+    assert_eq!((cleared.mask(), cleared.basis(), cleared.is_hidden()), (0, Basis::Entry, false));
+    assert_eq!(cleared.into_view().unwrap().core, entry.core);
+    assert!(Cleared::own_feed_entry("oem-a", &Item { seq: 4, ..entry_item }).is_none());
+    assert!(Cleared::own_feed_entry("oem-a", &Item { leaf: Hash([0; 32]), ..entry_item }).is_none());
+    assert!(clear(&policy(), &Viewer::new("oem-a"), &entry_item, NOVEMBER).is_hidden());
+}

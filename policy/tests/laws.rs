@@ -1,0 +1,289 @@
+//! Laws every policy keeps, on generated policies, viewers, records and times.
+
+use std::fmt::Write as _;
+
+use lotline_policy::{Condition, Decision, NearMiss, Policy, Reason, Viewer, decide, next_change, view_id};
+use lotline_schema::kind::inspection::SCHEMA;
+use lotline_schema::{Facts, Origin};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+const DAY: i64 = 86_400;
+const PARTNERS: [&str; 3] = ["a", "b", "c"];
+const WITH: [&str; 5] = ["a", "b", "c", "ab", "everybody"];
+const SHOWN: [&str; 9] =
+    ["identity", "verdict", "capability", "measurements", "inspector", "lot", "special_values", "special_statistics", "process"];
+
+/// A rule as a user would write it; days since 1970.
+#[derive(Clone, Debug)]
+struct Draft {
+    with: &'static str,
+    feed: &'static str,
+    parts: Vec<&'static str>,
+    theirs: bool,
+    show: Vec<&'static str>,
+    kind: Option<&'static str>,
+    only: Option<&'static str>,
+    from: Option<i64>,
+    until: Option<i64>,
+}
+
+impl Draft {
+    fn write(&self, share: bool, name: &str, text: &mut String) {
+        let Draft { with, feed, show, .. } = self;
+        let list = |items: &[&str]| format!("{items:?}");
+        let parts = if self.theirs {
+            "'theirs'".into()
+        } else if self.parts.is_empty() {
+            "'all'".into()
+        } else {
+            list(&self.parts)
+        };
+        let show = if show.is_empty() { "'everything'".into() } else { list(show) };
+        let word = if share { "share" } else { "never" };
+        writeln!(text, "[[{word}]]\nname = '{name}'\nwith = '{with}'\nfeed = '{feed}'\nparts = {parts}\nshow = {show}").unwrap();
+        if share {
+            let day = |days: i64| format!("{:04}-01-{:02}", 1970, days + 1);
+            let until = self.until.map_or("'revoked'".into(), day);
+            writeln!(text, "until = {until}").unwrap();
+            self.from.map(|from| writeln!(text, "from = {}", day(from)).unwrap());
+            self.kind.map(|kind| writeln!(text, "kinds = ['{kind}']").unwrap());
+            self.only.map(|only| writeln!(text, "only = '{only}'").unwrap());
+        }
+    }
+
+    /// The same rule with one condition met by anything.
+    fn relaxed(&self, condition: Condition, field: &'static str) -> Draft {
+        let mut draft = self.clone();
+        match condition {
+            Condition::Partner => draft.with = "everybody",
+            // An empty list means everything, but the inspector.
+            Condition::Field if self.show.is_empty() && field != "inspector" => {}
+            Condition::Field => draft.show.push(field),
+            Condition::Feed => draft.feed = "all",
+            Condition::Kind => draft.kind = None,
+            Condition::Parts => (draft.parts, draft.theirs) = (Vec::new(), false),
+            Condition::Only => draft.only = None,
+            Condition::From => draft.from = None,
+            Condition::Until => draft.until = None,
+        }
+        draft
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Rules {
+    shares: Vec<Draft>,
+    nevers: Vec<Draft>,
+}
+
+impl Rules {
+    fn policy(&self) -> Policy {
+        let mut text = String::from("[groups]\nab = ['a', 'b']\neverybody = ['a', 'b', 'c']\n");
+        self.shares.iter().enumerate().for_each(|(at, draft)| draft.write(true, &format!("s{at}"), &mut text));
+        self.nevers.iter().enumerate().for_each(|(at, draft)| draft.write(false, &format!("n{at}"), &mut text));
+        Policy::restore(&text).unwrap()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    partner: &'static str,
+    feed: &'static str,
+    facts: Facts,
+    now: i64,
+}
+
+impl Asked {
+    fn decide(&self, policy: &Policy, now: i64) -> Decision {
+        decide(policy, &Viewer::new(self.partner), self.feed, &SCHEMA, &self.facts, now)
+    }
+
+    /// A second evaluator, written from the manual and not from the code.
+    fn by_the_book(&self, rules: &Rules) -> u64 {
+        let covers = |rule: &Draft| {
+            let partner = match rule.with {
+                "everybody" => true,
+                "ab" => self.partner != "c",
+                name => name == self.partner,
+            };
+            let feed = rule.feed == "all" || rule.feed == self.feed;
+            let part = match (rule.theirs, &rule.parts[..]) {
+                (true, _) => self.facts.customer.as_deref() == Some(self.partner),
+                (false, []) => true,
+                (false, parts) => parts.iter().any(|part| self.facts.part.as_deref() == Some(part)),
+            };
+            partner && feed && part
+        };
+        let holds = |share: &Draft| {
+            let time = share.from.is_none_or(|from| from * DAY <= self.now) && share.until.is_none_or(|until| self.now < until * DAY);
+            let verdict = share.only.is_none_or(|only| self.facts.verdict.as_deref() == Some(only));
+            covers(share) && time && verdict && share.kind.is_none_or(|kind| kind == "inspection")
+        };
+        let mut mask = 0;
+        for (slot, field) in SCHEMA.fields.iter().enumerate() {
+            let names = |rule: &Draft| rule.show.contains(&field.name) || rule.show.contains(&field.group.name());
+            let shown =
+                self.facts_share(&rules.shares, &holds, |share| names(share) || (share.show.is_empty() && field.name != "inspector"));
+            let banned = self.facts_share(&rules.nevers, &covers, |never| names(never) || never.show.is_empty());
+            if shown && !banned {
+                mask |= 1 << slot;
+            }
+        }
+        for table in ["special", "other"] {
+            let slot = |what: &str| SCHEMA.slot(&format!("{table}_{what}")).unwrap();
+            if self.facts.thin >> slot("statistics") & 1 == 1 && mask >> slot("values") & 1 == 0 {
+                mask &= !(1 << slot("statistics"));
+            }
+        }
+        mask
+    }
+
+    fn facts_share(&self, rules: &[Draft], holds: &dyn Fn(&Draft) -> bool, names: impl Fn(&Draft) -> bool) -> bool {
+        rules.iter().any(|rule| holds(rule) && names(rule))
+    }
+}
+
+fn draft() -> impl Strategy<Value = Draft> {
+    let whom = (select(&WITH[..]), select(&["all", "f", "g"][..]));
+    let what = (subsequence(&["P", "Q"][..], 0..=2), prop::bool::weighted(0.3), subsequence(&SHOWN[..], 0..4));
+    let which =
+        (option::weighted(0.2, select(&["inspection", "custom/benchmark"][..])), option::of(select(&["conforming", "non-conforming"][..])));
+    let when = (option::of(0i64..6), option::of(1i64..6));
+    (whom, what, which, when).prop_map(|((with, feed), (parts, theirs, show), (kind, only), (from, length))| {
+        let until = length.map(|length| from.unwrap_or(0) + length);
+        Draft { with, feed, parts, theirs, show, kind, only, from, until }
+    })
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    (vec(draft(), 0..5), vec(draft(), 0..3)).prop_map(|(shares, nevers)| Rules { shares, nevers })
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let thin = select(&["special_statistics", "other_statistics", ""][..]);
+    let facts =
+        (select(&["P", "Q", "R"][..]), option::of(select(&PARTNERS[..])), select(&["conforming", "non-conforming", "undecided"][..]), thin);
+    let now = prop_oneof![0i64..12 * DAY, (0i64..12).prop_map(|day| day * DAY), (1i64..12).prop_map(|day| day * DAY - 1)];
+    (select(&PARTNERS[..]), select(&["f", "g"][..]), facts, now).prop_map(|(partner, feed, (part, customer, verdict, thin), now)| {
+        let thin = SCHEMA.slot(thin).map_or(0, |slot| 1 << slot);
+        let (part, verdict) = (Some(part.into()), Some(verdict.into()));
+        let facts = Facts { kind: "inspection".into(), part, verdict, customer: customer.map(Into::into), thin, ..Facts::default() };
+        Asked { partner, feed, facts, now }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_second_evaluator_agrees(rules in rules(), asked in asked()) {
+        prop_assert_eq!(asked.decide(&rules.policy(), asked.now).mask, asked.by_the_book(&rules));
+    }
+
+    #[test]
+    fn order_means_nothing(rules in rules(), asked in asked()) {
+        // Reversing blocks of text keeps names with their rules.
+        let policy = rules.policy();
+        let mut blocks: Vec<&str> = policy.text().split_inclusive("\n").collect();
+        let starts: Vec<usize> = blocks.iter().enumerate().filter(|(_, line)| line.starts_with('[')).map(|(at, _)| at).chain([blocks.len()]).collect();
+        let sections: Vec<String> = starts.windows(2).rev().map(|pair| blocks[pair[0]..pair[1]].concat()).collect();
+        blocks.clear();
+        let turned = Policy::restore(&sections.concat()).unwrap();
+        prop_assert_eq!((policy.shares(), policy.nevers()), (turned.shares(), turned.nevers()));
+        prop_assert_eq!(asked.decide(&policy, asked.now), asked.decide(&turned, asked.now));
+    }
+
+    #[test]
+    fn a_never_only_removes_and_a_share_only_adds(rules in rules(), more in draft(), asked in asked()) {
+        let mask = asked.decide(&rules.policy(), asked.now).mask;
+        let mut narrowed = rules.clone();
+        narrowed.nevers.push(more.clone());
+        prop_assert_eq!(asked.decide(&narrowed.policy(), asked.now).mask & !mask, 0);
+        let mut widened = rules.clone();
+        widened.shares.push(more);
+        prop_assert_eq!(mask & !asked.decide(&widened.policy(), asked.now).mask, 0);
+    }
+
+    #[test]
+    fn a_never_wins_over_any_share(rules in rules(), asked in asked()) {
+        let mut rules = rules;
+        let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, show: vec![], kind: None, only: None, from: None, until: None };
+        rules.nevers.push(all);
+        let decision = asked.decide(&rules.policy(), asked.now);
+        prop_assert_eq!(decision.mask, 0);
+        let banned = decision.reasons.iter().all(|reason| matches!(reason, Reason::Banned { .. }));
+        prop_assert!(banned);
+    }
+
+    #[test]
+    fn nothing_changes_before_its_time(rules in rules(), asked in asked()) {
+        let (policy, viewer) = (rules.policy(), Viewer::new(asked.partner));
+        let origin: Origin = format!("z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd/{}/1", asked.feed).parse().unwrap();
+        let now = asked.decide(&policy, asked.now);
+        for moment in (0..14).flat_map(|day| [day * DAY - 1, day * DAY]).filter(|moment| asked.now < *moment) {
+            let then = asked.decide(&policy, moment);
+            if now.changes_at.is_none_or(|at| moment < at) {
+                prop_assert_eq!(now.mask, then.mask);
+            }
+            if now.mask != then.mask {
+                prop_assert_ne!(view_id(&policy, &viewer, &origin, asked.now), view_id(&policy, &viewer, &origin, moment));
+                prop_assert!(next_change(&policy, &viewer, asked.feed, asked.now).is_some_and(|at| at <= now.changes_at.unwrap() && at <= moment));
+            }
+        }
+        prop_assert!(now.changes_at.is_none_or(|at| asked.now < at));
+    }
+
+    #[test]
+    fn reasons_are_true(rules in rules(), asked in asked()) {
+        let decision = asked.decide(&rules.policy(), asked.now);
+        let shows = |rules: &Rules, slot: usize| asked.decide(&rules.policy(), asked.now).mask >> slot & 1 == 1;
+        let number = |name: &str| name[1..].parse::<usize>().unwrap();
+        for (slot, reason) in decision.reasons.iter().enumerate() {
+            prop_assert_eq!(decision.mask >> slot & 1 == 1, matches!(reason, Reason::Shown { .. }));
+            let mut changed = rules.clone();
+            match reason {
+                // Alone, this share shows it, or would if its values were shown as well.
+                Reason::Shown { rule } | Reason::Thin { rule, .. } => {
+                    let share = &mut changed.shares[number(rule)];
+                    if asked.facts.thin >> slot & 1 == 1 {
+                        *share = share.relaxed(Condition::Field, "measurements");
+                    }
+                    changed.shares = vec![share.clone()];
+                    changed.nevers.clear();
+                    prop_assert!(shows(&changed, slot));
+                }
+                // Alone, this never hides it from a share that shows all.
+                Reason::Banned { rule } => {
+                    changed.nevers = vec![changed.nevers[number(rule)].clone()];
+                    let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, show: vec![], kind: None, only: None, from: None, until: None };
+                    changed.shares = vec![all.relaxed(Condition::Field, "inspector"), all];
+                    prop_assert!(!shows(&changed, slot));
+                }
+                Reason::NoRule { nearest: Some(NearMiss { rule, condition }) } => {
+                    changed.shares[number(rule)] = changed.shares[number(rule)].relaxed(*condition, SCHEMA.fields[slot].name);
+                    prop_assert!(shows(&changed, slot), "{} {:?}", SCHEMA.fields[slot].name, reason);
+                }
+                Reason::NoRule { nearest: None } => {
+                    for (at, share) in rules.shares.iter().enumerate() {
+                        for condition in Condition::ALL {
+                            changed = rules.clone();
+                            changed.shares[at] = share.relaxed(condition, SCHEMA.fields[slot].name);
+                            if !(condition == Condition::Field && share.show.is_empty()) {
+                                prop_assert!(!shows(&changed, slot), "{} by {:?}", SCHEMA.fields[slot].name, condition);
+                            }
+                        }
+                    }
+                }
+                Reason::Stopped => prop_assert!(false, "nobody is stopped"),
+            }
+        }
+    }
+
+    #[test]
+    fn reading_never_panics(text in "[\\[\\]a-z_='\",\n0-9{}. -]{0,120}") {
+        let _ = Policy::restore(&text);
+    }
+}

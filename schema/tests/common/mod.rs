@@ -1,0 +1,286 @@
+//! A small supplier with fixed keys, its feed, and a bundle of it: what several tests start from.
+#![allow(dead_code, clippy::unwrap_used)] // each test program uses a part; tests
+
+use lotline_schema::bundle::{Bundle, OrgPart};
+use lotline_schema::codec::{self, Value};
+use lotline_schema::cose::{self, Sign1, Signer};
+use lotline_schema::id::{Hash, Origin, PartyId};
+use lotline_schema::kind::inspection::{Characteristic, Inspection, Limit, Measured, SCHEMA, Statistics};
+use lotline_schema::note::{Checkpoint, InclusionProof};
+use lotline_schema::org::{self, Entry, Org, Role};
+use lotline_schema::record::Record;
+use lotline_schema::slot::Disclosure;
+use lotline_schema::statement::{self, Place, Sealed};
+use lotline_schema::tree::Tree;
+use lotline_schema::verify::{Report, Trust, TrustedRoot, verify};
+use lotline_schema::view::{Package, SealedView};
+
+/// 2026-11-23 10:00:00 UTC.
+pub(crate) const NOW: u64 = 1_795_428_000;
+pub(crate) const RECORDED_AT: &str = "2026-11-23T10:00:00Z";
+
+/// Deterministic "random" bytes: SHA-256(label ‖ counter as eight big-endian bytes), block after block.
+pub(crate) struct Filler {
+    label: String,
+    counter: u64,
+    rest: Vec<u8>,
+}
+
+impl Filler {
+    pub(crate) fn new(label: &str) -> Filler {
+        Filler { label: label.into(), counter: 0, rest: Vec::new() }
+    }
+
+    pub(crate) fn fill(&mut self, buffer: &mut [u8]) {
+        for byte in buffer {
+            if self.rest.is_empty() {
+                self.rest = Hash::of(&[self.label.as_bytes(), &self.counter.to_be_bytes()]).0.into();
+                self.rest.reverse();
+                self.counter += 1;
+            }
+            *byte = self.rest.pop().unwrap();
+        }
+    }
+}
+
+/// A fast generator for mutations (splitmix64).
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}
+
+pub(crate) fn number(text: &str) -> lotline_schema::Decimal {
+    text.parse().unwrap()
+}
+
+/// Three pieces, a special diameter, a flatness with a stated verdict.
+pub(crate) fn inspection() -> Inspection {
+    let values = |texts: [&str; 3]| texts.iter().map(|text| Measured::Number(number(text), None)).collect::<Vec<_>>();
+    Inspection {
+        part: "4711-A".into(),
+        revision: Some("C".into()),
+        lot: "L-2026-0815".into(),
+        customer: Some("OEM One".into()),
+        quantity: Some((number("500"), "pcs".into())),
+        serials: ["1", "2", "3"].map(str::to_owned).into(),
+        characteristics: vec![
+            Characteristic {
+                position: 1,
+                name: "Durchmesser".into(),
+                class: Some("SC".into()),
+                feature: Some("Diameter".into()),
+                unit: Some("mm".into()),
+                nominal: Some(number("12.50")),
+                lower: Limit::Limit(number("12.45")),
+                upper: Limit::Limit(number("12.55")),
+                values: values(["12.50", "12.49", "12.51"]),
+                ..Characteristic::default()
+            },
+            Characteristic {
+                position: 2,
+                name: "Ebenheit".into(),
+                feature: Some("Flatness".into()),
+                unit: Some("mm".into()),
+                lower: Limit::Natural(number("0")),
+                upper: Limit::Limit(number("0.05")),
+                values: vec![
+                    Measured::Number(number("0.01"), Some("0,010".into())),
+                    Measured::Number(number("0.02"), None),
+                    Measured::Missing,
+                ],
+                stated_good: vec![Some(true), Some(true), None],
+                stated: Some(Statistics { n: 2, mean: Some(number("0.015")), ..Statistics::default() }),
+                ..Characteristic::default()
+            },
+        ],
+        remarks: Some("Grüße".into()),
+        ..Inspection::default()
+    }
+}
+
+/// An organisation with one data feed.
+pub(crate) struct World {
+    pub(crate) root: Signer,
+    pub(crate) record: Signer,
+    pub(crate) log: Signer,
+    pub(crate) witness: Signer,
+    pub(crate) transport: Signer,
+    pub(crate) party: PartyId,
+    pub(crate) origin: Origin,
+    pub(crate) org: Org,
+    pub(crate) filler: Filler,
+    /// The feed's first entry.
+    pub(crate) first: Sealed,
+    pub(crate) sealed: Vec<Sealed>,
+    pub(crate) leaves: Vec<Hash>,
+}
+
+impl World {
+    /// Keys of 32 repeated bytes: `from` the root, then record, log, witness, transport.
+    pub(crate) fn founded(from: u8, name: &str) -> World {
+        let key = |at: u8| Signer::from_seed(&[from + at; 32]);
+        let (root, record, log, witness, transport) = (key(0), key(1), key(2), key(3), key(4));
+        let mut filler = Filler::new("lotline vectors 1");
+        let party = PartyId::of(&root.public());
+        let mut org = Org::new(party);
+        let keys = [(Role::Record, &record), (Role::Log, &log), (Role::Witness, &witness), (Role::Transport, &transport)];
+        let keyring = Entry::Keyring { name: name.into(), keys: keys.map(|(role, key)| (role, key.public())).into() };
+        let sealed = org::seal(&org, &keyring, NOW, &root, |noise| filler.fill(noise)).unwrap();
+        org.accept(sealed.core).unwrap();
+        let origin = Origin::new(party, "quality", 1).unwrap();
+        let open = Entry::Feed { origin: origin.clone(), follows: None };
+        let sealed = org::seal(&org, &open, NOW, &record, |noise| filler.fill(noise)).unwrap();
+        org.accept(sealed.core).unwrap();
+        let first = org::seal_first(&org, &origin, NOW, &record, |noise| filler.fill(noise)).unwrap();
+        let leaves = vec![first.leaf];
+        World { root, record, log, witness, transport, party, origin, org, filler, first, sealed: Vec::new(), leaves }
+    }
+
+    /// The usual one, called Muster GmbH.
+    pub(crate) fn new() -> World {
+        World::founded(0x11, "Muster GmbH")
+    }
+
+    /// With one inspection published.
+    pub(crate) fn with_one() -> World {
+        let mut world = World::new();
+        world.publish(&inspection().check(RECORDED_AT).unwrap());
+        world
+    }
+
+    /// Publishes a record at the next place, which is returned.
+    pub(crate) fn publish(&mut self, record: &Record) -> u64 {
+        self.publish_over(record, None)
+    }
+
+    pub(crate) fn publish_over(&mut self, record: &Record, supersedes: Option<Hash>) -> u64 {
+        let place = Place { origin: self.origin.clone(), seq: self.leaves.len() as u64, now: NOW, supersedes };
+        let sealed = statement::seal_record(record, &place, &self.record, |noise| self.filler.fill(noise)).unwrap();
+        self.push(sealed)
+    }
+
+    /// Puts any statement at the next place.
+    pub(crate) fn push(&mut self, sealed: Sealed) -> u64 {
+        self.leaves.push(sealed.leaf);
+        self.sealed.push(sealed);
+        self.leaves.len() as u64 - 1
+    }
+
+    /// Puts any core at the next place, with the disclosures of another.
+    pub(crate) fn push_core(&mut self, core: Vec<u8>, disclosures: Vec<Disclosure>) -> u64 {
+        self.push(Sealed { leaf: lotline_schema::tree::leaf_hash(&core), core, disclosures })
+    }
+
+    /// States an org entry, signed by the record key.
+    pub(crate) fn state(&mut self, entry: &Entry) {
+        let sealed = org::seal(&self.org, entry, NOW, &self.record, |noise| self.filler.fill(noise)).unwrap();
+        self.org.accept(sealed.core).unwrap();
+    }
+
+    pub(crate) fn withdraw(&mut self, seq: u64, reason: &str) {
+        let leaf = self.leaves[seq as usize];
+        self.state(&Entry::Withdrawal { origin: self.origin.clone(), seq, leaf, reason: reason.into() });
+    }
+
+    pub(crate) fn sealed(&self, seq: u64) -> &Sealed {
+        &self.sealed[seq as usize - 1]
+    }
+
+    pub(crate) fn tree(&self) -> Tree {
+        Tree::new(self.leaves.clone())
+    }
+
+    pub(crate) fn checkpoint(&self, size: u64) -> Checkpoint {
+        Checkpoint { origin: self.origin.clone(), size, root: self.tree().root(size) }
+    }
+
+    pub(crate) fn org_checkpoint(&self) -> String {
+        let origin = Origin::org(self.party);
+        Checkpoint { origin, size: self.org.size(), root: self.org.frontier().root() }.sign(&self.log)
+    }
+
+    pub(crate) fn proof(&self, seq: u64, size: u64) -> InclusionProof {
+        let path = self.tree().inclusion(seq, size).unwrap();
+        InclusionProof { index: seq, path, checkpoint: self.checkpoint(size).sign(&self.log) }
+    }
+
+    /// The view of a record that shows the slots asked for.
+    pub(crate) fn view(&self, seq: u64, shown: impl Fn(usize) -> bool) -> SealedView {
+        let sealed = self.sealed(seq);
+        let disclosures = sealed.disclosures.iter().enumerate().filter(|(slot, _)| shown(*slot)).map(|(_, one)| one.clone()).collect();
+        SealedView { core: sealed.core.clone(), disclosures }
+    }
+
+    pub(crate) fn package(&self, seq: u64, shown: impl Fn(usize) -> bool) -> Package {
+        Package { view: self.view(seq, shown), proof: self.proof(seq, self.leaves.len() as u64).to_text() }
+    }
+
+    pub(crate) fn org_part(&self) -> OrgPart {
+        OrgPart::of(&self.org, &self.org_checkpoint())
+    }
+
+    pub(crate) fn bundle_of(&self, packages: Vec<Package>) -> Bundle {
+        Bundle { orgs: vec![self.org_part()], packages }
+    }
+
+    /// Every record with every slot shown.
+    pub(crate) fn bundle(&self) -> Bundle {
+        self.bundle_of((1..self.leaves.len() as u64).map(|seq| self.package(seq, |_| true)).collect())
+    }
+
+    pub(crate) fn trust(&self) -> Trust {
+        let mut trust = Trust::none();
+        trust.add(self.party, TrustedRoot { name: self.org.name().into(), checked: "by telephone".into() });
+        trust
+    }
+
+    /// Signs a changed record in the place of an existing one: header and payload go through the hands of `change`.
+    pub(crate) fn resigned(&self, seq: u64, change: impl FnOnce(&mut Value, &mut Value)) -> Vec<u8> {
+        let sign1 = Sign1::read(&self.sealed(seq).core).unwrap();
+        let (mut header, mut payload) = (codec::decode(&sign1.protected).unwrap(), codec::decode(&sign1.payload).unwrap());
+        change(&mut header, &mut payload);
+        cose::sign(&self.record, &codec::encode(&header), &codec::encode(&payload))
+    }
+}
+
+pub(crate) fn report(bundle: &Bundle) -> Report {
+    verify(&bundle.to_bytes(), &Trust::none())
+}
+
+/// Sets an entry of a map.
+pub(crate) fn set(map: &mut Value, key: i64, value: Value) {
+    let Value::Map(entries) = map else { panic!("a map") };
+    entries.insert(codec::int(key), value);
+}
+
+/// Removes an entry of a map.
+pub(crate) fn remove(map: &mut Value, key: i64) {
+    let Value::Map(entries) = map else { panic!("a map") };
+    entries.remove(&codec::int(key)).unwrap();
+}
+
+pub(crate) fn slot(name: &str) -> usize {
+    SCHEMA.slot(name).unwrap()
+}
+
+/// The COSE_Sign1 of these parts, laid out by hand: nothing is checked.
+pub(crate) fn laid_out(tagged: bool, protected: &[u8], unprotected: &Value, payload: &[u8], signature: &[u8]) -> Vec<u8> {
+    let mut bytes = if tagged { vec![0xd2] } else { vec![] };
+    bytes.push(0x84);
+    codec::put_bytes(&mut bytes, protected);
+    codec::put(&mut bytes, unprotected);
+    codec::put_bytes(&mut bytes, payload);
+    codec::put_bytes(&mut bytes, signature);
+    bytes
+}
