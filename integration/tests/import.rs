@@ -1,4 +1,6 @@
 //! Real files through the importer: the NIST plates and covers in every dialect, and files that hold something else.
+// The exception for tests covers only functions marked #[test], not what they share.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
@@ -97,7 +99,10 @@ fn every_dialect_of_the_plates_gives_the_same_values() {
         ("csv-quality/nist/plate_fair_long.csv", "csv long; comma; ascii; decimal point; header in row 1"),
         ("csv-nasty/nist/plate_fair_utf16le_tab.txt", "csv long; tab; utf-16le; decimal comma; header in row 1"),
         ("csv-nasty/nist/plate_fair_quoted_newlines.csv", "csv long; comma; ascii; decimal point; header in row 1"),
-        ("csv-nasty/nist/plate_fair_wide_de_cp1252.csv", "csv characteristics in rows; semicolon; windows-1252; decimal comma; header in row 5"),
+        (
+            "csv-nasty/nist/plate_fair_wide_de_cp1252.csv",
+            "csv characteristics in rows; semicolon; windows-1252; decimal comma; header in row 5",
+        ),
     ] {
         let import = read(&shared.join(file), &options("P"));
         assert_eq!(import.dialect.to_string(), words);
@@ -155,7 +160,8 @@ fn what_is_no_quality_data_is_refused_with_a_way_out() {
 fn a_map_makes_even_the_air_quality_a_table() {
     let Some(shared) = shared() else { return };
     let map: Map = "columns = { \"Date\" = \"lot\", \"Time\" = \"serial\" }\nmissing = [\"-200\"]".parse().unwrap();
-    let import = read(&shared.join("csv-nasty/real/AirQualityUCI.csv"), &Options { map: Some(map), part: Some("air".into()), ..Options::default() });
+    let import =
+        read(&shared.join("csv-nasty/real/AirQualityUCI.csv"), &Options { map: Some(map), part: Some("air".into()), ..Options::default() });
     assert_eq!(import.lots.len(), 391);
     assert_eq!(import.lots.iter().map(|lot| lot.serials.len()).sum::<usize>(), 9357);
     let first = &import.lots[0];

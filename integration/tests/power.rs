@@ -8,6 +8,8 @@
 //! one commit may be missing. Needs root, loop devices, `mkfs.ext4` and `python3` (for the one ioctl, which would be unsafe
 //! code here); without them the test says that it was skipped.
 
+#![allow(clippy::unwrap_used, reason = "a test, also outside the test function")]
+
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -27,6 +29,7 @@ const WRITER: &str = "LOTLINE_POWER_WRITER";
 /// `ioctl(EXT4_IOC_SHUTDOWN, NOLOGFLUSH)` when told so.
 const SHUT_DOWN: &str = "import fcntl, os, struct, sys\n\
     mounted = os.open(sys.argv[1], os.O_RDONLY)\n\
+    print('ready', flush=True)\n\
     sys.stdin.readline()\n\
     fcntl.ioctl(mounted, 0x8004587D, struct.pack('I', 2))";
 
@@ -106,6 +109,7 @@ struct Said {
 }
 
 fn cut_while_writing(image: &Image, home: &Path, per_commit: u64, after: Duration) -> Said {
+    let mut cut = image.cutter();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "twenty_power_cuts_lose_nothing_that_was_saved", "--nocapture"])
         .env(WRITER, format!("{per_commit} {}", home.display()))
@@ -113,7 +117,6 @@ fn cut_while_writing(image: &Image, home: &Path, per_commit: u64, after: Duratio
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut cut = image.cutter();
     let saved = Arc::new(AtomicU64::new(0));
     let (lines, hears) = (BufReader::new(child.stderr.take().unwrap()).lines(), saved.clone());
     let listener = std::thread::spawn(move || {
@@ -141,9 +144,7 @@ impl Image {
     fn new() -> Result<Image, String> {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let (file, mounted) = (folder.path().join("image"), folder.path().join("mounted"));
-        let made = std::fs::create_dir(&mounted)
-            .and_then(|()| std::fs::File::create(&file))
-            .and_then(|image| image.set_len(512 << 20));
+        let made = std::fs::create_dir(&mounted).and_then(|()| std::fs::File::create(&file)).and_then(|image| image.set_len(512 << 20));
         made.map_err(|e| e.to_string())?;
         run(Command::new("mkfs.ext4").arg("-q").arg(&file))?;
         run(Command::new("python3").args(["-c", "import fcntl"]))?;
@@ -157,7 +158,12 @@ impl Image {
     }
 
     fn cutter(&self) -> Child {
-        Command::new("python3").args(["-c", SHUT_DOWN]).arg(&self.mounted).stdin(Stdio::piped()).spawn().unwrap()
+        let mut python = Command::new("python3");
+        python.args(["-c", SHUT_DOWN]).arg(&self.mounted).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut cutter = python.spawn().unwrap();
+        let said = BufReader::new(cutter.stdout.as_mut().unwrap()).lines().next();
+        assert_eq!(said.unwrap().unwrap(), "ready");
+        cutter
     }
 
     fn mount_again(&self) {

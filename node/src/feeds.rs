@@ -29,6 +29,7 @@ mod open;
 pub mod state;
 
 pub use accept::{AcceptError, Item, Received, VerifiedBackfill, VerifiedBatch};
+pub use book::Intent;
 pub use open::Founded;
 use state::key;
 pub use state::{Head, Partner, StateError, Summary};
@@ -487,4 +488,11 @@ fn feed_state(origin: &Origin, id: u32, own: bool) -> Entry {
     use lotline_schema::codec;
     let value = state::put(codec::array([codec::uint(id.into()), codec::Value::Bool(own)]));
     Entry::State { key: key::of(key::FEED, &origin.to_string()), value: Some(value) }
+}
+
+/// The mark of an import under way: how many of how many lots of a file are in; it goes when all are.
+pub fn import_row(file: &Hash, done: u64, total: u64) -> Entry {
+    use lotline_schema::codec;
+    let value = (done < total).then(|| state::put(codec::array([codec::uint(done), codec::uint(total)])));
+    Entry::State { key: key::of(key::IMPORT, &file.to_string()), value }
 }

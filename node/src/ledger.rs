@@ -19,6 +19,8 @@ pub enum Outcome {
     Cut,
     /// Written to a file for this recipient.
     Exported,
+    /// Thrown away before the first byte left, because the rules changed.
+    NotSent,
 }
 
 impl Outcome {
@@ -29,10 +31,11 @@ impl Outcome {
             Outcome::Acknowledged => "acknowledged",
             Outcome::Cut => "cut, may have left in part",
             Outcome::Exported => "exported",
+            Outcome::NotSent => "not sent, the rules changed",
         }
     }
 
-    const ALL: [Outcome; 4] = [Outcome::Open, Outcome::Acknowledged, Outcome::Cut, Outcome::Exported];
+    const ALL: [Outcome; 5] = [Outcome::Open, Outcome::Acknowledged, Outcome::Cut, Outcome::Exported, Outcome::NotSent];
 }
 
 /// One disclosure.

@@ -4,11 +4,22 @@
 //! Edges: [`store`] (journal and sled), [`net`] (libp2p), [`import`], [`keys`], [`config`], [`platform`].
 #![deny(unsafe_code)]
 
+pub mod answer;
+pub mod api;
+pub mod bench;
+pub mod certificate;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod desk;
 pub mod exchange;
 pub mod feeds;
+pub mod import;
+pub mod invitation;
 pub mod keys;
 pub mod ledger;
+pub mod links;
 pub mod net;
 pub mod platform;
+pub mod service;
 pub mod store;

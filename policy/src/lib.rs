@@ -6,7 +6,7 @@
 //! nevers, and nothing else exists: no order, no "or", no "unless". So every answer can name its rule, a denial can name
 //! the one condition that failed, and preview, difference and proof are loops over the same few conditions.
 //!
-//! Suggested reading order: [`policy`] (what rules are) → [`parse`] (from text, all slips at once) → [`decide`] (which
+//! Suggested reading order: [`policy`] (what rules are) → [`parse`](mod@parse) (from text, all slips at once) → [`decide`](mod@decide) (which
 //! fields, and why) → [`clear`](mod@clear) (the only door out) → [`explain`] (the reasons in words).
 //!
 //! ```

@@ -121,7 +121,7 @@ const SHARE_KEYS: [&str; 9] = ["name", "with", "feed", "parts", "show", "from", 
 const NEVER_KEYS: [&str; 5] = ["name", "with", "show", "parts", "feed"];
 const TOP_KEYS: [&str; 4] = ["share", "never", "groups", "new_parts"];
 const LATER_KEYS: [&str; 4] = ["lots", "delay", "for", "then"];
-const ALTERING_KEYS: [&str; 3] = ["as", "mask", "decimals"];
+const ALTERING_KEYS: [&str; 4] = ["as", "mask", "round", "decimals"];
 
 type Value<'t> = Spanned<DeValue<'t>>;
 

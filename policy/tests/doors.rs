@@ -1,4 +1,5 @@
 //! What leaves, for whom, and what the words about it say.
+#![allow(clippy::unwrap_used)] // tests
 
 use std::collections::BTreeSet;
 
@@ -73,6 +74,12 @@ name = "p-2-is-secret"
 with = "oem-b"
 parts = ["P-2"]
 show = ["genealogy"]
+
+[[never]]
+name = "p-3-not-for-a"
+with = "oem-a"
+parts = ["P-3"]
+show = ["identity"]
 "#;
 
 const NOVEMBER: i64 = 1_795_392_000;

@@ -1,4 +1,5 @@
 //! Every slip people make in a rule file is refused with its rule, its place, what was meant and the next step.
+#![allow(clippy::unwrap_used)] // tests
 
 use std::collections::BTreeSet;
 
@@ -368,6 +369,9 @@ fn narrow_nevers_and_mixed_groups_make_no_share_void() {
     ] {
         assert!(check(&file(never)).is_ok(), "{never}");
     }
+    let listed = |never: &str| file(never).replacen("parts = 'all'", "parts = ['X-4711']", 1);
+    assert!(check(&listed("with = 'customers'\nparts = ['Y-0815']")).is_ok());
+    assert!(check(&listed("with = 'customers'\nparts = ['X-4711', 'Y-0815']")).is_err());
     assert!(check(&file("with = 'customers'")).is_err());
     let two = file("with = 'oem-a'\n") + "[[never]]\nname = 'n2'\nshow = ['process']\nwith = 'oem-b'";
     assert!(check(&two).unwrap_err().to_string().contains("which `n` with `n2` forbids"));

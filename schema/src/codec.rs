@@ -442,7 +442,7 @@ mod tests {
         check(&nested(16)).unwrap();
         assert_eq!(check(&nested(17)), Err(CodecError::Depth(17)));
         assert!(matches!(check(&nested(10_000)), Err(CodecError::Depth(_))));
-        assert!(check(&[vec![0xd8, 0x3c].repeat(100_000), vec![0]].concat()).is_err());
+        assert!(check(&[[0xd8, 0x3c].repeat(100_000), vec![0]].concat()).is_err());
     }
 
     fn arbitrary() -> impl Strategy<Value = Value> {

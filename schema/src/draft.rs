@@ -192,7 +192,7 @@ impl Inspection {
         {
             push("limits", format!("limits swapped on `{}`: lower {lower} is above upper {upper}", of.name), "swap them in the file");
         }
-        if let Some(unit) = of.unit.as_deref().filter(|unit| !unit::known(unit)) {
+        if let Some(unit) = of.unit.as_deref().filter(|unit| !unit::known(unit) && !self.own_units.iter().any(|own| own == unit)) {
             let hint = match unit::nearest(unit) {
                 Some(near) => format!("did you mean `{near}`? a unit of your own goes under [units] in a --map file"),
                 None => "a unit of your own goes under [units] in a --map file".into(),
@@ -349,7 +349,7 @@ impl Inspection {
         let verdict = verdict(failed, missing, counted && judged(of));
         let stated: Vec<bool> = of.stated_good.iter().flatten().copied().collect();
         let stated_failed = stated.iter().filter(|good| !**good).count();
-        let stated_verdict = (!stated.is_empty()).then(|| if stated_failed == 0 { Verdict::Conforming } else { Verdict::NonConforming });
+        let stated_verdict = (!stated.is_empty()).then_some(if stated_failed == 0 { Verdict::Conforming } else { Verdict::NonConforming });
         codec::array([
             codec::text(verdict.name()),
             codec::uint(failed as u64),

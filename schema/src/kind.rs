@@ -367,35 +367,19 @@ pub fn known() -> &'static [(&'static Schema, Hash)] {
     KNOWN.get_or_init(|| [&inspection::SCHEMA, &BENCHMARK].map(|schema| (schema, schema.hash())).into())
 }
 
-/// Twenty slots for `lotline bench`: the shape of a record without its meaning.
+/// Twenty slots for `lotline bench`: the shape of a record without its meaning, and lot and part for the indexes.
 pub static BENCHMARK: Schema = {
     const fn any(name: &'static str) -> Field {
         Field { name, group: Group::Measurements, form: Form::Any, required: false, about: "benchmark" }
     }
-    Schema {
+    #[rustfmt::skip]
+    let schema = Schema {
         name: "custom/benchmark",
         version: 1,
         fields: &[
-            any("a"),
-            any("b"),
-            any("c"),
-            any("d"),
-            any("e"),
-            any("f"),
-            any("g"),
-            any("h"),
-            any("i"),
-            any("j"),
-            any("k"),
-            any("l"),
-            any("m"),
-            any("n"),
-            any("o"),
-            any("p"),
-            any("q"),
-            any("r"),
-            any("s"),
-            any("t"),
+            any("lot"), any("part"), any("c"), any("d"), any("e"), any("f"), any("g"), any("h"), any("i"), any("j"),
+            any("k"), any("l"), any("m"), any("n"), any("o"), any("p"), any("q"), any("r"), any("s"), any("t"),
         ],
-    }
+    };
+    schema
 };

@@ -329,10 +329,8 @@ impl Header {
         let (issuer, subject) = (cwt.text(1, "no issuer")?, cwt.text(2, "no subject")?);
         cwt.end()?;
         let media_type = fields.text(16, "no type")?;
-        let typ = Type::ALL
-            .into_iter()
-            .find(|typ| typ.media_type() == media_type)
-            .ok_or(CodecError::Shape("an unknown type of statement"))?;
+        let typ =
+            Type::ALL.into_iter().find(|typ| typ.media_type() == media_type).ok_or(CodecError::Shape("an unknown type of statement"))?;
         let digest_algorithm = (typ == Type::Record).then_some(codec::int(SHA_256));
         if fields.take(170) != digest_algorithm {
             return Err(CodecError::Shape("a digest algorithm other than SHA-256").into());

@@ -367,11 +367,12 @@ impl Run<'_> {
             if roots.insert((claims.origin.clone(), record.size), root.clone()).is_some_and(|before| before != root) {
                 found.push((on.clone(), "two checkpoints of one size have different roots".to_owned()));
             }
-            let facts = record.view.facts();
-            if record.view.shows_identity() && record.withdrawn.is_none() && !superseded.contains(&(record.party, record.view.leaf())) {
-                if let Some(other) = live.insert((record.party, facts.identity()), on.clone()).filter(|other| *other != on) {
-                    found.push((on, format!("{other} is a live statement about the same inspection of the same lot")));
-                }
+            let live_here = record.view.shows_identity() && record.withdrawn.is_none();
+            if live_here
+                && !superseded.contains(&(record.party, record.view.leaf()))
+                && let Some(other) = live.insert((record.party, record.view.facts().identity()), on.clone()).filter(|other| *other != on)
+            {
+                found.push((on, format!("{other} is a live statement about the same inspection of the same lot")));
             }
         }
         for (on, why) in found {

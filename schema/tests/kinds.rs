@@ -204,7 +204,10 @@ fn forms_fit_what_they_name_and_nothing_else() {
     let field = |name: &str| SCHEMA.fields[SCHEMA.slot(name).unwrap()].form;
     let text = codec::text("x");
     let values = |serials: usize, columns: Vec<Vec<Value>>| {
-        codec::array([codec::array((0..serials).map(|at| codec::text(at.to_string()))), codec::array(columns.into_iter().map(Value::Array))])
+        codec::array([
+            codec::array((0..serials).map(|at| codec::text(at.to_string()))),
+            codec::array(columns.into_iter().map(Value::Array)),
+        ])
     };
     let row = |cells: usize| codec::array((0..cells).map(|at| if at == 0 { codec::uint(10) } else { decimal("1.5") }));
     let statistics = |one: Value, other: Value| codec::array([codec::text("method"), codec::array([one]), codec::array([other])]);

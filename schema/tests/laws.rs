@@ -16,9 +16,9 @@ use lotline_schema::id::{Hash, Origin, PartyId, unhex};
 use lotline_schema::kind::inspection::{Characteristic, Inspection, Limit, Measured, SCHEMA, Statistics, Verdict};
 use lotline_schema::kind::looks_like_time;
 use lotline_schema::note::{self, Checkpoint, InclusionProof};
-use lotline_schema::org::Entry;
+use lotline_schema::org::{Entry, Org, Role};
 use lotline_schema::slot::{Disclosure, Opened};
-use lotline_schema::statement::{self, Place, Unverified};
+use lotline_schema::statement::{self, Place, Type, Unverified};
 use lotline_schema::verify::{Outcome, Trust, verify};
 use lotline_schema::view::{Expected, Package, SealedView};
 use proptest::prelude::*;
@@ -240,15 +240,9 @@ fn the_outcomes_have_their_exit_codes() {
     let last = altered.len() - 100;
     altered[last] ^= 1;
     assert_eq!(code(&altered, &world.trust()), 4);
-    let numbers = [
-        Outcome::Unreadable,
-        Outcome::Altered,
-        Outcome::Forked,
-        Outcome::Withdrawn,
-        Outcome::SignerNotEstablished,
-        Outcome::Verified,
-    ]
-    .map(|outcome| (outcome.name(), outcome.exit_code()));
+    let numbers =
+        [Outcome::Unreadable, Outcome::Altered, Outcome::Forked, Outcome::Withdrawn, Outcome::SignerNotEstablished, Outcome::Verified]
+            .map(|outcome| (outcome.name(), outcome.exit_code()));
     let unique: BTreeSet<u8> = numbers.iter().map(|(_, code)| *code).collect();
     assert_eq!(unique.len(), numbers.len());
 }
@@ -319,6 +313,10 @@ fn two_histories_of_one_feed_are_two_truths() {
     let report = report(&bundle);
     assert_eq!(report.outcome, Outcome::Forked);
     assert!(report.sentence().starts_with("TWO TRUTHS."), "{}", report.sentence());
+    // Also when their checkpoints have different sizes.
+    other.publish(&Inspection { lot: "more".into(), ..inspection() }.check(RECORDED_AT).unwrap());
+    let bundle = one.bundle_of(vec![one.package(1, |slot| slot == 3), other.package(1, |slot| slot == 3)]);
+    assert_eq!(common::report(&bundle).outcome, Outcome::Forked);
     // Two roots of one size, of which only one place each is shown.
     for lot in ["a", "b"] {
         one.publish(&Inspection { lot: lot.into(), ..inspection() }.check(RECORDED_AT).unwrap());
@@ -332,6 +330,44 @@ fn two_histories_of_one_feed_are_two_truths() {
     assert_ne!(third, forked.leaves[3]);
     let bundle = one.bundle_of(vec![one.package(1, |slot| slot == 3), forked.package(2, |slot| slot == 3)]);
     assert_eq!(common::report(&bundle).outcome, Outcome::Forked);
+}
+
+/// The checkpoint of an org feed is for exactly its entries; that of a record for exactly its feed.
+#[test]
+fn checkpoints_belong_to_one_feed_and_one_size() {
+    let world = World::with_one();
+    let (size, root) = (world.org.size(), world.org.frontier().root());
+    let org = |size, root| Checkpoint { origin: Origin::org(world.party), size, root }.sign(&world.log);
+    assert!(world.org.check(&org(size, root)).is_ok());
+    for (size, root) in [(size + 1, root), (size - 1, root), (size, Hash([7; 32]))] {
+        assert!(world.org.check(&org(size, root)).is_err());
+    }
+    let with = |checkpoint: Checkpoint| {
+        let mut package = world.package(1, |_| true);
+        package.proof = InclusionProof { checkpoint: checkpoint.sign(&world.log), ..world.proof(1, 2) }.to_text();
+        report(&world.bundle_of(vec![package])).outcome
+    };
+    assert_eq!(with(world.checkpoint(2)), Outcome::SignerNotEstablished);
+    for origin in [Origin::new(world.party, "other", 1).unwrap(), world.origin.renewed(), Origin::org(world.party)] {
+        assert_eq!(with(Checkpoint { origin, ..world.checkpoint(2) }), Outcome::Altered);
+    }
+}
+
+/// A feed that its owner's org feed never opened has no records.
+#[test]
+fn an_unopened_feed_has_no_records() {
+    let mut world = World::new();
+    world.origin = world.origin.renewed();
+    world.publish(&inspection().check(RECORDED_AT).unwrap());
+    assert_eq!(report(&world.bundle()).outcome, Outcome::Altered);
+    let follows = Some((2, Hash([1; 32])));
+    world.state(&Entry::Feed { origin: world.origin.clone(), follows });
+    assert_eq!(report(&world.bundle()).outcome, Outcome::SignerNotEstablished);
+    // And the first entry of a feed is no record.
+    let mut package = world.package(1, |_| false);
+    package.view.core = world.first.core.clone();
+    assert_eq!(report(&world.bundle_of(vec![package])).outcome, Outcome::Altered);
+    assert_eq!(report(&Bundle::default()).outcome, Outcome::Altered);
 }
 
 // ---- nothing unknown, one spelling ----
@@ -408,9 +444,11 @@ fn unknown_claims_and_headers_are_refused() {
         let core = world.resigned(1, |header, _| common::remove(header, key));
         assert!(Unverified::read(&core).is_err(), "without header {key}");
     }
-    for (key, value) in [(15, codec::map([(1, codec::text("x")), (2, codec::text("y")), (3, codec::text("z"))])), (15, codec::map([]))] {
-        assert!(Unverified::read(&world.resigned(1, |header, _| set(header, key, value.clone()))).is_err());
-    }
+    // One part more where the parts are known.
+    let core = world.resigned(1, |header, _| set(map_at(header, &[15]), 3, codec::text("audience")));
+    assert!(Unverified::read(&core).is_err());
+    let core = world.resigned(1, |_, payload| set(map_at(payload, &[8]), 1, codec::map([])));
+    assert!(Unverified::read(&core).is_err());
     let differs: [(i64, Value); 5] = [
         (1, codec::text("did:key:other")),
         (2, codec::text("urn:uuid:other")),
@@ -454,6 +492,25 @@ fn unknown_lines_of_a_checkpoint_are_refused() {
         bundle.packages[0].proof = bundle.packages[0].proof.replace(&note, &altered);
         assert_eq!(report(&bundle).outcome, Outcome::Altered, "{what}");
     }
+    // Signed right by the log key, and out of form all the same.
+    let (body, _) = note.split_once("\n\n").unwrap();
+    for (from, to) in
+        [("\n2\n", "\n02\n"), ("\n2\n", "\n+2\n"), ("\n2\n", "\n2 \n"), ("=", ""), ("quality", "Quality"), ("quality/1", "quality/01")]
+    {
+        let altered = format!("{}\n", body.replacen(from, to, 1));
+        assert_ne!(altered.trim_end(), body);
+        let name = altered.lines().next().unwrap();
+        let id = note::key_id(name, 1, key.as_bytes());
+        let blob = [&id[..], &world.log.sign(altered.as_bytes())].concat();
+        let line = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, blob);
+        let signed = format!("{altered}\n\u{2014} {name} {line}\n");
+        assert!(note::verify_signature(&signed, name, &key).is_ok());
+        assert!(Checkpoint::open(&signed, &key).is_err(), "{to}");
+    }
+    let text = "a\tb\n";
+    let blob = [&note::key_id("x", 1, key.as_bytes())[..], &world.log.sign(text.as_bytes())].concat();
+    let signed = format!("{text}\n\u{2014} x {}\n", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, blob));
+    assert!(note::verify_signature(&signed, "x", &key).is_err(), "control characters");
     // The tolerant reader passes over keys it does not know, and still wants its own.
     assert!(note::verify_signature(&both_of(&world), &world.origin.to_string(), &key).is_ok());
     assert!(note::verify_signature(&other_line, &world.origin.to_string(), &key).is_err());
@@ -512,7 +569,9 @@ fn texts_have_one_spelling() {
     let world = World::new();
     let party = world.party.to_string();
     assert!(party.parse::<PartyId>().is_ok());
-    for wrong in [party.to_uppercase(), format!("{party} "), party.replace("did:key:z", "did:key:f"), format!("{party}1"), party[..40].into()] {
+    for wrong in
+        [party.to_uppercase(), format!("{party} "), party.replace("did:key:z", "did:key:f"), format!("{party}1"), party[..40].into()]
+    {
         assert!(wrong.parse::<PartyId>().is_err(), "{wrong}");
     }
     let key = world.party.key_text();
@@ -535,12 +594,8 @@ fn a_refused_org_entry_changes_nothing() {
     let renewed = Entry::Feed { origin: world.origin.renewed(), follows: None };
     let elsewhere = Entry::Feed { origin: Origin::new(World::founded(0x61, "B").party, "quality", 1).unwrap(), follows: None };
     let own_org = Entry::Feed { origin: Origin::org(world.party), follows: None };
-    let withdrawal = |reason: &str| Entry::Withdrawal {
-        origin: world.origin.clone(),
-        seq: 1,
-        leaf: Hash([1; 32]),
-        reason: reason.to_owned(),
-    };
+    let withdrawal =
+        |reason: &str| Entry::Withdrawal { origin: world.origin.clone(), seq: 1, leaf: Hash([1; 32]), reason: reason.to_owned() };
     let unopened = Entry::Withdrawal { origin: world.origin.renewed(), seq: 1, leaf: Hash([1; 32]), reason: "x".into() };
     let entries = [again, renewed, elsewhere, own_org, withdrawal("a\u{1b}[31mb"), withdrawal(&"x".repeat(1001)), unopened];
     for entry in entries {
@@ -548,6 +603,28 @@ fn a_refused_org_entry_changes_nothing() {
         assert!(world.org.accept(sealed.core).is_err(), "{entry:?}");
         assert_eq!(format!("{:?}", world.org), before);
     }
+    // Another place, a second keyring, a role nobody knows.
+    let org_place = |seq| Place { origin: Origin::org(world.party), seq, now: NOW, supersedes: None };
+    let other = codec::array([codec::text("feed"), codec::text(format!("{}/other/1", world.party.key_text())), Value::Null]);
+    for seq in [1, 3] {
+        let sealed = statement::seal_entry(Type::Org, other.clone(), &org_place(seq), &world.record, |noise| noise.fill(9)).unwrap();
+        assert!(world.org.accept(sealed.core).is_err());
+    }
+    let keys =
+        [(Role::Record, &world.log), (Role::Log, &world.record), (Role::Witness, &world.witness), (Role::Transport, &world.transport)];
+    let keyring = Entry::Keyring { name: "Another".into(), keys: keys.map(|(role, key)| (role, key.public())).into() };
+    let sealed = lotline_schema::org::seal(&world.org, &keyring, NOW, &world.record, |noise| noise.fill(9)).unwrap();
+    assert!(world.org.accept(sealed.core).is_err());
+    for (role, fine) in [("log", true), ("auditor", false)] {
+        let roles = ["record", "log", "witness", "transport", role].map(|name| {
+            let seed = if name == "auditor" { 0x99 } else { name.len() as u8 };
+            (codec::text(name), codec::bytes(*Signer::from_seed(&[seed; 32]).public().as_bytes()))
+        });
+        let entry = [codec::text("keyring"), codec::text("X"), Value::Map(roles.into()), codec::map([]), codec::array([])];
+        let sealed = statement::seal_entry(Type::Org, codec::array(entry), &org_place(0), &world.root, |noise| noise.fill(9)).unwrap();
+        assert_eq!(Org::new(world.party).accept(sealed.core).is_ok(), fine, "{role}");
+    }
+    assert_eq!(format!("{:?}", world.org), before);
     // The record key states; no other key does, not even the root after the keyring.
     let fine = Entry::Feed { origin: Origin::new(world.party, "other", 1).unwrap(), follows: None };
     for signer in [&world.root, &world.log, &world.witness, &world.transport] {

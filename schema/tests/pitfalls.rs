@@ -60,8 +60,12 @@ fn pitfall_01_a_slot_holds_exactly_one_digest() {
         assert!(matches!(refused(&core), StatementError::Shape(_)), "{body:?}");
     }
     // simple(59) as the key of redacted claims: the codec knows no such value.
-    assert_eq!(codec::check(&unhex("a1f83b8158200000000000000000000000000000000000000000000000000000000000000000").unwrap()), Err(CodecError::Simple(1)));
+    assert_eq!(
+        codec::check(&unhex("a1f83b8158200000000000000000000000000000000000000000000000000000000000000000").unwrap()),
+        Err(CodecError::Simple(1))
+    );
     assert_eq!(codec::check(&unhex("f83b").unwrap()), Err(CodecError::Simple(0)));
+    assert_eq!(codec::check(&unhex("d83c4101").unwrap()), Err(CodecError::Tag(0)));
     for count in [0, 65] {
         let digests: Vec<Value> = (0..count).map(|at: u8| redacted(Hash([at; 32]))).collect();
         let core = world.resigned(1, |_, payload| *slots_of(payload) = digests);
@@ -169,6 +173,10 @@ fn pitfall_04_another_spelling_is_refused_at_every_layer() {
     refused(&cose::sign(&world.record, &sign1.protected, &indefinite(&sign1.payload, 0xbf)));
     refused(&cose::sign(&world.record, &[&sign1.protected[..], &[0]].concat(), &sign1.payload));
     refused(&cose::sign(&world.record, &sign1.protected, &[&sign1.payload[..], &[0]].concat()));
+    // A key twice.
+    assert_eq!(codec::check(&unhex("a201000100").unwrap()), Err(CodecError::KeyOrder(3)));
+    let doubled = [&[sign1.protected[0] + 1, 0x01, 0x32][..], &sign1.protected[1..]].concat();
+    refused(&cose::sign(&world.record, &doubled, &sign1.payload));
     // A disclosure, signed for in a longer spelling: its digest fits, its form does not.
     let long = [&[0x82, 0x58, 0x10][..], &[7; 16], &[0x18, 0x05]].concat();
     for bytes in [long, [&[0x82, 0x50][..], &[7; 16], &[0x05, 0x00]].concat(), [&[0x9f, 0x50][..], &[7; 16], &[0x05, 0xff]].concat()] {
@@ -178,7 +186,8 @@ fn pitfall_04_another_spelling_is_refused_at_every_layer() {
     }
     // A proof.
     let proof = world.proof(1, 2).to_text();
-    for (from, to) in [("index 1", "index 01"), ("index 1", "index +1"), ("index 1", "index  1"), ("@v1", "@v2"), ("\nindex", "\n\nindex")] {
+    for (from, to) in [("index 1", "index 01"), ("index 1", "index +1"), ("index 1", "index  1"), ("@v1", "@v2"), ("\nindex", "\n\nindex")]
+    {
         assert!(InclusionProof::read(&proof.replacen(from, to, 1)).is_err(), "{to}");
     }
     // A bundle.
@@ -416,7 +425,8 @@ fn pitfall_17_a_relabelled_proof_is_refused() {
         assert_eq!(tree::verify_inclusion(&leaf, index, size, &proof.path, &root), Ok(()));
         // … but index, size and place are each signed.
         let relabelled = InclusionProof { index, ..proof.clone() }.to_text();
-        let resized = InclusionProof { checkpoint: proof.checkpoint.replacen("\n5\n", &format!("\n{size}\n"), 1), ..proof.clone() }.to_text();
+        let resized =
+            InclusionProof { checkpoint: proof.checkpoint.replacen("\n5\n", &format!("\n{size}\n"), 1), ..proof.clone() }.to_text();
         let both = InclusionProof { index, ..InclusionProof::read(&resized).unwrap() }.to_text();
         for text in [relabelled, resized, both] {
             let mut package = world.package(4, |_| true);
@@ -444,7 +454,8 @@ fn pitfall_18_proofs_at_their_edges() {
     for new in 1..=20u64 {
         for old in 1..=new {
             let path = tree.consistency(old, new).unwrap();
-            let check = |old: u64, new: u64, path: &[Hash]| tree::verify_consistency(old, &tree.root(old.min(20)), new, &tree.root(new), path);
+            let check =
+                |old: u64, new: u64, path: &[Hash]| tree::verify_consistency(old, &tree.root(old.min(20)), new, &tree.root(new), path);
             assert_eq!(check(old, new, &path), Ok(()));
             let mut longer = path.clone();
             longer.push(Hash([0; 32]));
@@ -574,7 +585,7 @@ fn pitfall_26_a_statement_of_one_type_is_not_taken_for_another() {
     // An entry where a record belongs, and a record where the entry belongs.
     let place = |seq| Place { origin: world.origin.clone(), seq, now: NOW, supersedes: None };
     let at = |core: Vec<u8>, seq| SealedView { core, disclosures: vec![] }.verify(&world.org, Expected { origin: &origin, seq });
-    for typ in [Type::Feed, Type::Org] {
+    for typ in [Type::Feed, Type::Org, Type::Policy] {
         let entry = statement::seal_entry(typ, codec::map([]), &place(1), &world.record, |noise| noise.fill(2)).unwrap();
         assert_eq!(at(entry.core, 1).unwrap_err(), ViewError::Elsewhere("another type of statement"));
     }
@@ -585,7 +596,11 @@ fn pitfall_26_a_statement_of_one_type_is_not_taken_for_another() {
     // An org entry's content under the type of a feed entry, in the org feed.
     let mut org = world.org.clone();
     let place = Place { origin: Origin::org(world.party), seq: org.size(), now: NOW, supersedes: None };
-    let entry = codec::array([codec::text("feed"), codec::text(world.origin.renewed().to_string()), codec::array([codec::uint(2), codec::bytes([0; 32])])]);
+    let entry = codec::array([
+        codec::text("feed"),
+        codec::text(world.origin.renewed().to_string()),
+        codec::array([codec::uint(2), codec::bytes([0; 32])]),
+    ]);
     let sealed = statement::seal_entry(Type::Feed, entry.clone(), &place, &world.record, |noise| noise.fill(2)).unwrap();
     assert!(org.accept(sealed.core).is_err());
     let sealed = statement::seal_entry(Type::Org, entry, &place, &world.record, |noise| noise.fill(2)).unwrap();
@@ -609,8 +624,8 @@ fn pitfall_27_nothing_is_allocated_on_a_strangers_word() {
         unhex("7b7fffffffffffffff").unwrap(),
         unhex("9a00ffffff").unwrap(),
         [vec![0x81; 100_000], vec![0]].concat(),
-        [vec![0xa1, 0x00].repeat(100_000), vec![0]].concat(),
-        [vec![0xd2].repeat(100_000), vec![0]].concat(),
+        [[0xa1, 0x00].repeat(100_000), vec![0]].concat(),
+        [[0xd2].repeat(100_000), vec![0]].concat(),
         [vec![0x82; 64], vec![0; 10]].concat(),
         unhex("9b0000000100000000").unwrap().into_iter().chain(vec![0; 100]).collect(),
     ] {

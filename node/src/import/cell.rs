@@ -6,16 +6,84 @@ use lotline_schema::kind::inspection::Measured;
 use super::map::Map;
 
 const MISSING: &[&str] = &[
-    "", "-", "--", "---", "–", "—", ".", "*", "**", "***", "****", "?", "n/a", "na", "#n/a", "#nv", "n.a.", "nan", "null", "nil", "none", "missing", "not measured", "fehlt", "k.a.",
-    "n.v.", "n.b.", "nicht gemessen", "entfällt",
+    "",
+    "-",
+    "--",
+    "---",
+    "–",
+    "—",
+    ".",
+    "*",
+    "**",
+    "***",
+    "****",
+    "?",
+    "n/a",
+    "na",
+    "#n/a",
+    "#nv",
+    "n.a.",
+    "nan",
+    "null",
+    "nil",
+    "none",
+    "missing",
+    "not measured",
+    "fehlt",
+    "k.a.",
+    "n.v.",
+    "n.b.",
+    "nicht gemessen",
+    "entfällt",
 ];
 const GOOD: &[&str] = &[
-    "pass", "passed", "ok", "o.k.", "io", "i.o.", "i. o.", "in ordnung", "good", "gut", "yes", "ja", "true", "wahr", "accept", "accepted", "conform", "conforming", "bestanden", "in tol",
-    "in tolerance", "gutteil",
+    "pass",
+    "passed",
+    "ok",
+    "o.k.",
+    "io",
+    "i.o.",
+    "i. o.",
+    "in ordnung",
+    "good",
+    "gut",
+    "yes",
+    "ja",
+    "true",
+    "wahr",
+    "accept",
+    "accepted",
+    "conform",
+    "conforming",
+    "bestanden",
+    "in tol",
+    "in tolerance",
+    "gutteil",
 ];
 const BAD: &[&str] = &[
-    "fail", "failed", "nok", "not ok", "n.o.k.", "nio", "n.i.o.", "n. i. o.", "nicht in ordnung", "bad", "schlecht", "no", "nein", "false", "falsch", "reject", "rejected",
-    "nonconforming", "non-conforming", "nicht bestanden", "out of tol", "out of tolerance", "ausschuss",
+    "fail",
+    "failed",
+    "nok",
+    "not ok",
+    "n.o.k.",
+    "nio",
+    "n.i.o.",
+    "n. i. o.",
+    "nicht in ordnung",
+    "bad",
+    "schlecht",
+    "no",
+    "nein",
+    "false",
+    "falsch",
+    "reject",
+    "rejected",
+    "nonconforming",
+    "non-conforming",
+    "nicht bestanden",
+    "out of tol",
+    "out of tolerance",
+    "ausschuss",
 ];
 
 /// A number as a file writes it.
@@ -32,6 +100,8 @@ pub(super) struct Number {
 pub(super) struct Cells {
     decimal: char,
     missing: Vec<String>,
+    /// Numbers that mean missing: -200 may be written -200,0 in another column.
+    missing_numbers: Vec<Decimal>,
     good: Vec<String>,
     bad: Vec<String>,
 }
@@ -39,8 +109,18 @@ pub(super) struct Cells {
 impl Cells {
     /// With this decimal mark, and the words of the map besides our own.
     pub(super) fn new(decimal: char, map: &Map) -> Cells {
-        let with = |ours: &[&str], more: &[String]| ours.iter().map(|word| word.to_string()).chain(more.iter().map(|word| word.trim().to_lowercase())).collect();
-        Cells { decimal, missing: with(MISSING, &map.missing), good: with(GOOD, &map.good), bad: with(BAD, &map.bad) }
+        let with = |ours: &[&str], more: &[String]| {
+            ours.iter().map(|word| word.to_string()).chain(more.iter().map(|word| word.trim().to_lowercase())).collect()
+        };
+        let mut cells = Cells {
+            decimal,
+            missing: with(MISSING, &map.missing),
+            missing_numbers: Vec::new(),
+            good: with(GOOD, &map.good),
+            bad: with(BAD, &map.bad),
+        };
+        cells.missing_numbers = map.missing.iter().filter_map(|word| Some(cells.number(word.trim())?.decimal)).collect();
+        cells
     }
 
     /// Whether the cell says that there is nothing.
@@ -58,11 +138,13 @@ impl Cells {
 
     /// The value it holds; none if it is neither number, verdict nor a word for missing.
     pub(super) fn measured(&self, cell: &str) -> Option<Measured> {
-        // A word of the map may look like a number: -200 means missing where it says so.
         if self.is_missing(cell) {
             return Some(Measured::Missing);
         }
         if let Some(number) = self.number(cell) {
+            if self.missing_numbers.iter().any(|missing| missing.compare(&number.decimal).is_eq()) {
+                return Some(Measured::Missing);
+            }
             return Some(Measured::Number(number.decimal, (!number.exact).then(|| cell.to_owned())));
         }
         self.verdict(cell).map(Measured::Good)
@@ -89,7 +171,8 @@ impl Cells {
 
     fn gives_back(&self, decimal: &Decimal, cell: &str) -> bool {
         let shown = decimal.to_string();
-        shown.len() == cell.len() && shown.chars().zip(cell.chars()).all(|(ours, theirs)| ours == theirs || (ours == '.' && theirs == self.decimal))
+        shown.len() == cell.len()
+            && shown.chars().zip(cell.chars()).all(|(ours, theirs)| ours == theirs || (ours == '.' && theirs == self.decimal))
     }
 
     /// `1.234.567,8` without its thousands marks, if that is what they are.
@@ -127,7 +210,8 @@ fn has(words: &[String], cell: &str) -> bool {
     if cell.len() > 40 {
         return false;
     }
-    words.iter().any(|word| word == cell) || (cell.bytes().any(|byte| byte.is_ascii_uppercase() || byte >= 128) && words.contains(&cell.to_lowercase()))
+    words.iter().any(|word| word == cell)
+        || (cell.bytes().any(|byte| byte.is_ascii_uppercase() || byte >= 128) && words.contains(&cell.to_lowercase()))
 }
 
 #[cfg(test)]
@@ -161,7 +245,7 @@ mod tests {
 
     #[test]
     fn missing_is_never_zero_and_words_are_verdicts() {
-        for cell in ["", "-", "n/a", "NaN", "#NV", "-200", "Nicht gemessen"] {
+        for cell in ["", "-", "n/a", "NaN", "#NV", "-200", "-200.0", "Nicht gemessen"] {
             assert_eq!(cells('.').measured(cell), Some(Measured::Missing), "{cell}");
         }
         for (cell, good) in [("PASS", true), ("i.O.", true), ("n.i.O.", false), ("NOK", false), ("1a", true)] {

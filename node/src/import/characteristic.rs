@@ -90,8 +90,13 @@ impl Gathered {
         let path = format!("characteristics[{position}]");
         for told in &self.told {
             if let Some((other, place)) = &told.disputed {
-                let what = format!("`{}` has {} `{}` in row {} and `{other}` here", self.name, told.meaning.name(), told.text, told.place.row);
-                judge.found.push(Fault::new(format!("{path}.{}", told.meaning.name()), what).at(Some(*place)).hint("one characteristic has one specification"));
+                let what =
+                    format!("`{}` has {} `{}` in row {} and `{other}` here", self.name, told.meaning.name(), told.text, told.place.row);
+                judge.found.push(
+                    Fault::new(format!("{path}.{}", told.meaning.name()), what)
+                        .at(Some(*place))
+                        .hint("one characteristic has one specification"),
+                );
             }
         }
         let mut figure = |meaning: Meaning| self.figure(meaning, &path, judge);
@@ -253,7 +258,10 @@ fn is_form_or_position(feature: Option<&str>, name: &str, nominal: Option<Decima
             let feature = feature.to_lowercase();
             FORM_OR_POSITION.iter().any(|word| feature.contains(word))
         }
-        None => nominal.is_none_or(|nominal| nominal.mantissa() == 0) && FORM_OR_POSITION.iter().any(|word| has_word(&name.to_lowercase(), word)),
+        None => {
+            nominal.is_none_or(|nominal| nominal.mantissa() == 0)
+                && FORM_OR_POSITION.iter().any(|word| has_word(&name.to_lowercase(), word))
+        }
     }
 }
 
@@ -262,7 +270,8 @@ fn has_word(name: &str, word: &str) -> bool {
     name.match_indices(word).any(|(at, _)| {
         let after = &name[at + word.len()..];
         let after = after.strip_prefix('s').unwrap_or(after);
-        let ends = !after.starts_with(char::is_alphabetic) || ["abweichung", "toleranz", "fehler"].iter().any(|tail| after.starts_with(tail));
+        let ends =
+            !after.starts_with(char::is_alphabetic) || ["abweichung", "toleranz", "fehler"].iter().any(|tail| after.starts_with(tail));
         ends && !name[..at].ends_with(char::is_alphabetic)
     })
 }
@@ -289,7 +298,8 @@ mod tests {
     #[test]
     fn limits_from_tolerances() {
         let check = |nominal: &str, low: &str, high: &str, expected: [&str; 2]| {
-            let (of, faults, _) = finish(&[(Meaning::Nominal, nominal), (Meaning::LowerTolerance, low), (Meaning::UpperTolerance, high)], "Ø 10");
+            let (of, faults, _) =
+                finish(&[(Meaning::Nominal, nominal), (Meaning::LowerTolerance, low), (Meaning::UpperTolerance, high)], "Ø 10");
             assert!(faults.is_empty());
             assert_eq!([of.lower, of.upper].map(|limit| limit.figure().unwrap().to_string()), expected);
         };
@@ -300,7 +310,9 @@ mod tests {
 
     #[test]
     fn form_and_position_have_a_natural_boundary() {
-        let natural = |name: &str, told: &[(Meaning, &str)]| finish(&[&[(Meaning::Upper, "0.5")], told].concat(), name).0.lower == Limit::Natural(Decimal::whole(0));
+        let natural = |name: &str, told: &[(Meaning, &str)]| {
+            finish(&[&[(Meaning::Upper, "0.5")], told].concat(), name).0.lower == Limit::Natural(Decimal::whole(0))
+        };
         for name in ["Flatness Datum A", "FLATNESS1", "Position 1", "Ebenheit", "Rundlaufabweichung A"] {
             assert!(natural(name, &[]), "{name}");
         }
@@ -315,7 +327,10 @@ mod tests {
     #[test]
     fn contradictions_inside_the_file_are_faults() {
         let (_, faults, _) = finish(&[(Meaning::Upper, "0.5"), (Meaning::Upper, "0.50"), (Meaning::Upper, "0.6")], "A");
-        assert_eq!(faults, ["row 4: characteristics[1].upper: `A` has upper `0.5` in row 2 and `0.6` here (one characteristic has one specification)"]);
+        assert_eq!(
+            faults,
+            ["row 4: characteristics[1].upper: `A` has upper `0.5` in row 2 and `0.6` here (one characteristic has one specification)"]
+        );
         let (_, faults, _) = finish(&[(Meaning::Unit, "furlong")], "A");
         assert!(faults[0].starts_with("row 2: characteristics[1].unit: unknown unit `furlong` on `A`"), "{faults:?}");
     }

@@ -45,6 +45,7 @@ impl Columns {
         columns.assign(map)?;
         columns.settle_doubtful(&survey.below, cells);
         columns.find_serial(&survey.below, options);
+        columns.find_characteristic(&survey.below, cells);
         columns.orient(&survey.below, cells, map)?;
         columns.need(Meaning::Lot, options.lot.is_some(), &survey.banner)?;
         columns.need(Meaning::Part, options.part.is_some(), &survey.banner)?;
@@ -119,7 +120,10 @@ impl Columns {
     /// Headers that mean two things are settled by their company and their cells.
     fn settle_doubtful(&mut self, rows: &[Row], cells: &Cells) {
         let limits = [Meaning::Lower, Meaning::Upper, Meaning::LowerTolerance, Meaning::UpperTolerance, Meaning::Mean, Meaning::S];
-        if !limits.iter().any(|meaning| self.has(*meaning)) && (self.has(Meaning::Min) || self.has(Meaning::Max)) && self.has(Meaning::Value) {
+        if !limits.iter().any(|meaning| self.has(*meaning))
+            && (self.has(Meaning::Min) || self.has(Meaning::Max))
+            && self.has(Meaning::Value)
+        {
             self.change(Meaning::Min, Meaning::Lower);
             self.change(Meaning::Max, Meaning::Upper);
             self.notes.push("the columns for minimum and maximum are read as the limits".into());
@@ -164,6 +168,24 @@ impl Columns {
         }
     }
 
+    /// Where a serial has several values, some column must name them: a text that no piece has twice.
+    fn find_characteristic(&mut self, rows: &[Row], cells: &Cells) {
+        let (Some(serial), true, false) = (self.at(Meaning::Serial), self.has(Meaning::Value), self.has(Meaning::Characteristic)) else {
+            return;
+        };
+        if differs_in_each(rows, serial, self.at(Meaning::Lot)) {
+            return;
+        }
+        let names = |at: &usize| {
+            let text = |row: &Row| !row.cell(*at).is_empty() && cells.measured(row.cell(*at)).is_none();
+            self.all[*at].meaning.is_none() && rows.iter().all(text) && differs_in_each(rows, *at, Some(serial))
+        };
+        if let Some(at) = (0..self.all.len()).find(names) {
+            self.all[at].meaning = Some(Meaning::Characteristic);
+            self.notes.push(format!("column `{}` names the values: it is read as the characteristic", self.all[at].header));
+        }
+    }
+
     fn orient(&mut self, rows: &[Row], cells: &Cells, map: &Map) -> Result<(), ImportError> {
         let measured = |all: &[Column]| -> Vec<usize> {
             let free = |at: &usize| match all[*at].meaning {
@@ -173,7 +195,11 @@ impl Columns {
             (0..all.len()).filter(free).collect()
         };
         let pieces: Vec<usize> = (0..self.all.len())
-            .filter(|at| self.all[*at].meaning.is_none_or(|of| of == Meaning::Measured) && !self.all[*at].header.is_empty() && holds_values(rows, *at, cells))
+            .filter(|at| {
+                self.all[*at].meaning.is_none_or(|of| of == Meaning::Measured)
+                    && !self.all[*at].header.is_empty()
+                    && holds_values(rows, *at, cells)
+            })
             .collect();
         let (serial, name) = (self.has(Meaning::Serial), self.has(Meaning::Characteristic));
         let value = self.has(Meaning::Value) || (serial && name && self.has(Meaning::Status));
@@ -188,6 +214,9 @@ impl Columns {
         };
         match self.orientation {
             Orientation::Long if !value => return Err(self.missing("the measured value", None)),
+            Orientation::Long if !name && self.at(Meaning::Serial).is_some_and(|at| !differs_in_each(rows, at, self.at(Meaning::Lot))) => {
+                return Err(self.missing("the characteristic, although a serial has several values", None));
+            }
             Orientation::Long => {}
             Orientation::PartsInRows if !serial => return Err(self.missing("the serial", None)),
             Orientation::PartsInRows => self.measured = measured(&self.all),
@@ -216,8 +245,15 @@ impl Columns {
     }
 
     fn list_left_out(&mut self) {
-        let used = |at: usize| self.all[at].meaning.is_some_and(|meaning| meaning != Meaning::Ignore) || self.measured.contains(&at) || self.pieces.iter().any(|(of, _)| *of == at);
-        let left: Vec<String> = (0..self.all.len()).filter(|at| !used(*at) && !self.all[*at].header.is_empty()).map(|at| format!("`{}`", self.all[at].header)).collect();
+        let used = |at: usize| {
+            self.all[at].meaning.is_some_and(|meaning| meaning != Meaning::Ignore)
+                || self.measured.contains(&at)
+                || self.pieces.iter().any(|(of, _)| *of == at)
+        };
+        let left: Vec<String> = (0..self.all.len())
+            .filter(|at| !used(*at) && !self.all[*at].header.is_empty())
+            .map(|at| format!("`{}`", self.all[at].header))
+            .collect();
         if !left.is_empty() {
             self.notes.push(format!("left out, as no meaning is known for them: {}", left.join(", ")));
         }
@@ -250,7 +286,9 @@ fn serials<'a>(headers: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
     let lead = |header: &'a str| &header[..header.len() - number(header).len()];
     let mut leads = headers.clone().map(lead);
     let first = leads.next().unwrap_or_default();
-    let common = first.ends_with([' ', '#', '.', ':', '_', '-']) && leads.all(|lead| lead == first) && headers.clone().all(|header| !number(header).is_empty());
+    let common = first.ends_with([' ', '#', '.', ':', '_', '-'])
+        && leads.all(|lead| lead == first)
+        && headers.clone().all(|header| !number(header).is_empty());
     headers.map(|header| if common { number(header) } else { header }.to_owned()).collect()
 }
 
@@ -277,7 +315,8 @@ fn numbers_pieces(rows: &[Row], at: usize, name: usize, lot: Option<usize>, stri
         names.entry(key).or_default().push(row.cell(name));
     }
     let whole: Vec<Option<i64>> = order.iter().map(|(_, value)| value.parse().ok()).collect();
-    let counts_up = whole.iter().all(Option::is_some) && whole.windows(2).all(|pair| pair[1] == pair[0].map(|number| number + 1) || pair[1] == Some(1));
+    let counts_up =
+        whole.iter().all(Option::is_some) && whole.windows(2).all(|pair| pair[1] == pair[0].map(|number| number + 1) || pair[1] == Some(1));
     if strict && !counts_up {
         return false;
     }
@@ -302,7 +341,8 @@ fn subset_of_other(names: &HashMap<(&str, &str), Vec<&str>>) -> bool {
 }
 
 fn differs_in_each(rows: &[Row], at: usize, lot: Option<usize>) -> bool {
-    let filled: Vec<(&str, &str)> = rows.iter().map(|row| (lot.map_or("", |lot| row.cell(lot)), row.cell(at))).filter(|(_, value)| !value.is_empty()).collect();
+    let filled: Vec<(&str, &str)> =
+        rows.iter().map(|row| (lot.map_or("", |lot| row.cell(lot)), row.cell(at))).filter(|(_, value)| !value.is_empty()).collect();
     let mut distinct = filled.clone();
     distinct.sort_unstable();
     distinct.dedup();
@@ -331,7 +371,8 @@ mod tests {
 
     #[test]
     fn orientations() {
-        let check = |text: &str, orientation: Orientation| assert_eq!(recognise(text, &options()).unwrap().orientation, orientation, "{text}");
+        let check =
+            |text: &str, orientation: Orientation| assert_eq!(recognise(text, &options()).unwrap().orientation, orientation, "{text}");
         check("serial,characteristic,value\n1,A,2\n", Orientation::Long);
         check("serial,value,lsl,usl\n1,2,0,9\n", Orientation::Long);
         check("Merkmal;Istwert\nA;2,5\n", Orientation::Long);
@@ -347,6 +388,8 @@ mod tests {
         assert_eq!(serial("Part No,feature,value\n1,A,2\n1,B,3\n2,A,2\n2,B,3\n"), Some(0));
         assert_eq!(serial("feature,value,foo\nA,2,1\nB,3,1\nA,2,2\nB,3,2\n"), Some(2));
         assert_eq!(serial("feature,value,shift\nA,2,7\nB,3,7\nA,2,4\nB,3,4\n"), None);
+        let columns = recognise("serial,measurement,value\n1,A,2\n1,B,3\n2,A,2\n2,B,3\n", &options()).unwrap();
+        assert_eq!(columns.at(Meaning::Characteristic), Some(1));
         let columns = recognise("Nr;Merkmal;Istwert\n1;A;2\n2;B;3\n", &options()).unwrap();
         assert_eq!(columns.at(Meaning::Position), Some(0));
     }
@@ -361,6 +404,7 @@ mod tests {
         };
         check("a,b,c\n1,2,3\n", &options(), "`a`, `b`, `c`");
         check("a,b,c\n1,2,3\n", &options(), "columns = {");
+        check("serial,value\n1,2\n1,3\n2,2\n2,3\n", &options(), "the characteristic");
         check("serial,characteristic,note\n1,A,x\n", &options(), "measured value");
         check("serial,characteristic,value\n1,A,2\n", &Options { part: Some("P".into()), ..Options::default() }, "--lot");
         check("serial,characteristic,value\n1,A,2\n", &Options { lot: Some("L".into()), ..Options::default() }, "--part");

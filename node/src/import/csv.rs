@@ -19,6 +19,9 @@ use super::rows::{Row, Rows};
 use super::text::Text;
 use super::{Import, ImportError, Options};
 
+/// More notes than this nobody reads; the rest is counted.
+const NOTES_MAX: usize = 60;
+
 /// Reads a table file.
 pub(super) fn read(path: &Path, options: &Options, progress: &dyn Fn(u64, u64)) -> Result<Import, ImportError> {
     let file = File::open(path).map_err(ImportError::Io)?;
@@ -100,7 +103,9 @@ impl Table<'_> {
             if row.len() < width {
                 last_short = Some(row.line);
                 let what = format!("the row has {} cells where the header has {width}", row.len());
-                self.lots.found.push(Fault::new("row", what).at(Some(place(row.line, None))).hint("is a delimiter missing, or the file cut off?"));
+                self.lots
+                    .found
+                    .push(Fault::new("row", what).at(Some(place(row.line, None))).hint("is a delimiter missing, or the file cut off?"));
                 continue;
             }
             if let Some(extra) = (self.columns.all.len()..row.len()).find(|at| !row.cell(*at).is_empty()) {
@@ -113,15 +118,27 @@ impl Table<'_> {
         }
         // Copying or exporting stopped inside the last row: the fault is the file's, not the row's.
         match last_short.filter(|_| rows.text().unfinished()) {
-            Some(row) => Err(ImportError::TruncatedInside { row, what: format!("the last row has fewer cells than the header ({})", self.columns.width()) }),
+            Some(row) => Err(ImportError::TruncatedInside {
+                row,
+                what: format!("the last row has fewer cells than the header ({})", self.columns.width()),
+            }),
             None => Ok(()),
         }
     }
 
     /// Lines such as `Anzahl Teile;20`, a blank row below the table.
     fn is_footer(&self, row: &Row) -> bool {
+        if !self.below_blank || self.lots.is_empty() || row.filled() > 2 {
+            return false;
+        }
         let width = self.columns.width();
-        self.below_blank && !self.lots.is_empty() && row.filled() <= 2 && (row.width() < width.min(3) || width > 3)
+        // A value may be missing in a row of its own: what names a characteristic or a limit is no footer.
+        let known = self.lots.knows(self.cell(row, Meaning::Characteristic))
+            || self
+                .columns
+                .at(Meaning::Serial)
+                .is_some_and(|at| self.columns.orientation == Orientation::PartsInRows && self.label(row, at).is_some());
+        row.len() < width || (row.width() <= 2 && width > 2 && !known)
     }
 
     fn read_row(&mut self, row: &Row) -> Result<(), ImportError> {
@@ -172,7 +189,12 @@ impl Table<'_> {
     fn read_part(&mut self, row: &Row) -> Result<(), ImportError> {
         let serial_at = self.columns.at(Meaning::Serial).expect("this orientation has a serial column");
         if let Some(meaning) = self.label(row, serial_at) {
-            let label = |column: &usize| Label { column: *column, meaning, text: row.cell(*column).to_owned(), place: place(row.line, Some(*column)) };
+            let label = |column: &usize| Label {
+                column: *column,
+                meaning,
+                text: row.cell(*column).to_owned(),
+                place: place(row.line, Some(*column)),
+            };
             self.labels.extend(self.columns.measured.iter().map(label));
             return Ok(());
         }
@@ -225,7 +247,9 @@ impl Table<'_> {
         if measured.is_none() {
             let shown: String = cell.chars().take(40).collect();
             let fault = Fault::new("value", format!("`{shown}` is not a number")).at(Some(place(row.line, Some(at))));
-            self.lots.found.push(fault.hint("a word for a missing value goes under `missing`, another decimal mark under `decimal` in a --map file"));
+            self.lots
+                .found
+                .push(fault.hint("a word for a missing value goes under `missing`, another decimal mark under `decimal` in a --map file"));
         }
         measured
     }
@@ -269,15 +293,21 @@ impl Table<'_> {
         }
         if !self.left_out.is_empty() {
             let rows: Vec<String> = self.left_out.iter().take(10).map(u64::to_string).collect();
-            self.lots.notes.push(format!("{} rows below the table left out: {}", self.left_out.len(), rows.join(", ")));
+            self.lots.notes.push(format!("{} lines below the table left out: rows {}", self.left_out.len(), rows.join(", ")));
         }
         if self.unread > 0 {
-            self.lots.notes.push(format!("{} words in the status column are no verdict we know: add them under good or bad in a --map file", self.unread));
+            self.lots.notes.push(format!(
+                "{} words in the status column are no verdict we know: add them under good or bad in a --map file",
+                self.unread
+            ));
         }
         if self.columns.orientation != Orientation::Long
             && let Some(at) = self.columns.at(Meaning::Status)
         {
-            self.lots.notes.push(format!("left out: `{}` states a verdict for a whole row, and the record has stated verdicts on values only", self.columns.all[at].header));
+            self.lots.notes.push(format!(
+                "left out: `{}` states a verdict for a whole row, and the record has stated verdicts on values only",
+                self.columns.all[at].header
+            ));
         }
         self.lots.finish()
     }
@@ -303,22 +333,44 @@ fn slashes(survey: &Survey, columns: &Columns, map: &Map) -> Option<Slashes> {
 }
 
 /// What the user should know, the most general first.
-fn all_notes(dialect: &Dialect, survey: &Survey, columns: &Columns, more: Vec<String>, lots: &[Inspection], unfinished: bool) -> Vec<String> {
+fn all_notes(
+    dialect: &Dialect,
+    survey: &Survey,
+    columns: &Columns,
+    more: Vec<String>,
+    lots: &[Inspection],
+    unfinished: bool,
+) -> Vec<String> {
     let mut notes = vec![format!("read as {dialect}")];
     if dialect.encoding == "windows-1252" {
         notes.push("the file is not UTF-8: it is read as Windows-1252".into());
     }
-    let banner: Vec<&Row> = survey.banner.iter().filter(|row| row.filled() > 0).collect();
+    let banner: Vec<String> = survey.banner.iter().filter(|row| row.filled() > 0).map(|row| row.line.to_string()).collect();
     if !banner.is_empty() {
-        notes.push(format!("{} rows above the header, of which only facts of the lot are read", banner.len()));
+        notes.push(format!("above the header only facts of the lot are read: rows {}", banner.join(", ")));
     }
     notes.extend(columns.notes.iter().cloned());
-    notes.extend(more);
     if unfinished {
         notes.push("the last row has no line end: if the file was cut off there, its last value may be too".into());
     }
+    for note in more {
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
     for lot in lots {
-        notes.push(format!("lot `{}` of part `{}`: {} pieces, {} characteristics", lot.lot, lot.part, lot.serials.len(), lot.characteristics.len()));
+        notes.push(format!(
+            "lot `{}` of part `{}`: {} pieces, {} characteristics",
+            lot.lot,
+            lot.part,
+            lot.serials.len(),
+            lot.characteristics.len()
+        ));
+    }
+    let beyond = notes.len().saturating_sub(NOTES_MAX);
+    notes.truncate(NOTES_MAX);
+    if beyond > 0 {
+        notes.push(format!("and {beyond} more notes"));
     }
     notes
 }

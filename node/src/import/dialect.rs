@@ -57,7 +57,13 @@ impl fmt::Display for Dialect {
             other => return write!(f, "csv {}; `{other}`; {}", self.orientation.name(), self.encoding.to_lowercase()),
         };
         let decimal = if self.decimal == ',' { "comma" } else { "point" };
-        write!(f, "csv {}; {delimiter}; {}; decimal {decimal}; header in row {}", self.orientation.name(), self.encoding.to_lowercase(), self.header_row)
+        write!(
+            f,
+            "csv {}; {delimiter}; {}; decimal {decimal}; header in row {}",
+            self.orientation.name(),
+            self.encoding.to_lowercase(),
+            self.header_row
+        )
     }
 }
 
@@ -111,7 +117,9 @@ impl Survey {
         let Some(Candidate { delimiter, mut rows, header, .. }) = best else {
             return Err(match (broken, map.header_row) {
                 (Some(error), _) => error,
-                (None, Some(row)) => ImportError::Map { what: format!("`header_row` is {row}, where the file has no row"), hint: "count from 1".into() },
+                (None, Some(row)) => {
+                    ImportError::Map { what: format!("`header_row` is {row}, where the file has no row"), hint: "count from 1".into() }
+                }
                 (None, None) => ImportError::Empty { what: "holds no row".into() },
             });
         };
@@ -139,7 +147,8 @@ fn split(sample: &str, whole: bool, delimiter: char, skip_first: bool) -> Result
         match rows.next(&mut row) {
             Ok(true) => all.push(std::mem::take(&mut row)),
             Ok(false) => break,
-            Err(ImportError::TruncatedInside { .. }) if !whole => break,
+            // An open quote: reading the file itself will come to it, unless only our sample is cut there.
+            Err(ImportError::TruncatedInside { .. }) if !all.is_empty() => break,
             Err(error) => return Err(error),
         }
     }
@@ -168,7 +177,8 @@ fn find_header(rows: &[Row], map: &Map) -> Option<((usize, usize), usize)> {
 }
 
 fn score(row: &Row, map: &Map) -> usize {
-    let mut known: Vec<Meaning> = row.cells().filter_map(|cell| map.meaning(cell).or_else(|| Meaning::of(cell).map(|(meaning, _)| meaning))).collect();
+    let mut known: Vec<Meaning> =
+        row.cells().filter_map(|cell| map.meaning(cell).or_else(|| Meaning::of(cell).map(|(meaning, _)| meaning))).collect();
     known.sort();
     known.dedup();
     // A row a part may have no other known header than the serial.

@@ -188,7 +188,10 @@ impl<'a> Lots<'a> {
             if self.last_date.1.is_none() {
                 let slashed = cell.contains('/') && self.slashes.is_none();
                 let (what, hint) = match slashed {
-                    true => (format!("`{cell}`: which of the two is the day cannot be told"), "write dates = \"day first\" or \"month first\" in a --map file"),
+                    true => (
+                        format!("`{cell}`: which of the two is the day cannot be told"),
+                        "write dates = \"day first\" or \"month first\" in a --map file",
+                    ),
                     false => (format!("`{cell}` is not a date"), "write 2026-11-23T14:05, 23.11.2026 14:05, or the day number of Excel"),
                 };
                 self.found.push(Fault::new("inspected_at", what).at(Some(place(row.line, Some(date)))).hint(hint));
@@ -242,7 +245,12 @@ impl<'a> Lots<'a> {
         }
     }
 
-    /// Whether any value came in.
+    /// Whether a characteristic of this name came in.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.lots.iter().flat_map(|lot| &lot.gathered).any(|of| of.name == name)
+    }
+
+    /// Whether no value came in.
     pub(super) fn is_empty(&self) -> bool {
         self.lots.iter().all(|lot| lot.values == 0)
     }
@@ -257,9 +265,11 @@ impl<'a> Lots<'a> {
     pub(super) fn finish(mut self) -> Result<(Vec<Inspection>, Vec<String>), ImportError> {
         if self.kept_texts.0 > 0 {
             let (count, row) = self.kept_texts;
-            self.notes.push(format!("{count} values keep their own text beside the number (sign, exponent, thousands), the first in row {row}"));
+            self.notes
+                .push(format!("{count} values keep their own text beside the number (sign, exponent, thousands), the first in row {row}"));
         }
-        let mut judge = Judge { cells: self.cells, map: self.map, special: &self.options.special, found: &mut self.found, notes: &mut self.notes };
+        let mut judge =
+            Judge { cells: self.cells, map: self.map, special: &self.options.special, found: &mut self.found, notes: &mut self.notes };
         let inspections: Vec<Inspection> = self.lots.into_iter().map(|lot| lot.finish(self.options, &mut judge)).collect();
         for special in &self.options.special {
             let is_it = |name: &str, position: u32| name == special || position.to_string() == *special;
@@ -375,6 +385,7 @@ impl Lot {
             gathered.map(|(at, of)| of.finish(numbered.as_ref().map_or(at as u32 + 1, |numbers| numbers[at]), pieces, judge)).collect();
         let fact = |meaning: Meaning| options.given(meaning).map(str::to_owned).or_else(|| self.text(meaning));
         Inspection {
+            own_units: judge.map.units.values().cloned().collect(),
             part: fact(Meaning::Part).unwrap_or_default(),
             customer_part: fact(Meaning::CustomerPart),
             revision: fact(Meaning::Revision),
@@ -417,7 +428,8 @@ impl Lot {
             let name = &self.gathered[of.occurrences[0]].name;
             for (piece, count) in of.counts.iter().enumerate() {
                 let (count, usual) = (*count as usize, usual as usize);
-                let row = |occurrence: usize| self.gathered[of.occurrences[occurrence]].entries[piece].as_ref().map_or(0, |entry| entry.row);
+                let row =
+                    |occurrence: usize| self.gathered[of.occurrences[occurrence]].entries[piece].as_ref().map_or(0, |entry| entry.row);
                 if count > usual {
                     let first = twice.entry(piece as u32).or_insert((usize::MAX, name, 0));
                     first.2 += count - usual;
@@ -425,7 +437,8 @@ impl Lot {
                         (first.0, first.1) = (row(usual) as usize, name);
                     }
                 } else if count > 0 && count < usual {
-                    let what = format!("serial `{}` has {count} of {usual} `{name}`: which one is missing cannot be told", self.serials[piece]);
+                    let what =
+                        format!("serial `{}` has {count} of {usual} `{name}`: which one is missing cannot be told", self.serials[piece]);
                     found.push(
                         Fault::new(format!("serials[{}]", piece + 1), what)
                             .at(Some(place(row(count - 1).into(), None)))

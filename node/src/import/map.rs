@@ -73,7 +73,10 @@ impl Map {
             "decimal" => self.decimal = Some(letter(key, value, |letter| matches!(letter, '.' | ','))?),
             "encoding" => {
                 let label = text(key, value)?;
-                self.encoding = Some(Encoding::for_label(label.as_bytes()).ok_or_else(|| wrong(key, "names no encoding we know", "write utf-8, windows-1252 or utf-16le"))?);
+                self.encoding = Some(
+                    Encoding::for_label(label.as_bytes())
+                        .ok_or_else(|| wrong(key, "names no encoding we know", "write utf-8, windows-1252 or utf-16le"))?,
+                );
             }
             "orientation" => {
                 let name = text(key, value)?;
@@ -118,7 +121,10 @@ fn wrong(key: &str, what: &str, hint: &str) -> ImportError {
 
 fn unknown<'a>(key: &str, found: &str, known: impl Iterator<Item = &'a str>) -> ImportError {
     let known: Vec<&str> = known.collect();
-    let near = known.iter().min_by_key(|name| lotline_schema::text_distance(name, found)).filter(|name| lotline_schema::text_distance(name, found) <= 2);
+    let near = known
+        .iter()
+        .min_by_key(|name| lotline_schema::text_distance(name, found))
+        .filter(|name| lotline_schema::text_distance(name, found) <= 2);
     let hint = match near {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("write one of {}", known.join(", ")),

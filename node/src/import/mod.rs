@@ -1,8 +1,8 @@
 //! Files of measuring programs to inspections, one a lot and part.
 //!
-//! A file passes through: [`text`] (encoding, lines, hash) → [`rows`] (cells) → [`dialect`] (delimiter, header, decimal
-//! mark) → [`columns`] (what each column means, by [`meaning`] and [`map`]) → [`csv`] (each row to its lot, piece and
-//! characteristic) → [`lots`] and [`characteristic`] (what was gathered, checked as a whole). It is read once, streaming:
+//! A file passes through: `text` (encoding, lines, hash) → `rows` (cells) → `dialect` (delimiter, header, decimal
+//! mark) → `columns` (what each column means, by `meaning` and `map`) → `csv` (each row to its lot, piece and
+//! characteristic) → `lots` and `characteristic` (what was gathered, checked as a whole). It is read once, streaming:
 //! memory grows with the values kept, not with the file. All faults come together, each with its row and column.
 //!
 //! Deliberately not here: verdicts and statistics of our own (`lotline_schema` recomputes them), the store, the policy.
@@ -138,7 +138,9 @@ impl ImportError {
             ImportError::Empty { .. } => Some("export the table again, with its header and its values"),
             ImportError::Contradiction { .. } => Some("leave the flag out, or give the file it belongs to"),
             ImportError::TruncatedInside { .. } => Some("export or copy the file again"),
-            ImportError::TooManyLots { .. } => Some("if the column is not the lot, write columns = { \"its header\" = \"ignore\" } in a --map file"),
+            ImportError::TooManyLots { .. } => {
+                Some("if the column is not the lot, write columns = { \"its header\" = \"ignore\" } in a --map file")
+            }
             ImportError::Io(_) | ImportError::Faults(_) => None,
         }
     }

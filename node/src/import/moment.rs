@@ -74,7 +74,8 @@ impl Moment {
             None => hour,
         };
         let nanos: String = fraction.unwrap_or("").chars().chain("000000000".chars()).take(9).collect();
-        let at = DateTime::new(date.year(), date.month(), date.day(), hour, minute, second.unwrap_or(Some(0))?, nanos.parse().ok()?).ok()?;
+        let at =
+            DateTime::new(date.year(), date.month(), date.day(), hour, minute, second.unwrap_or(Some(0))?, nanos.parse().ok()?).ok()?;
         let mut text = format!("{date}T{:02}:{:02}", at.hour(), at.minute());
         if second.is_some() {
             text += &format!(":{:02}", at.second());
@@ -126,7 +127,8 @@ fn split_zone(clock: &str) -> Option<(&str, &str)> {
     }
     let Some(at) = clock.rfind(['+', '-']) else { return Some((clock, "")) };
     let (clock, zone) = clock.split_at(at);
-    let well_formed = zone.len() == 6 && zone.bytes().enumerate().skip(1).all(|(at, byte)| if at == 3 { byte == b':' } else { byte.is_ascii_digit() });
+    let well_formed =
+        zone.len() == 6 && zone.bytes().enumerate().skip(1).all(|(at, byte)| if at == 3 { byte == b':' } else { byte.is_ascii_digit() });
     well_formed.then_some((clock, zone))
 }
 
@@ -152,7 +154,9 @@ mod tests {
 
     #[test]
     fn what_is_no_date_is_refused() {
-        for cell in ["", "abc", "2017-13-01", "31.02.2017", "7", "11.07.2017 25:00", "11.07.", "2017-07-11T09:16 CEST", "7/8/2017", "07:30", "-1"] {
+        for cell in
+            ["", "abc", "2017-13-01", "31.02.2017", "7", "11.07.2017 25:00", "11.07.", "2017-07-11T09:16 CEST", "7/8/2017", "07:30", "-1"]
+        {
             assert_eq!(Moment::read(cell, "", None), None, "{cell}");
         }
     }

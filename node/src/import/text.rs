@@ -59,7 +59,7 @@ impl<'a> Text<'a> {
             ended: false,
             unfinished: false,
         };
-        while text.raw.len() < 4 && !text.ended {
+        while text.raw.len() < 8 && !text.ended {
             text.pull()?;
         }
         refuse_other_formats(&text.raw)?;
@@ -240,9 +240,15 @@ fn refuse_other_formats(raw: &[u8]) -> Result<(), ImportError> {
         [b'P', b'K', 3, 4, ..] => "an Excel workbook or another ZIP file",
         [0xd0, 0xcf, 0x11, 0xe0, ..] => "an old Excel workbook",
         [b'%', b'P', b'D', b'F', ..] => "a PDF",
+        [b'<', b'?', b'x', b'm', b'l', ..] | [0xef, 0xbb, 0xbf, b'<', b'?', b'x', ..] => "XML",
+        [b'K', b'0', b'1', b'0', b'0', ..] => "a Q-DAS file",
         _ => return Ok(()),
     };
-    Err(ImportError::Encoding { row: 1, what: format!("is {found}, not text"), hint: "save the table as CSV UTF-8 first".into() })
+    Err(ImportError::Encoding {
+        row: 1,
+        what: format!("is {found}, not a table of text"),
+        hint: "save or export the values as CSV UTF-8".into(),
+    })
 }
 
 #[cfg(test)]
@@ -295,6 +301,7 @@ mod tests {
         assert!(matches!(wrong(b"\x7fELF\x02\x01\x01\0\0\0"), ImportError::Encoding { .. }));
         assert!(matches!(wrong(b"a\0b\0c\0"), ImportError::Encoding { .. }), "UTF-16 without mark");
         assert!(wrong(b"PK\x03\x04...").to_string().contains("Excel"));
+        assert!(wrong(b"\xef\xbb\xbf<?xml version").to_string().contains("XML"));
         let mut torn = "ä\nö\n".as_bytes().to_vec();
         torn.push(0xff);
         torn.push(b'x');

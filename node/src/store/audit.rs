@@ -62,8 +62,6 @@ pub(super) fn audit(shared: &Shared, progress: &dyn Fn(Progress)) -> Result<Audi
     let folder = tempfile::Builder::new().prefix(FOLDER).tempdir_in(parent).map_err(io_error("create a folder in", parent))?;
     let second = Index::make(folder.path(), CACHE_BYTES, None)?;
     let mut report = AuditReport::default();
-    let mut done = files.start();
-    // Until the index as found is reached, then a few more rounds' worth under the gate.
     let build = |report: &mut AuditReport, from: Position, to: Position| -> Result<(), StoreError> {
         let mut failed = None;
         let total = shared.status().journal_bytes;
@@ -82,14 +80,16 @@ pub(super) fn audit(shared: &Shared, progress: &dyn Fn(Progress)) -> Result<Audi
             None => Ok(()),
         }
     };
-    let to = shared.reached();
-    build(&mut report, done, to)?;
-    done = to;
+    let done = shared.reached();
+    build(&mut report, files.start(), done)?;
     let mut compared = shared.read(|db| guard(|| compare(db, &second.db)))?;
-    if compared.different > 0 && shared.reached() != done {
+    if compared.different > 0 {
         let _still = lock(&shared.gate);
-        build(&mut report, files.advance(done), shared.reached())?;
-        compared = shared.read(|db| guard(|| compare(db, &second.db)))?;
+        let now = shared.reached();
+        if now != done {
+            build(&mut report, files.advance(done), now)?;
+            compared = shared.read(|db| guard(|| compare(db, &second.db)))?;
+        }
     }
     Ok(AuditReport { commits: report.commits, bytes: report.bytes, damage: report.damage, ..compared })
 }

@@ -38,7 +38,8 @@ pub enum Entry {
         /// Findable under this part.
         part: Option<String>,
     },
-    /// Opened slots of a record. They may come later and in parts; a slot already open stays as it is.
+    /// Opened slots of a record. They may come later and in parts; a slot already open stays as it is. A record does
+    /// not show before its statement, or its leaf hash, is there too.
     Disclosures {
         /// Local number of the feed.
         feed: u32,

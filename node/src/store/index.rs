@@ -18,6 +18,7 @@ use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -31,6 +32,8 @@ use super::{
 const INDEX_FORMAT: u8 = 1;
 /// sled's own fsync of its file; the journal is the truth, so seconds will do.
 const FLUSH_EVERY_MS: u64 = 5000;
+/// How long sled's threads may take to let go of a database that was closed.
+const LET_GO: Duration = Duration::from_secs(10);
 const META: &[u8] = b"m";
 /// First byte of each kind of key.
 pub(super) const RECORD: u8 = b'r';
@@ -83,12 +86,12 @@ impl Index {
 
     /// Opens the index in `dir` as it is; otherwise says why it is of no use.
     pub(super) fn existing(dir: &Path, cache_bytes: u64, store: [u8; 16]) -> Result<Index, String> {
-        let (meta, db) = guard(|| open_db(dir, cache_bytes).and_then(|db| Ok((db.get(META)?, db)))).map_err(|e| e.to_string())?;
-        match meta {
-            Some(meta) => Ok(Index { reached: Some(parse_meta(&meta, store)?), db, rebuilt: None }),
+        let found = guard(|| open_db(dir, cache_bytes).and_then(|db| Ok((db.get(META)?, db.is_empty(), db))));
+        match found.map_err(|e| e.to_string())? {
+            (Some(meta), _, db) => Ok(Index { reached: Some(parse_meta(&meta, store)?), db, rebuilt: None }),
             // Just made, or sled took all of its log for torn: nothing to set aside.
-            None if db.is_empty() => Ok(Index { db, reached: None, rebuilt: Some("it is empty".to_owned()) }),
-            None => Err("its place in the journal is unknown".to_owned()),
+            (None, true, db) => Ok(Index { db, reached: None, rebuilt: Some("it is empty".to_owned()) }),
+            (None, false, _) => Err("its place in the journal is unknown".to_owned()),
         }
     }
 
@@ -186,7 +189,18 @@ thread_local! {
 fn open_db(dir: &Path, cache_bytes: u64) -> Result<sled::Db, sled::Error> {
     #[cfg(test)]
     assert!(!PANIC_IN_OPEN.take(), "injected panic in open");
-    sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS)).open()
+    let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
+    // A database closed a moment ago in this process is held by sled's own threads a little longer. That is no reason
+    // to rebuild it: our lock on the home says that nobody else has it.
+    let patience = Instant::now() + LET_GO;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(e)) if e.to_string().starts_with("could not acquire lock") && Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Where a set aside index is kept: one only, for whoever wants to know why.

@@ -218,14 +218,12 @@ impl Store {
         reached = files.advance(reached);
         let clean = restored.is_none() && sealed.is_some_and(|n| n.clean && n.end == survey.end) && reached == survey.end;
         let rebuilt = index.rebuilt.take().filter(|_| survey.frames > 0);
-        let opened =
-            Opened { restored, replayed: survey.frames, rebuilt, torn_tail_bytes: torn.into(), damage: survey.damage };
+        let opened = Opened { restored, replayed: survey.frames, rebuilt, torn_tail_bytes: torn.into(), damage: survey.damage };
         // A rebuilt index has just been made of the journal, and an empty one has nothing to be wrong.
         let check = !clean && opened.rebuilt.is_none() && survey.end != files.start();
         let note = Note { machine, store: files.store, end: survey.end, clean: false };
         let shared = Arc::new(Shared::new(files, index.clone(), reached, survey.end, survey.frames, marker));
-        let mut store =
-            Store { journal, shared, threads: Vec::new(), seal, note: None, _lock: lock, _temporary: None };
+        let mut store = Store { journal, shared, threads: Vec::new(), seal, note: None, _lock: lock, _temporary: None };
         if opened.restored.is_none() {
             store.note = Some(note);
             store.write_seal(true)?;

@@ -186,8 +186,11 @@ impl Reader {
             for entry in db.iter() {
                 let (key, value) = entry?;
                 match key[0] {
-                    RECORD if Record::decode(&value).ok_or(IndexError::Entry)?.core.is_some() => counts.records += 1,
-                    RECORD => counts.hidden += 1,
+                    RECORD => match Record::decode(&value).ok_or(IndexError::Entry)? {
+                        Record { core: Some(_), .. } => counts.records += 1,
+                        Record { leaf: Some(_), .. } => counts.hidden += 1,
+                        _ => {}
+                    },
                     LOT => counts.lots += 1,
                     PART => counts.parts += 1,
                     STATE => counts.states += 1,

@@ -7,11 +7,7 @@ use std::{
     process::Command,
 };
 
-use super::{
-    journal::Fault,
-    manifest::Manifest,
-    *,
-};
+use super::{journal::Fault, manifest::Manifest, *};
 
 const SMALL: Options = Options { segment_bytes: 16 << 10, cache_bytes: 1 << 20 };
 
@@ -219,7 +215,9 @@ fn reopening_finds_everything_in_many_segments() {
 fn any_history_reads_like_its_model() {
     let mut dice = Dice(7);
     let dir = tempfile::tempdir().unwrap();
-    let mut model: BTreeMap<(u32, u64), (bool, BTreeMap<u8, u8>, String)> = BTreeMap::new();
+    /// Whether it has a core, its slots, its summary.
+    type Model = (bool, BTreeMap<u8, u8>, String);
+    let mut model: BTreeMap<(u32, u64), Model> = BTreeMap::new();
     let mut states: BTreeMap<String, String> = BTreeMap::new();
     let (mut store, _) = open(dir.path());
     for round in 0..400 {
@@ -258,7 +256,11 @@ fn any_history_reads_like_its_model() {
         store.commit(batch(entries)).unwrap();
         if dice.roll(40) == 0 {
             // Sometimes in good order, sometimes not.
-            if dice.roll(2) == 0 { store.close().unwrap() } else { drop(store) }
+            if dice.roll(2) == 0 {
+                store.close().unwrap()
+            } else {
+                drop(store)
+            }
             store = open(dir.path()).0;
         }
     }
@@ -532,7 +534,7 @@ fn a_broken_index_is_set_aside_whatever_breaks() {
     store.settle().unwrap();
     drop(store); // unclean, so that the index is checked at the next start
     let mut dice = Dice(5);
-    let (mut at_once, mut by_check, mut replayed) = (0, 0, 0);
+    let (mut at_once, mut by_check, mut replayed, mut noticed) = (0, 0, 0, 0);
     for n in 0..12 {
         let dir = home.path().join(n.to_string());
         copy_dir(&origin, &dir);
@@ -547,6 +549,7 @@ fn a_broken_index_is_set_aside_whatever_breaks() {
         assert!(opened.rebuilt.is_some() || !set_aside);
         at_once += u64::from(set_aside);
         replayed += u64::from(!set_aside && opened.replayed > 0); // sled took the rest of its log for torn
+        noticed += u64::from(n < 6 && (set_aside || opened.replayed > 0 || store.shared.phase() == Phase::Failed));
         if store.shared.phase() == Phase::Failed {
             by_check += 1;
             drop(store);
@@ -560,7 +563,7 @@ fn a_broken_index_is_set_aside_whatever_breaks() {
         fs::remove_dir_all(&dir).unwrap();
     }
     eprintln!("rebuilt {at_once}, by the check {by_check}, replayed {replayed}");
-    assert!(at_once + by_check + replayed > 10, "{at_once} {by_check} {replayed}");
+    assert!(noticed == 6 && at_once > 0, "fifty flips never pass: {noticed}, {at_once}");
 }
 
 #[test]
@@ -575,11 +578,11 @@ fn a_panic_in_sled_is_caught() {
 
 #[test]
 fn an_index_that_lies_is_found_after_an_unclean_stop() {
-    let check = |spoil: &dyn Fn(&sled::Db)| {
+    let check = |spoil: &dyn Fn(&sled::Db) -> sled::Result<Option<sled::IVec>>| {
         let dir = tempfile::tempdir().unwrap();
         fill(dir.path(), 100);
         let (store, _) = open(dir.path());
-        store.shared.read(|db| Ok(spoil(db))).unwrap();
+        store.shared.read(|db| spoil(db).map_err(Into::into)).unwrap();
         drop(store);
         let (mut store, opened) = open(dir.path());
         assert_eq!((opened.rebuilt, opened.replayed), (None, 0));
@@ -593,12 +596,12 @@ fn an_index_that_lies_is_found_after_an_unclean_stop() {
         assert!(opened.rebuilt.is_some(), "{opened:?}");
         assert_holds(&store, 101);
     };
-    check(&|db| drop(db.remove(index::record_key(1, 50)).unwrap()));
-    check(&|db| drop(db.insert(index::record_key(1, 100), db.get(index::record_key(1, 1)).unwrap().unwrap()).unwrap()));
-    check(&|db| drop(db.remove(b"shead").unwrap()));
-    check(&|db| drop(db.insert(b"shead", b"98").unwrap()));
-    check(&|db| drop(db.remove(db.scan_prefix(b"l").keys().next().unwrap().unwrap()).unwrap()));
-    check(&|db| drop(db.insert(index::record_key(1, 50), b"rubbish").unwrap()));
+    check(&|db| db.remove(index::record_key(1, 50)));
+    check(&|db| db.insert(index::record_key(1, 100), db.get(index::record_key(1, 1))?.unwrap()));
+    check(&|db| db.remove(b"shead"));
+    check(&|db| db.insert(b"shead", b"98"));
+    check(&|db| db.remove(db.scan_prefix(b"l").keys().next().unwrap()?));
+    check(&|db| db.insert(index::record_key(1, 50), b"rubbish"));
 }
 
 #[test]
@@ -606,7 +609,7 @@ fn an_audit_names_what_differs() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), 20);
     let (store, _) = open(dir.path());
-    store.shared.read(|db| Ok(drop(db.remove(index::record_key(1, 7))?))).unwrap();
+    store.shared.read(|db| Ok(db.remove(index::record_key(1, 7))?)).unwrap();
     let report = store.reader().audit(&|_| ()).unwrap();
     assert_eq!(report.differences, ["record 7 of feed 1 is missing"]);
     drop(store);
@@ -748,6 +751,7 @@ fn a_restored_store_knows_it() {
     assert_eq!(open(&dir).1.restored, Some(RestoredWhy::SealUnreadable));
 }
 
+#[cfg(unix)]
 #[test]
 fn a_full_disk_is_told_before_anything_is_acknowledged() {
     let Some(disk) = SmallDisk::new(2 << 20) else {
@@ -783,8 +787,10 @@ fn a_full_disk_is_told_before_anything_is_acknowledged() {
     assert_eq!(store.reader().rows(1, 0, usize::MAX).unwrap().len(), saved.len() * 100);
 }
 
+#[cfg(unix)]
 struct SmallDisk(tempfile::TempDir);
 
+#[cfg(unix)]
 impl SmallDisk {
     fn new(bytes: u64) -> Option<SmallDisk> {
         let disk = SmallDisk(tempfile::tempdir().unwrap());
@@ -801,6 +807,7 @@ impl SmallDisk {
     }
 }
 
+#[cfg(unix)]
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();

@@ -357,4 +357,6 @@ pub struct Inspection {
     pub source: Option<Source>,
     pub commercial: Option<String>,
     pub remarks: Option<String>,
+    /// Units of the supplier's own, which pass beside the known ones; not part of the record.
+    pub own_units: Vec<String>,
 }

@@ -1,0 +1,152 @@
+//! What a command answers: words for people, the same as JSON for programs, and an exit code.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Version of every JSON answer; it grows when a field changes its meaning or goes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Exit codes (`docs/operating.md` has the table).
+pub mod exit {
+    /// Failed.
+    pub const FAILED: u8 = 1;
+    /// The command line is wrong.
+    pub const USAGE: u8 = 2;
+    /// The sharing rules say no.
+    pub const REFUSED: u8 = 3;
+    /// Something was altered.
+    pub const ALTERED: u8 = 4;
+    /// There is no such thing.
+    pub const NOT_FOUND: u8 = 5;
+    /// Somebody else is using the home.
+    pub const BUSY: u8 = 6;
+    /// Not a file we can read.
+    pub const UNREADABLE: u8 = 11;
+}
+
+/// What came out of a command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// For people.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
+    /// 0, or what `verify` and `audit` found.
+    pub exit: u8,
+}
+
+impl Answer {
+    /// A good answer.
+    pub fn new(text: impl Into<String>, json: Value) -> Answer {
+        Answer { text: text.into(), json, exit: 0 }
+    }
+
+    /// The JSON as printed.
+    pub fn to_json(&self) -> Value {
+        let mut json = json!({ "schema_version": SCHEMA_VERSION, "ok": self.exit == 0 });
+        merge(&mut json, &self.json);
+        json
+    }
+}
+
+/// Why a command did not do what was asked, and what to do about it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: u8,
+    /// What happened; lower case, no full stop.
+    pub what: String,
+    /// The way out.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A plain failure.
+    pub fn new(what: impl ToString) -> Failure {
+        Failure { exit: exit::FAILED, what: what.to_string(), hint: None }
+    }
+
+    /// With another exit code.
+    pub fn exit(self, exit: u8) -> Failure {
+        Failure { exit, ..self }
+    }
+
+    /// With a way out.
+    pub fn hint(self, hint: impl ToString) -> Failure {
+        Failure { hint: Some(hint.to_string()), ..self }
+    }
+
+    /// The JSON as printed.
+    pub fn to_json(&self) -> Value {
+        json!({ "schema_version": SCHEMA_VERSION, "ok": false, "error": self.what, "hint": self.hint, "exit": self.exit })
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "error: {}", self.what)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    if let (Some(into), Some(from)) = (into.as_object_mut(), from.as_object()) {
+        into.extend(from.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+}
+
+macro_rules! failure_from {
+    ($($error:ty),+) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                Failure::new(error)
+            }
+        })+
+    };
+}
+
+failure_from!(std::io::Error, crate::store::StoreError, crate::feeds::StateError);
+
+impl From<crate::config::HomeError> for Failure {
+    fn from(error: crate::config::HomeError) -> Failure {
+        use crate::config::HomeError;
+        let failure = Failure::new(&error);
+        match error {
+            HomeError::Missing(_) => failure.exit(exit::NOT_FOUND).hint("set one up with `lotline init`, or name another with --home"),
+            HomeError::Exists(_) => failure.hint("use it as it is, or give another folder with --home"),
+            HomeError::Nowhere | HomeError::File { .. } | HomeError::Config { .. } => failure,
+        }
+    }
+}
+
+impl From<crate::feeds::FeedError> for Failure {
+    fn from(error: crate::feeds::FeedError) -> Failure {
+        use crate::feeds::FeedError;
+        let failure = Failure::new(&error);
+        match error {
+            FeedError::Conflict { .. } => failure.hint("`--supersede` replaces it (the old one stays provable), `--sample N` publishes another sample beside it"),
+            FeedError::TooLarge { .. } => failure.hint("split the file by serial and give each part a `--sample`"),
+            FeedError::NothingToSupersede(_) => failure.hint("leave out --supersede"),
+            FeedError::NoPartner(_) => failure.exit(exit::NOT_FOUND).hint("`lotline partner list` shows the names"),
+            FeedError::NameTaken(_) => failure.hint("give another name with --as"),
+            FeedError::Restored(_) => failure.hint("look at `lotline partner list` and `lotline policy show`, then `lotline restore --confirm`"),
+            FeedError::Store(crate::store::StoreError::Locked) => failure.exit(exit::BUSY),
+            _ => failure,
+        }
+    }
+}
+
+impl From<crate::service::ServiceError> for Failure {
+    fn from(error: crate::service::ServiceError) -> Failure {
+        use crate::service::ServiceError;
+        match error {
+            ServiceError::Home(error) => error.into(),
+            ServiceError::Feed(error) => error.into(),
+            ServiceError::Key(error) => Failure::new(error),
+            ServiceError::Stopped => Failure::new(error).exit(exit::BUSY),
+        }
+    }
+}

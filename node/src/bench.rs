@@ -1,0 +1,342 @@
+//! `lotline bench`: speed and memory on this computer, as ratios to a baseline measured in the same run.
+//!
+//! A ratio of 1 means: as fast as the same bytes, keys and signatures without anything of ours around them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lotline_policy::{Policy, World};
+use lotline_schema::Record;
+use lotline_schema::codec;
+use lotline_schema::cose::{Sign1, sig_structure};
+use serde_json::{Value, json};
+
+use crate::answer::{Answer, Failure};
+use crate::config::{Config, Home};
+use crate::feeds::{Feeds, GROUP_MAX, OnConflict, Submission};
+use crate::invitation::Invitation;
+use crate::keys::{Founding, Keys};
+use crate::links;
+use crate::net::{self, Net};
+use crate::service::{LinkBoard, Service, now};
+
+mod baseline;
+
+/// Flags of `bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How many records.
+    #[arg(long, default_value_t = 100_000)]
+    records: usize,
+    /// Work in this folder (it needs about 15 KB a record) instead of a temporary one.
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Seconds of publishing at 100 records a second.
+    #[arg(long, default_value_t = 10)]
+    paced_seconds: u64,
+}
+
+const FEED: &str = "bench";
+/// Lots repeat, so that the lot index has work to do; identity needs them distinct with the part.
+const PARTS: usize = 97;
+const PUBLISHERS: usize = 64;
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Measures.
+pub fn run(args: Args, json_only: bool) -> Result<Answer, Failure> {
+    let temporary = tempfile::Builder::new().prefix("lotline-bench-").tempdir()?;
+    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().into());
+    std::fs::create_dir_all(&folder)?;
+    let mut bench = Bench { folder, records: args.records.max(GROUP_MAX), lines: Vec::new(), json: serde_json::Map::new(), quiet: json_only };
+    bench.measure(args.paced_seconds)?;
+    let text = bench.lines.join("\n");
+    Ok(Answer::new(text, Value::Object(bench.json)))
+}
+
+struct Bench {
+    folder: PathBuf,
+    records: usize,
+    lines: Vec<String>,
+    json: serde_json::Map<String, Value>,
+    quiet: bool,
+}
+
+impl Bench {
+    fn note(&mut self, name: &str, line: String, value: Value) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+        self.lines.push(line);
+        self.json.insert(name.into(), value);
+    }
+
+    fn rate(&self, took: Duration) -> f64 {
+        self.records as f64 / took.as_secs_f64()
+    }
+
+    fn ratio(&mut self, name: &str, what: &str, ours: Duration, baseline: Duration, aim: f64) {
+        let (rate, base) = (self.rate(ours), self.rate(baseline));
+        let line = format!("{what:<34} {rate:>9.0} /s   baseline {base:>9.0} /s   ratio {:.2} (aim {aim})", rate / base);
+        self.note(name, line, json!({ "per_second": rate, "baseline_per_second": base, "ratio": rate / base, "aim": aim }));
+    }
+
+    fn measure(&mut self, paced_seconds: u64) -> Result<(), Failure> {
+        let supplier = found(&self.folder, "supplier")?;
+        let records = self.records;
+        self.note("records", format!("{records} records of 20 slots, 400 bytes of values, on {} cores", std::thread::available_parallelism().map_or(1, usize::from)), json!(records));
+        let raws = self.sizes_and_raws(&supplier)?;
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let base_publish = baseline::publish(&self.folder.join("baseline-publish"), &key, &raws)?;
+        let ours_publish = publish_all(&supplier, records)?;
+        self.ratio("publish", "publish, durable", ours_publish, base_publish, 0.7);
+        let base_replicate = baseline::replicate(&self.folder.join("baseline-replicate"), &key, &raws)?;
+        drop(raws);
+        self.replicate_and_live(&supplier, base_replicate, paced_seconds)?;
+        self.start_and_rebuild(&supplier)?;
+        let size = std::fs::metadata(std::env::current_exe()?)?.len();
+        self.note("binary_bytes", format!("{:<34} {:>9.1} MiB (aim 40, release build)", "program", size as f64 / 1048576.0), json!(size));
+        Ok(())
+    }
+
+    /// The same bytes, keys and signatures as our records, for the baseline; and how large they are.
+    fn sizes_and_raws(&mut self, home: &Home) -> Result<Vec<baseline::Raw>, Failure> {
+        let keys = Keys::read(&home.keys()).map_err(Failure::new)?;
+        let founding = Founding::new();
+        let origin = lotline_schema::Origin::new(founding.party(), FEED, 1).map_err(Failure::new)?;
+        let mut raws = Vec::with_capacity(self.records);
+        let mut sizes = None;
+        for at in 0..self.records {
+            let place = lotline_schema::statement::Place { origin: origin.clone(), seq: at as u64 + 1, now: now(), supersedes: None };
+            let record = record(at);
+            let sealed = lotline_schema::statement::seal_record(&record, &place, &keys.record, crate::keys::random).map_err(Failure::new)?;
+            let sign1 = Sign1::read(&sealed.core).map_err(Failure::new)?;
+            let disclosures: Vec<u8> = sealed.disclosures.iter().flat_map(|of| of.bytes().to_vec()).collect();
+            sizes.get_or_insert((sealed.core.len(), disclosures.len()));
+            let facts = record.facts();
+            let row = [&[0u8; 4][..], &(at as u64).to_be_bytes()].concat();
+            let term = |text: &Option<String>| [text.as_deref().unwrap_or_default().as_bytes(), &row].concat();
+            raws.push(baseline::Raw {
+                message: sig_structure(&sign1.protected, &sign1.payload),
+                // Core beyond message and signature is framing; the summary stands in the index as it does for us.
+                rest: disclosures,
+                keys: [row.clone(), term(&facts.lot), term(&facts.part)],
+                entry: vec![0; 220],
+            });
+        }
+        if let Some((core, disclosures)) = sizes {
+            let line = format!("{:<34} core {core} B + disclosures {disclosures} B; package with proof about {} B", "size of a record", core + disclosures + 900);
+            self.note("size", line, json!({ "core": core, "disclosures": disclosures }));
+        }
+        Ok(raws)
+    }
+
+    fn replicate_and_live(&mut self, supplier: &Home, baseline: Duration, paced_seconds: u64) -> Result<(), Failure> {
+        let customer = found(&self.folder, "customer")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let service = Service::open(supplier.clone(), &|_| {})?;
+        let mut node = None;
+        let outcome = runtime.block_on(self.live(&service, &customer, &mut node, baseline, paced_seconds));
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        if let Some(mut node) = node {
+            drop(node.stdin.take());
+            let _ = node.wait();
+        }
+        service.close()?;
+        outcome
+    }
+
+    async fn live(&mut self, service: &Service, customer: &Home, node: &mut Option<Child>, baseline: Duration, paced_seconds: u64) -> Result<(), Failure> {
+        let (net, events) = Net::start(net::Config::new(service.keys.transport_seed(), vec!["127.0.0.1:0".parse().map_err(Failure::new)?])).await.map_err(Failure::new)?;
+        let board = LinkBoard::default();
+        let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone() };
+        let linking = tokio::spawn(links::run(context, events));
+        let address = net.listen_addresses().await.first().map(ToString::to_string).unwrap_or_default();
+        let (exe, home) = (std::env::current_exe()?, customer.path().to_path_buf());
+        let line = call(&exe, &home, &["partner", "invite"])?["invitation"].as_str().unwrap_or_default().to_owned();
+        let theirs = Invitation::read(&line).map_err(Failure::new)?;
+        let ours = invitation(&service.handle.snapshot(), address);
+        call(&exe, &home, &["partner", "accept", &ours.to_text(), "--as", "supplier", "--subscribe"])?;
+        let partner = partner(&theirs);
+        service.handle.with(move |feeds| feeds.put_partner(partner)).await??;
+        share_everything(service).await?;
+        let start = Instant::now();
+        *node = Some(Command::new(&exe).arg("--home").arg(&home).args(["run", "--until-stdin-ends"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        let origin = service.handle.snapshot().own_feed(FEED).map(|feed| feed.origin.to_string()).unwrap_or_default();
+        let size = service.handle.snapshot().own_feed(FEED).map_or(0, crate::feeds::Feed::size);
+        wait_for(&board, &origin, size, start).await?;
+        self.ratio("replicate", "replicate, verified and durable", start.elapsed(), baseline, 0.7);
+        self.paced(service, &board, &origin, paced_seconds).await?;
+        self.concurrent(service).await?;
+        let size = service.handle.snapshot().own_feed(FEED).map_or(0, crate::feeds::Feed::size);
+        wait_for(&board, &origin, size, Instant::now()).await?;
+        net.shutdown().await;
+        let _ = linking.await;
+        Ok(())
+    }
+
+    /// From the call of publish to the customer's acknowledgement: signed, durable here, sent, verified, durable there.
+    async fn paced(&mut self, service: &Service, board: &LinkBoard, origin: &str, seconds: u64) -> Result<(), Failure> {
+        let count = seconds as usize * 100;
+        let mut latencies = Vec::with_capacity(count);
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        for at in 0..count {
+            tick.tick().await;
+            let start = Instant::now();
+            let published = service.handle.submit(submission(1_000_000_000 + at)).await?.map_err(|why| Failure::new(why.to_string()))?;
+            while acknowledged(board, origin) <= published.seq {
+                if start.elapsed() > PATIENCE {
+                    return Err(Failure::new("the customer does not acknowledge"));
+                }
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+            latencies.push(start.elapsed());
+        }
+        let (p50, p99) = percentiles(&mut latencies);
+        let line = format!("{:<34} p50 {:.1} ms   p99 {:.1} ms   ({count} at 100/s)", "publish to verified at the customer", p50 * 1e3, p99 * 1e3);
+        self.note("publish_to_verified", line, json!({ "p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3, "count": count }));
+        Ok(())
+    }
+
+    async fn concurrent(&mut self, service: &Service) -> Result<(), Failure> {
+        let each = (self.records / 5 / PUBLISHERS).clamp(4, 400);
+        let start = Instant::now();
+        let publishers = (0..PUBLISHERS).map(|publisher| {
+            let handle = service.handle.clone();
+            tokio::spawn(async move {
+                let mut latencies = Vec::with_capacity(each);
+                for at in 0..each {
+                    let start = Instant::now();
+                    let submission = submission(2_000_000_000 + publisher * 1_000_000 + at);
+                    handle.submit(submission).await?.map_err(|why| Failure::new(why.to_string()))?;
+                    latencies.push(start.elapsed());
+                }
+                Ok::<_, Failure>(latencies)
+            })
+        });
+        let mut latencies = Vec::new();
+        for publisher in publishers.collect::<Vec<_>>() {
+            latencies.extend(publisher.await.map_err(Failure::new)??);
+        }
+        let rate = latencies.len() as f64 / start.elapsed().as_secs_f64();
+        let (p50, p99) = percentiles(&mut latencies);
+        let line = format!("{:<34} p50 {:.1} ms   p99 {:.1} ms   {rate:.0} /s, replicating meanwhile", "64 publishers at once", p50 * 1e3, p99 * 1e3);
+        self.note("publishers_64", line, json!({ "p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3, "per_second": rate }));
+        Ok(())
+    }
+
+    fn start_and_rebuild(&mut self, supplier: &Home) -> Result<(), Failure> {
+        let start = Instant::now();
+        let service = Service::open(supplier.clone(), &|_| {})?;
+        let took = start.elapsed();
+        let entries = service.handle.snapshot().own_feed(FEED).map_or(0, crate::feeds::Feed::size);
+        service.close()?;
+        let line = format!("{:<34} {:>9.0} ms (aim 300), {entries} entries", "start", took.as_secs_f64() * 1e3);
+        self.note("start_ms", line, json!(took.as_secs_f64() * 1e3));
+        if let Some(idle) = idle_memory(supplier)? {
+            self.note("idle_rss_bytes", format!("{:<34} {:>9.1} MiB (aim 64)", "memory of a node at rest", idle as f64 / 1048576.0), json!(idle));
+        }
+        std::fs::remove_dir_all(supplier.store().join("index"))?;
+        let start = Instant::now();
+        let service = Service::open(supplier.clone(), &|_| {})?;
+        let took = start.elapsed();
+        service.close()?;
+        let line = format!("{:<34} {:>9.2} s, {:.0} entries/s", "rebuild of the index", took.as_secs_f64(), entries as f64 / took.as_secs_f64());
+        self.note("rebuild_seconds", line, json!(took.as_secs_f64()));
+        Ok(())
+    }
+}
+
+fn found(folder: &Path, name: &str) -> Result<Home, Failure> {
+    let home = Home::at(Some(&folder.join(name)))?;
+    let config = Config { name: format!("{name} (bench)"), listen: Vec::new(), announce: Vec::new(), page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)), persons: false };
+    crate::cli::init::found(&home, &config, &Founding::new())?;
+    Ok(home)
+}
+
+/// Twenty slots: lot, part, and eighteen texts, 400 bytes of values in all.
+fn record(at: usize) -> Record {
+    let lot = format!("L-{:09}", at.wrapping_mul(2_654_435_761) % 1_000_000_007);
+    let mut values = vec![codec::text(format!("{lot}-{at}")), codec::text(format!("P-{:05}", at % PARTS))];
+    values.extend((0..18).map(|slot| codec::text(format!("value {slot:02} of {at:010}"))));
+    Record::benchmark(values)
+}
+
+fn submission(at: usize) -> Submission {
+    Submission { record: record(at), feed: FEED.into(), on_conflict: OnConflict::Refuse }
+}
+
+fn publish_all(home: &Home, records: usize) -> Result<Duration, Failure> {
+    let keys = Arc::new(Keys::read(&home.keys()).map_err(Failure::new)?);
+    let (mut feeds, _, _watching) = Feeds::open(&home.store(), keys, &|_| {})?;
+    feeds.ensure_feed(FEED, now())?;
+    let mut groups: Vec<Vec<Submission>> = Vec::new();
+    for from in (0..records).step_by(GROUP_MAX) {
+        groups.push((from..records.min(from + GROUP_MAX)).map(submission).collect());
+    }
+    let start = Instant::now();
+    for group in groups {
+        for published in feeds.submit(group, now())? {
+            published?;
+        }
+    }
+    feeds.settle()?;
+    let took = start.elapsed();
+    feeds.close()?;
+    Ok(took)
+}
+
+fn call(exe: &Path, home: &Path, args: &[&str]) -> Result<Value, Failure> {
+    let output = Command::new(exe).arg("--home").arg(home).args(args).arg("--json").stdin(Stdio::null()).output()?;
+    serde_json::from_slice(&output.stdout).map_err(|_| Failure::new(String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+fn invitation(snapshot: &crate::feeds::Snapshot, address: String) -> Invitation {
+    let key = snapshot.orgs[&snapshot.party].key(lotline_schema::org::Role::Transport).map(|key| *key.as_bytes()).unwrap_or_default();
+    Invitation { party: snapshot.party, name: snapshot.name.clone(), peer: net::peer_id_of(&key).to_string(), addresses: vec![address] }
+}
+
+fn partner(of: &Invitation) -> crate::feeds::Partner {
+    let (party, peer) = (of.party, of.peer.clone());
+    crate::feeds::Partner { name: "customer".into(), party, peer, addresses: Vec::new(), feed: FEED.into(), subscribed: false, added: now() }
+}
+
+async fn share_everything(service: &Service) -> Result<(), Failure> {
+    let text = "[[share]]\nname = 'all'\nwith = 'customer'\nfeed = 'bench'\nparts = 'all'\nshow = 'everything'\nuntil = 'revoked'\n";
+    let world = World { partners: &["customer".into()], feeds: &[FEED.into()], parts: &Default::default(), now: now() as i64 };
+    let policy: Policy = lotline_policy::parse(text, &world).map_err(|slips| Failure::new(slips.to_string()))?;
+    service.handle.with(move |feeds| feeds.apply_policy(policy, false, now())).await??;
+    Ok(())
+}
+
+fn acknowledged(board: &LinkBoard, origin: &str) -> u64 {
+    board.of("customer").follows.get(origin).copied().unwrap_or(0)
+}
+
+async fn wait_for(board: &LinkBoard, origin: &str, size: u64, start: Instant) -> Result<(), Failure> {
+    while acknowledged(board, origin) < size {
+        if start.elapsed() > PATIENCE {
+            return Err(Failure::new(format!("the customer stands at {} of {size}", acknowledged(board, origin))));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
+/// Resident memory of a node that was started on this home and left alone for two seconds.
+fn idle_memory(home: &Home) -> Result<Option<u64>, Failure> {
+    let exe = std::env::current_exe()?;
+    let mut node = Command::new(exe).arg("--home").arg(home.path()).args(["run", "--until-stdin-ends"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    std::thread::sleep(Duration::from_secs(2));
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", node.id())).ok();
+    drop(node.stdin.take());
+    node.wait()?;
+    Ok(statm.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok()).map(|pages| pages * 4096))
+}
+
+fn percentiles(latencies: &mut [Duration]) -> (f64, f64) {
+    latencies.sort_unstable();
+    let at = |part: usize| latencies.get(latencies.len() * part / 100).or(latencies.last()).map_or(0.0, Duration::as_secs_f64);
+    (at(50), at(99))
+}

@@ -1,0 +1,222 @@
+//! The command line: one file a verb. Verbs on a home run here or, when a node runs on that home, inside it.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use crate::answer::{Answer, Failure, exit};
+use crate::config::Home;
+use crate::desk::{self, Desk};
+
+mod audit;
+mod backup;
+mod bundle;
+pub(crate) mod init;
+mod keys;
+mod ledger;
+pub(crate) mod lists;
+mod partner;
+mod policy;
+mod publish;
+mod run;
+mod share;
+mod status;
+mod subscribe;
+pub(crate) mod verify;
+
+/// Signed quality and traceability records, shared field by field with the partners you choose.
+#[derive(Parser)]
+#[command(name = "lotline", version, propagate_version = true, after_help = "Example: lotline demo\n         lotline init --name \"ACME GmbH\" && lotline run")]
+struct Cli {
+    /// The home of this node (else LOTLINE_HOME, else the platform's data folder).
+    #[arg(long, global = true, env = "LOTLINE_HOME", value_name = "FOLDER")]
+    home: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Set up a home: keys, name, recovery kit.
+    Init(init::Args),
+    /// Run the node: exchange with partners, local page and API.
+    Run(run::Args),
+    /// Verify a bundle: no home, no node, no network.
+    Verify(verify::Args),
+    /// Write a backup of the home (sealed with a passphrase), beside a running node or without one.
+    Backup(backup::BackupArgs),
+    /// Restore a backup into a new home, or confirm a restored one.
+    Restore(backup::RestoreArgs),
+    /// See it work: a supplier, two OEMs and a competitor on this computer, with real data.
+    Demo(crate::demo::Args),
+    /// Measure speed and memory on this computer, against a baseline in the same run.
+    Bench(crate::bench::Args),
+    /// Print shell completions.
+    Completions {
+        /// bash, zsh, fish, powershell or elvish.
+        shell: clap_complete::Shell,
+    },
+    #[command(flatten)]
+    Home(HomeVerb),
+}
+
+/// Verbs that work on a home: beside a running node, or without one.
+#[derive(Subcommand, Serialize, Deserialize, Clone, Debug)]
+pub enum HomeVerb {
+    /// How this node stands: feeds, partners, connections, sharing.
+    Status(status::Args),
+    /// Check, sign and publish a measuring file.
+    Publish(publish::Args),
+    /// Partners: invite, accept, list, remove.
+    #[command(subcommand)]
+    Partner(partner::Verb),
+    /// Stop or resume sharing without touching any file.
+    #[command(subcommand)]
+    Share(share::Verb),
+    /// The sharing rules: check, apply, show, explain, preview.
+    #[command(subcommand)]
+    Policy(policy::Verb),
+    /// Follow what a partner offers.
+    Subscribe(subscribe::Args),
+    /// Feeds written and followed here.
+    Feeds(lists::FeedsArgs),
+    /// Records here, newest first.
+    Records(lists::RecordsArgs),
+    /// One record, as far as it can be seen here.
+    Show(lists::ShowArgs),
+    /// Put everything an auditor needs about a lot into one file.
+    Bundle(bundle::Args),
+    /// Re-read and re-verify the whole store. Repairs nothing.
+    Audit(audit::Args),
+    /// What left, to whom, when, under which rules.
+    Ledger(ledger::Args),
+    /// The public keys of this organisation.
+    #[command(subcommand)]
+    Keys(keys::Verb),
+    /// Copy the journal into a folder: a step of `backup`.
+    #[command(hide = true)]
+    CopyJournal(backup::CopyArgs),
+}
+
+impl HomeVerb {
+    /// Does it at a desk.
+    pub fn perform(self, desk: &Desk) -> Result<Answer, Failure> {
+        match self {
+            HomeVerb::Status(args) => status::run(desk, args),
+            HomeVerb::Publish(args) => publish::run(desk, args),
+            HomeVerb::Partner(verb) => partner::run(desk, verb),
+            HomeVerb::Share(verb) => share::run(desk, verb),
+            HomeVerb::Policy(verb) => policy::run(desk, verb),
+            HomeVerb::Subscribe(args) => subscribe::run(desk, args),
+            HomeVerb::Feeds(args) => lists::feeds(desk, args),
+            HomeVerb::Records(args) => lists::records(desk, args),
+            HomeVerb::Show(args) => lists::show(desk, args),
+            HomeVerb::Bundle(args) => bundle::run(desk, args),
+            HomeVerb::Audit(args) => audit::run(desk, args),
+            HomeVerb::Ledger(args) => ledger::run(desk, args),
+            HomeVerb::Keys(verb) => keys::run(desk, verb),
+            HomeVerb::CopyJournal(args) => backup::copy_journal(desk, args),
+        }
+    }
+
+    /// Paths as the running node must see them: it has another working folder.
+    fn made_absolute(mut self) -> HomeVerb {
+        let absolute = |path: &mut PathBuf| {
+            if let Ok(full) = std::path::absolute(&*path) {
+                *path = full;
+            }
+        };
+        match &mut self {
+            HomeVerb::Publish(args) => args.paths().into_iter().for_each(absolute),
+            HomeVerb::Policy(verb) => verb.paths().into_iter().for_each(absolute),
+            HomeVerb::Bundle(args) => absolute(&mut args.output),
+            _ => {}
+        }
+        self
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    // Two TLS providers may be in the tree; which one is used is said before anything else runs.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
+        }
+    };
+    let (json, outcome) = (cli.json, perform(cli));
+    let (exit, text) = match &outcome {
+        Ok(answer) if json => (answer.exit, answer.to_json().to_string()),
+        Ok(answer) => (answer.exit, answer.text.clone()),
+        Err(failure) if json => (failure.exit, failure.to_json().to_string()),
+        Err(failure) => {
+            eprintln!("{failure}");
+            return ExitCode::from(failure.exit);
+        }
+    };
+    if !text.is_empty() {
+        // A closed pipe (`lotline … | head`) is no failure of ours.
+        let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    }
+    ExitCode::from(exit)
+}
+
+fn perform(cli: Cli) -> Result<Answer, Failure> {
+    let home = || Home::at(cli.home.as_deref()).map_err(Failure::from);
+    match cli.verb {
+        Verb::Init(args) => init::run(&home()?, args),
+        Verb::Run(args) => run::run(home()?, args),
+        Verb::Verify(args) => verify::run(args),
+        Verb::Backup(args) => backup::backup(&home()?, args),
+        Verb::Restore(args) => backup::restore(&home()?, args),
+        Verb::Demo(args) => crate::demo::run(args, cli.json),
+        Verb::Bench(args) => crate::bench::run(args, cli.json),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "lotline", &mut script);
+            let text = String::from_utf8_lossy(&script).into_owned();
+            Ok(Answer::new(text.clone(), serde_json::json!({ "script": text })))
+        }
+        Verb::Home(verb) => desk::at_home(home()?, verb.made_absolute()),
+    }
+}
+
+/// Every subcommand and flag, for tests that read documents and compose files.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+/// Asks a question on the terminal; none when there is no terminal to ask on.
+pub(crate) fn ask(question: &str, example: &str) -> Option<String> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    let hint = if example.is_empty() { String::new() } else { format!(" [{example}]") };
+    eprint!("{question}{hint}: ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).ok()?;
+    let answer = answer.trim();
+    Some(if answer.is_empty() { example.to_owned() } else { answer.to_owned() })
+}
+
+/// Asks for a secret without showing it.
+pub(crate) fn ask_secret(question: &str) -> Option<String> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    rpassword::prompt_password(format!("{question}: ")).ok()
+}
+
+/// Asks for a yes; without a terminal only the flag says it.
+pub(crate) fn confirmed(flag: bool, question: &str) -> bool {
+    flag || ask(&format!("{question} (yes/no)"), "no").is_some_and(|answer| matches!(answer.as_str(), "y" | "yes" | "j" | "ja"))
+}

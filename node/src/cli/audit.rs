@@ -1,0 +1,130 @@
+//! `lotline audit`: re-reads and re-verifies the whole store. Repairs nothing.
+//!
+//! Twice over: bytes (every frame of the journal against its checksum, every index key against the journal), and
+//! meaning (every signature, every disclosure, every feed's root against its signed checkpoint, the org feeds).
+
+use lotline_schema::note::Checkpoint;
+use lotline_schema::org::{Org, Role};
+use lotline_schema::slot::Disclosure;
+use lotline_schema::tree::{self, Frontier};
+use lotline_schema::view::{Expected, SealedView};
+use lotline_schema::Hash;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::answer::{Answer, Failure, exit};
+use crate::desk::{Desk, show_progress};
+use crate::feeds::{Feed, Snapshot, Summary};
+use crate::store::{Reader, Row};
+
+/// Flags of `audit`.
+#[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
+pub struct Args {}
+
+/// Entries read at once.
+const PAGE: usize = 512;
+
+/// Audits.
+pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
+    let reader = desk.handle.reader();
+    let stored = reader.audit(&show_progress)?;
+    let snapshot = desk.handle.snapshot();
+    let mut problems: Vec<String> = stored.damage.iter().map(|damage| format!("journal: {damage}")).collect();
+    problems.extend(stored.differences.iter().map(|difference| format!("index: {difference}")));
+    let (mut entries, mut signatures) = (0u64, 0u64);
+    for feed in snapshot.feeds.values() {
+        let found = audit_feed(reader, &snapshot, feed)?;
+        entries += found.entries;
+        signatures += found.signatures;
+        problems.extend(found.problems.into_iter().map(|problem| format!("feed {}: {problem}", feed.origin.short())));
+    }
+    let clean = problems.is_empty();
+    let mut text = if clean {
+        format!("Clean. {} commits, {} index keys, {} feeds, {entries} entries, {signatures} signatures, every root equal to its signed checkpoint.", stored.commits, stored.keys, snapshot.feeds.len())
+    } else {
+        format!("NOT CLEAN: {} problems.\n", problems.len())
+    };
+    for problem in &problems {
+        text.push_str(&format!("  {problem}\n"));
+    }
+    if !clean {
+        text.push_str("Nothing was changed. Restore a backup, or fetch what is missing from a partner; `docs/operating.md` says how.");
+    }
+    let json = json!({ "clean": clean, "commits": stored.commits, "journal_bytes": stored.bytes, "index_keys": stored.keys, "entries": entries, "signatures": signatures, "problems": problems });
+    Ok(Answer { text, json, exit: if clean { 0 } else { exit::ALTERED } })
+}
+
+#[derive(Default)]
+struct Found {
+    entries: u64,
+    signatures: u64,
+    problems: Vec<String>,
+}
+
+fn audit_feed(reader: &Reader, snapshot: &Snapshot, feed: &Feed) -> Result<Found, Failure> {
+    let mut found = Found::default();
+    if feed.size() == 0 {
+        return Ok(found);
+    }
+    let Some(org) = snapshot.orgs.get(&feed.origin.party()) else {
+        found.problems.push("its owner's keys are not here".into());
+        return Ok(found);
+    };
+    let (mut frontier, mut again, mut next) = (Frontier::new(), Org::new(feed.origin.party()), 0);
+    while next < feed.size() {
+        let rows = reader.rows(feed.id, next, PAGE)?;
+        if rows.first().is_none_or(|row| row.seq != next) {
+            found.problems.push(format!("entry {next} is missing"));
+            return Ok(found);
+        }
+        for row in rows.into_iter().take_while(|row| row.seq < feed.size()) {
+            if row.seq != next {
+                found.problems.push(format!("entry {next} is missing"));
+                return Ok(found);
+            }
+            if let Err(problem) = audit_entry(reader, org, &mut again, feed, &row, &mut found) {
+                found.problems.push(format!("entry {next}: {problem}"));
+            }
+            frontier.push(Hash(row.leaf));
+            next += 1;
+        }
+    }
+    let log = org.key(Role::Log).expect("an org that was opened has a keyring");
+    match Checkpoint::open(&feed.head.checkpoint, log) {
+        Ok(signed) if signed.size == feed.size() && signed.root == frontier.root() && signed.origin == feed.origin => {}
+        // A followed feed may stand between two checkpoints of its owner; then its frontier is what counts.
+        Ok(signed) if !feed.own && signed.size > feed.size() && frontier == feed.head.frontier => {}
+        Ok(_) => found.problems.push("its entries do not give the root of its signed checkpoint".into()),
+        Err(why) => found.problems.push(why.to_string()),
+    }
+    found.entries = next;
+    Ok(found)
+}
+
+fn audit_entry(reader: &Reader, org: &Org, again: &mut Org, feed: &Feed, row: &Row, found: &mut Found) -> Result<(), String> {
+    let core = match reader.core(row).map_err(|why| why.to_string())? {
+        Some(core) => core,
+        None if feed.own => return Err("its signed bytes are missing".into()),
+        None => return Ok(()),
+    };
+    if tree::leaf_hash(&core).0 != row.leaf {
+        return Err("its signed bytes are not those of its leaf hash".into());
+    }
+    found.signatures += 1;
+    if feed.origin.is_org() {
+        return again.accept(core).map(drop).map_err(|why| why.to_string());
+    }
+    let mut slots = reader.disclosures(row).map_err(|why| why.to_string())?;
+    slots.sort_unstable_by_key(|(slot, _)| *slot);
+    let sealed = SealedView { core, disclosures: slots.into_iter().map(|(_, bytes)| Disclosure::received(bytes)).collect() };
+    let view = sealed.verify(org, Expected { origin: &feed.origin.to_string(), seq: row.seq }).map_err(|why| why.to_string())?;
+    let summary = Summary::read(&row.summary).map_err(|why| why.to_string())?;
+    // The list must not say anything else than the record.
+    let listed = (summary.facts.lot.as_ref(), summary.facts.part.as_ref(), summary.facts.verdict.as_ref());
+    let facts = view.facts();
+    if feed.own && row.seq > 0 && listed != (facts.lot.as_ref(), facts.part.as_ref(), facts.verdict.as_ref()) {
+        return Err("the list says something else than the record".into());
+    }
+    Ok(())
+}
+

@@ -1,0 +1,70 @@
+//! `lotline ledger`: what left, to whom, when, under which rules.
+
+use lotline_schema::kind;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::answer::{Answer, Failure};
+use crate::desk::Desk;
+use crate::ledger::Row;
+use crate::service::time_text;
+
+/// Flags of `ledger`.
+#[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
+pub struct Args {
+    /// Only what went to this partner.
+    #[arg(long)]
+    to: Option<String>,
+    /// How many rows, newest last.
+    #[arg(long, default_value_t = 50)]
+    last: usize,
+}
+
+/// Shows it.
+pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
+    desk.settle()?;
+    let rows = desk.feeds(|feeds| {
+        let (mut all, mut from) = (Vec::new(), 0);
+        loop {
+            let page = feeds.ledger(from, 512)?;
+            let Some(last) = page.last() else {
+                return Ok(all);
+            };
+            from = last.number + 1;
+            all.extend(page);
+        }
+    })?;
+    let rows: Vec<Row> = rows.into_iter().filter(|row| args.to.as_ref().is_none_or(|to| *to == row.to)).collect();
+    let rows = &rows[rows.len().saturating_sub(args.last)..];
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(&format!("{}  {:<14} {:<32} {}  {}\n", time_text(row.at), row.to, what(row), under(row), row.outcome.name()));
+    }
+    if rows.is_empty() {
+        text = "nothing has left this node".into();
+    }
+    let json_row = |row: &Row| {
+        let items: Vec<_> = row.items.iter().map(|(seq, mask)| json!({ "seq": seq, "fields": fields(*mask) })).collect();
+        json!({ "number": row.number, "at": time_text(row.at), "to": row.to, "origin": row.origin, "items": items, "policy_version": row.policy, "digest": row.digest.to_string(), "outcome": row.outcome.name() })
+    };
+    Ok(Answer::new(text, json!({ "rows": rows.iter().map(json_row).collect::<Vec<_>>() })))
+}
+
+fn what(row: &Row) -> String {
+    let shown = row.items.iter().filter(|(_, mask)| *mask != 0).count();
+    let feed = row.origin.split('/').nth(1).unwrap_or_default();
+    let (first, last) = (row.items.first().map_or(0, |item| item.0), row.items.last().map_or(0, |item| item.0));
+    let hidden = row.items.len() - shown;
+    let hashes = if hidden > 0 { format!(", {hidden} leaf hashes or entries without fields") } else { String::new() };
+    format!("{feed} {first}–{last}: {shown} records{hashes}")
+}
+
+fn under(row: &Row) -> String {
+    row.policy.map_or_else(|| "FULL DISCLOSURE, confirmed by hand".into(), |version| format!("rules version {version}"))
+}
+
+/// Field names of an inspection's slots.
+fn fields(mask: u64) -> Vec<&'static str> {
+    let fields = kind::inspection::SCHEMA.fields.iter().enumerate();
+    fields.filter(|(slot, _)| mask >> slot & 1 == 1).map(|(_, field)| field.name).collect()
+}

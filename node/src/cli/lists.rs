@@ -1,0 +1,198 @@
+//! `lotline feeds`, `records`, `show`: what is here, as far as it can be seen here.
+
+use lotline_schema::Hash;
+use lotline_schema::kind::Schema;
+use lotline_schema::slot::Disclosure;
+use lotline_schema::view::{SealedView, VerifiedView};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::answer::{Answer, Failure, exit};
+use crate::certificate::{Certificate, harmless};
+use crate::desk::Desk;
+use crate::feeds::{Feed, Summary};
+use crate::store::{Reader, Row};
+
+/// Flags of `feeds`.
+#[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
+pub struct FeedsArgs {}
+
+/// Flags of `records`.
+#[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
+pub struct RecordsArgs {
+    /// Only this lot.
+    #[arg(long)]
+    lot: Option<String>,
+    /// Only this part.
+    #[arg(long)]
+    part: Option<String>,
+    /// How many, newest first.
+    #[arg(long, default_value_t = 50)]
+    last: usize,
+}
+
+/// Flags of `show`.
+#[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
+pub struct ShowArgs {
+    /// The lot.
+    lot: String,
+    /// The part, when several have this lot.
+    #[arg(long)]
+    part: Option<String>,
+}
+
+/// Lists feeds.
+pub fn feeds(desk: &Desk, _: FeedsArgs) -> Result<Answer, Failure> {
+    let snapshot = desk.handle.snapshot();
+    let (mut text, mut rows) = (String::new(), Vec::new());
+    for feed in snapshot.feeds.values() {
+        let whose = owner(desk, feed);
+        let state = match &feed.frozen {
+            Some(why) => format!("FROZEN: {why}"),
+            None if feed.own => "ours".into(),
+            None => "followed".into(),
+        };
+        text.push_str(&format!("{:<16} {whose:<14} {:>8} entries  {state}\n", feed.origin.name(), feed.size()));
+        rows.push(json!({ "origin": feed.origin.to_string(), "name": feed.origin.name(), "whose": whose, "own": feed.own, "size": feed.size(), "root": feed.head.frontier.root().to_string(), "frozen": feed.frozen }));
+    }
+    if let Some(board) = &desk.board {
+        for partner in snapshot.book.values() {
+            for (origin, size, term) in board.of(&partner.name).offers {
+                if !snapshot.feeds.contains_key(&origin) {
+                    let name = origin.split('/').nth(1).unwrap_or_default();
+                    text.push_str(&format!("{:<16} {:<14} {size:>8} entries  offered, not followed: {}\n", harmless(name), partner.name, harmless(&term)));
+                    rows.push(json!({ "origin": origin, "whose": partner.name, "own": false, "offered": true, "size": size, "term": term }));
+                }
+            }
+        }
+    }
+    Ok(Answer::new(text, json!({ "feeds": rows })))
+}
+
+/// Lists records.
+pub fn records(desk: &Desk, args: RecordsArgs) -> Result<Answer, Failure> {
+    desk.settle()?;
+    let rows = rows(desk, &args)?;
+    let (mut text, mut list) = (String::new(), Vec::new());
+    for (feed, row, summary) in &rows {
+        let of = &summary.facts;
+        let cell = |text: &Option<String>| harmless(text.as_deref().unwrap_or("–"));
+        let pieces = of.pieces.map_or(String::new(), |(inspected, failed)| format!("{failed} of {inspected} fail"));
+        let old = if summary.superseded_by.is_some() { "  superseded" } else { "" };
+        text.push_str(&format!("{:<20} {:<16} {:<16} {pieces:<16} {:<14} {}/{}{old}\n", cell(&of.lot), cell(&of.part), cell(&of.verdict), owner(desk, feed), feed.origin.name(), row.seq));
+        list.push(json!({
+            "origin": feed.origin.to_string(), "seq": row.seq, "leaf": Hash(row.leaf).to_string(), "whose": owner(desk, feed), "lot": of.lot, "part": of.part,
+            "verdict": of.verdict, "inspected": of.pieces.map(|pieces| pieces.0), "nonconforming": of.pieces.map(|pieces| pieces.1),
+            "recorded_at": of.recorded_at, "superseded": summary.superseded_by.is_some(), "slots": row.slots(),
+        }));
+    }
+    if list.is_empty() {
+        text = "no records".into();
+    }
+    Ok(Answer::new(text, json!({ "records": list })))
+}
+
+fn rows(desk: &Desk, args: &RecordsArgs) -> Result<Vec<(Feed, Row, Summary)>, Failure> {
+    let (snapshot, reader) = (desk.handle.snapshot(), desk.handle.reader());
+    let mut found = Vec::new();
+    let mut take = |feed: &Feed, row: Row| -> Result<(), Failure> {
+        let summary = Summary::read(&row.summary)?;
+        let fits = |wanted: &Option<String>, is: &Option<String>| wanted.is_none() || wanted == is;
+        if row.has_core && row.seq > 0 && fits(&args.lot, &summary.facts.lot) && fits(&args.part, &summary.facts.part) {
+            found.push((feed.clone(), row, summary));
+        }
+        Ok(())
+    };
+    let places = match (&args.lot, &args.part) {
+        (Some(lot), _) => Some(reader.by_lot(lot)?),
+        (None, Some(part)) => Some(reader.by_part(part)?),
+        (None, None) => None,
+    };
+    match places {
+        Some(places) => {
+            for (id, seq) in places {
+                if let (Some(feed), Some(row)) = (snapshot.feed_numbered(id), reader.row(id, seq)?) {
+                    take(feed, row)?;
+                }
+            }
+        }
+        None => {
+            for feed in snapshot.feeds.values().filter(|feed| !feed.origin.is_org()) {
+                for row in reader.rows(feed.id, feed.size().saturating_sub(args.last as u64).max(1), args.last)? {
+                    if row.has_core {
+                        take(feed, row)?;
+                    }
+                }
+            }
+        }
+    }
+    found.sort_by(|a, b| b.2.facts.recorded_at.cmp(&a.2.facts.recorded_at).then(b.1.seq.cmp(&a.1.seq)));
+    found.truncate(args.last);
+    Ok(found)
+}
+
+/// Shows one record.
+pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
+    let (feed, row) = find_record(desk, &args.lot, args.part.as_deref(), false)?;
+    let (_, view) = open_row(desk.handle.reader(), &row)?;
+    let certificate = Certificate::of(&view);
+    let text = format!(
+        "record {} of feed {} ({}), statement {}\n{}",
+        row.seq,
+        feed.origin.name(),
+        owner(desk, &feed),
+        view.leaf().short(),
+        certificate.to_text()
+    );
+    Ok(Answer::new(text, json!({ "origin": feed.origin.to_string(), "seq": row.seq, "leaf": view.leaf().to_string(), "record": certificate.to_json() })))
+}
+
+/// The one live record about a lot; where there are several, they are listed and asked for.
+pub(super) fn find_record(desk: &Desk, lot: &str, part: Option<&str>, own: bool) -> Result<(Feed, Row), Failure> {
+    desk.settle()?;
+    let args = RecordsArgs { lot: Some(lot.into()), part: part.map(str::to_owned), last: usize::MAX };
+    let mut found = rows(desk, &args)?;
+    found.retain(|(feed, _, summary)| (feed.own || !own) && summary.superseded_by.is_none());
+    match found.len() {
+        0 => Err(Failure::new(format!("no record of lot `{lot}` is here")).exit(exit::NOT_FOUND).hint("`lotline records` lists what is here")),
+        1 => {
+            let (feed, row, _) = found.remove(0);
+            Ok((feed, row))
+        }
+        _ => {
+            let lines: Vec<String> = found
+                .iter()
+                .map(|(feed, row, summary)| {
+                    let facts = &summary.facts;
+                    format!("part {}, from {}, sample {}, record {} of feed {}", facts.part.as_deref().unwrap_or("–"), owner(desk, feed), facts.sample.as_deref().unwrap_or("–"), row.seq, feed.origin.name())
+                })
+                .collect();
+            Err(Failure::new(format!("several records are of lot `{lot}`:\n  {}", lines.join("\n  "))).exit(exit::USAGE).hint("say which with --part"))
+        }
+    }
+}
+
+/// Core and disclosures of a row, and what can be seen with them.
+pub(crate) fn open_row(reader: &Reader, row: &Row) -> Result<(SealedView, VerifiedView), Failure> {
+    let core = reader.core(row)?.ok_or_else(|| Failure::new("only the leaf hash of this entry is here").exit(exit::NOT_FOUND))?;
+    let mut slots = reader.disclosures(row)?;
+    slots.sort_unstable_by_key(|(slot, _)| *slot);
+    let sealed = SealedView { core, disclosures: slots.into_iter().map(|(_, bytes)| Disclosure::received(bytes)).collect() };
+    let view = sealed.trusted().map_err(|why| Failure::new(format!("a stored record does not open: {why}")).hint("run `lotline audit`"))?;
+    Ok((sealed, view))
+}
+
+/// Whose feed it is, as our screens name it.
+pub(crate) fn owner(desk: &Desk, feed: &Feed) -> String {
+    let snapshot = desk.handle.snapshot();
+    match snapshot.partner_of(&feed.origin.party()) {
+        _ if feed.own => "ours".into(),
+        Some(partner) => partner.name.clone(),
+        None => feed.origin.party().short(),
+    }
+}
+
+/// Names of the fields a mask shows.
+pub(super) fn seen(schema: &Schema, mask: u64) -> Vec<&'static str> {
+    schema.fields.iter().enumerate().filter(|(slot, _)| mask >> slot & 1 == 1).map(|(_, field)| field.name).collect()
+}

@@ -1,0 +1,148 @@
+//! `lotline partner`: invite, accept, list, remove. Both sides accept the other's invitation; neither trusts a server.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::answer::{Answer, Failure, exit};
+use crate::desk::Desk;
+use crate::feeds::Partner;
+use crate::invitation::Invitation;
+use crate::keys::random;
+use crate::service::{now, time_text};
+
+/// What to do with partners.
+#[derive(clap::Subcommand, Serialize, Deserialize, Clone, Debug)]
+pub enum Verb {
+    /// Print the line that a partner needs to add you.
+    Invite,
+    /// Add a partner by the line it gave you.
+    Accept {
+        /// The invitation.
+        invitation: String,
+        /// What you call this partner, in your rules and on your screens.
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<String>,
+        /// Follow every feed it offers.
+        #[arg(long)]
+        subscribe: bool,
+    },
+    /// Show the partner book.
+    List,
+    /// Remove a partner: it is disconnected and can no longer connect.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Does it.
+pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
+    match verb {
+        Verb::Invite => invite(desk),
+        Verb::Accept { invitation, name, subscribe } => accept(desk, &invitation, name, subscribe),
+        Verb::List => Ok(list(desk)),
+        Verb::Remove { name } => {
+            let (target, partner) = (name.clone(), name);
+            desk.feeds(move |feeds| feeds.remove_partner(&target))?;
+            let text = format!("{partner} is removed and disconnected. What it received it still has; `lotline ledger --to {partner}` lists it.");
+            Ok(Answer::new(text, json!({ "removed": partner })))
+        }
+    }
+}
+
+fn invite(desk: &Desk) -> Result<Answer, Failure> {
+    let snapshot = desk.handle.snapshot();
+    let org = &snapshot.orgs[&snapshot.party];
+    let transport = org.key(lotline_schema::org::Role::Transport).ok_or_else(|| Failure::new("our keyring has no transport key"))?;
+    // What partners are told: the announced addresses, else the ones listened on, with their real ports.
+    let listening = desk.board.as_ref().map(crate::service::LinkBoard::listening).unwrap_or_default();
+    let addresses = [&desk.config.announce, &listening, &desk.config.listen].into_iter().find(|list| !list.is_empty()).cloned().unwrap_or_default();
+    let addresses = addresses.iter().filter_map(|address| address.parse::<crate::net::Address>().ok()).map(|address| address.to_string());
+    let invitation = Invitation {
+        party: snapshot.party,
+        name: snapshot.name.clone(),
+        peer: crate::net::peer_id_of(transport.as_bytes()).to_string(),
+        addresses: addresses.filter(|address| !address.contains("/0.0.0.0/") && !address.contains("/ip6/::/")).collect(),
+    };
+    let line = invitation.to_text();
+    let reach = match invitation.addresses.as_slice() {
+        [] => "You dial out only: the partner needs no address of yours.".to_owned(),
+        addresses => format!("It says you can be reached at {}.", addresses.join(", ")),
+    };
+    let text = format!(
+        "{line}\n\nSend this line to your partner (it holds no secret), who runs: lotline partner accept LINE\n{reach}\nThen accept the line your partner sends you. Compare by telephone: {}",
+        snapshot.party.six_words()
+    );
+    Ok(Answer::new(text, json!({ "invitation": line, "addresses": invitation.addresses, "six_words": snapshot.party.six_words() })))
+}
+
+fn accept(desk: &Desk, line: &str, name: Option<String>, subscribe: bool) -> Result<Answer, Failure> {
+    let invitation = Invitation::read(line).map_err(|why| Failure::new(why).exit(exit::USAGE))?;
+    let snapshot = desk.handle.snapshot();
+    if invitation.party == snapshot.party {
+        return Err(Failure::new("this is your own invitation").hint("accept the line your partner sends you"));
+    }
+    if let Some(known) = snapshot.partner_of(&invitation.party).filter(|known| name.as_ref().is_some_and(|name| *name != known.name)) {
+        return Err(Failure::new(format!("this organisation is in the partner book already, as `{}`", known.name)).hint("remove it first to give it another name"));
+    }
+    let known = snapshot.partner_of(&invitation.party).map(|known| known.name.clone());
+    let name = known.or(name).unwrap_or_else(|| short_name(&invitation.name));
+    if name.is_empty() || name.len() > 64 || name == "*" || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(Failure::new(format!("`{name}` cannot name a partner")).exit(exit::USAGE).hint("give a short name without spaces with --as"));
+    }
+    let before = snapshot.book.get(&name);
+    let mut opaque = [0u8; 4];
+    random(&mut opaque);
+    let partner = Partner {
+        party: invitation.party,
+        peer: invitation.peer.clone(),
+        addresses: invitation.addresses.clone(),
+        // Opaque: the name of a feed is seen by everybody who may follow any feed of ours.
+        feed: before.map_or_else(|| format!("f-{}", lotline_schema::id::hex(&opaque)), |before| before.feed.clone()),
+        subscribed: subscribe || before.is_some_and(|before| before.subscribed),
+        added: before.map_or_else(now, |before| before.added),
+        name: name.clone(),
+    };
+    let stored = partner.clone();
+    desk.feeds(move |feeds| feeds.put_partner(stored))?;
+    let words = invitation.party.six_words();
+    let follow = if partner.subscribed { "You follow every feed it offers." } else { "Follow what it offers with: lotline subscribe NAME" };
+    let text = format!(
+        "{} is in your partner book as `{name}`.\n  calls itself  {}\n  six words     {words}   (compare them by telephone)\n  your feed     {}   (lotline publish … --to {name})\n\nIt sees nothing until a rule in policy.toml says so. {}",
+        short_name(&invitation.name),
+        crate::certificate::harmless(&invitation.name),
+        partner.feed,
+        follow.replace("NAME", &name),
+    );
+    Ok(Answer::new(text, json!({ "name": name, "calls_itself": invitation.name, "identity": partner.party.to_string(), "six_words": words, "feed": partner.feed })))
+}
+
+/// A name of its own making for a partner: lower case, without spaces.
+fn short_name(name: &str) -> String {
+    let kept: String = name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+    kept.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+fn list(desk: &Desk) -> Answer {
+    let snapshot = desk.handle.snapshot();
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    for partner in snapshot.book.values() {
+        let link = desk.board.as_ref().map(|board| board.of(&partner.name));
+        let state = match &link {
+            None => "node not running",
+            Some(link) if link.connected => "connected",
+            Some(_) => "not connected",
+        };
+        text.push_str(&format!("{:<16} {state:<18} feed {:<12} {}\n", partner.name, partner.feed, partner.party.six_words()));
+        rows.push(json!({
+            "name": partner.name, "identity": partner.party.to_string(), "six_words": partner.party.six_words(), "peer": partner.peer,
+            "addresses": partner.addresses, "feed": partner.feed, "subscribed": partner.subscribed, "added": time_text(partner.added),
+            "connected": link.as_ref().map(|link| link.connected), "trouble": link.and_then(|link| link.trouble),
+        }));
+    }
+    if rows.is_empty() {
+        text = "no partners yet; send somebody the line of: lotline partner invite".into();
+    }
+    Answer::new(text, json!({ "partners": rows }))
+}

@@ -1,0 +1,239 @@
+//! `lotline policy`: check, apply, show, explain, preview. Only `apply` puts rules in force.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use lotline_policy::{Policy, Viewer, World, decide, parse};
+use lotline_schema::kind;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::confirmed;
+use super::lists::{find_record, seen};
+use crate::answer::{Answer, Failure, exit};
+use crate::desk::Desk;
+use crate::feeds::Summary;
+use crate::service::now;
+
+/// What to do with the rules.
+#[derive(clap::Subcommand, Serialize, Deserialize, Clone, Debug)]
+pub enum Verb {
+    /// Check a rule file; changes nothing.
+    Check {
+        /// The file (else policy.toml of the home).
+        file: Option<PathBuf>,
+    },
+    /// Put a rule file in force, after showing what changes.
+    Apply {
+        /// The file (else policy.toml of the home).
+        file: Option<PathBuf>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print the rules in force.
+    Show,
+    /// Why a partner sees each field of a record, or does not.
+    Explain {
+        /// The lot.
+        lot: String,
+        /// The partner.
+        partner: String,
+        /// The part, when several have this lot.
+        #[arg(long)]
+        part: Option<String>,
+    },
+    /// What a partner may see: its feeds, and the fields of each record.
+    Preview {
+        /// The partner.
+        partner: String,
+    },
+}
+
+impl Verb {
+    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Verb::Check { file } | Verb::Apply { file, .. } => file.iter_mut().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Does it.
+pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
+    match verb {
+        Verb::Check { file } => {
+            let policy = read(desk, file)?;
+            let text = format!("The rules are in order: {} shares, {} nevers. Nothing is in force before `lotline policy apply`.", policy.shares().len(), policy.nevers().len());
+            Ok(Answer::new(text, json!({ "shares": policy.shares().len(), "nevers": policy.nevers().len() })))
+        }
+        Verb::Apply { file, yes } => apply(desk, file, yes),
+        Verb::Show => {
+            let policy = desk.handle.snapshot().policy.clone();
+            let text = if policy.version() == 0 { "no rules are in force: nothing is shared".to_owned() } else { format!("# version {} in force\n{}", policy.version(), policy.text()) };
+            Ok(Answer::new(text, json!({ "version": policy.version(), "text": policy.text(), "stopped": policy.stopped() })))
+        }
+        Verb::Explain { lot, partner, part } => explain(desk, &lot, &partner, part.as_deref()),
+        Verb::Preview { partner } => preview(desk, &partner),
+    }
+}
+
+fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
+    let path = file.unwrap_or_else(|| desk.home.policy_file());
+    let text = std::fs::read_to_string(&path).map_err(|why| {
+        Failure::new(format!("cannot read `{}`: {why}", path.display())).exit(exit::NOT_FOUND).hint("docs/policy.md shows the form; the file is policy.toml in the home")
+    })?;
+    let snapshot = desk.handle.snapshot();
+    let partners: Vec<String> = snapshot.book.keys().cloned().collect();
+    let mut feeds = snapshot.own_feed_names();
+    feeds.extend(snapshot.book.values().map(|partner| partner.feed.clone()));
+    let parts = parts(desk)?;
+    let world = World { partners: &partners, feeds: &feeds, parts: &parts, now: now() as i64 };
+    parse(&text, &world).map_err(|slips| {
+        let hint = "nothing was changed; the rules in force stay as they are";
+        Failure::new(format!("`{}` is not in order:\n{slips}", path.display())).hint(hint)
+    })
+}
+
+/// Part numbers of our own records.
+fn parts(desk: &Desk) -> Result<BTreeSet<String>, Failure> {
+    desk.settle()?;
+    let mut parts = BTreeSet::new();
+    each_own(desk, |_, summary| {
+        parts.extend(summary.facts.part);
+    })?;
+    Ok(parts)
+}
+
+/// Every record of ours, in pages.
+fn each_own(desk: &Desk, mut visit: impl FnMut(&crate::feeds::Feed, Summary)) -> Result<(), Failure> {
+    const PAGE: usize = 512;
+    let (snapshot, reader) = (desk.handle.snapshot(), desk.handle.reader());
+    for feed in snapshot.feeds.values().filter(|feed| feed.own && !feed.origin.is_org()) {
+        let mut from = 1;
+        loop {
+            let rows = reader.rows(feed.id, from, PAGE)?;
+            let Some(last) = rows.last() else {
+                break;
+            };
+            from = last.seq + 1;
+            for row in &rows {
+                visit(feed, Summary::read(&row.summary)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply(desk: &Desk, file: Option<PathBuf>, yes: bool) -> Result<Answer, Failure> {
+    let policy = read(desk, file)?;
+    let before = desk.handle.snapshot().policy.clone();
+    let changes = changes(desk, &before, &policy)?;
+    let mut text = String::from("What changes:\n");
+    for change in &changes {
+        text.push_str(&format!("  {change}\n"));
+    }
+    if changes.is_empty() {
+        text.push_str("  nobody gains or loses a field of any record there is\n");
+    }
+    // Inside a running node there is no terminal: whoever asked there has said --yes, or is told to.
+    if !yes {
+        if desk.board.is_some() {
+            return Err(Failure::new(format!("{text}not confirmed")).exit(exit::USAGE).hint("look at what changes above and add --yes"));
+        }
+        eprint!("{text}");
+        if !confirmed(false, "Put these rules in force?") {
+            return Err(Failure::new("not confirmed; the rules in force stay as they are").hint("add --yes to confirm without a question"));
+        }
+        text.clear();
+    }
+    let version = desk.feeds(move |feeds| feeds.apply_policy(policy, false, now()))?;
+    text.push_str(&format!("Version {version} of your rules is in force."));
+    Ok(Answer::new(text, json!({ "version": version, "changes": changes })))
+}
+
+/// What each partner gains or loses over the records there are, and bans that went.
+fn changes(desk: &Desk, before: &Policy, after: &Policy) -> Result<Vec<String>, Failure> {
+    let names = |policy: &Policy| policy.nevers().iter().map(|never| never.name.clone()).collect::<BTreeSet<_>>();
+    let mut changes: Vec<String> = names(before).difference(&names(after)).map(|name| format!("REMOVED BAN `{name}`")).collect();
+    let (snapshot, at) = (desk.handle.snapshot(), now() as i64);
+    let mut counts = std::collections::BTreeMap::<String, (u64, u64)>::new();
+    each_own(desk, |feed, summary| {
+        let Some(schema) = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == summary.facts.kind) else {
+            return;
+        };
+        for name in snapshot.book.keys() {
+            let viewer = Viewer::new(name.as_str());
+            let mask = |policy: &Policy| decide(policy, &viewer, feed.origin.name(), schema, &summary.facts, at).mask;
+            let (old, new) = (mask(before), mask(after));
+            let count = counts.entry(name.clone()).or_default();
+            count.0 += u64::from(new & !old != 0);
+            count.1 += u64::from(old & !new != 0);
+        }
+    })?;
+    for (name, (gains, losses)) in counts {
+        match (gains, losses) {
+            (0, 0) => {}
+            (gains, 0) => changes.push(format!("{name} gains fields of {gains} records")),
+            (0, losses) => changes.push(format!("{name} loses fields of {losses} records (what it has received it keeps)")),
+            (gains, losses) => changes.push(format!("{name} gains fields of {gains} records and loses fields of {losses}")),
+        }
+    }
+    Ok(changes)
+}
+
+/// Whether policy.toml was edited since its last application, in words for `status`.
+pub(super) fn file_differs(desk: &Desk) -> Option<String> {
+    let text = std::fs::read_to_string(desk.home.policy_file()).ok()?;
+    let policy = desk.handle.snapshot().policy.clone();
+    (policy.text() != text).then(|| "policy.toml is not what is in force; `lotline policy apply` applies it, `lotline policy show` prints what is in force".into())
+}
+
+fn explain(desk: &Desk, lot: &str, partner: &str, part: Option<&str>) -> Result<Answer, Failure> {
+    let snapshot = desk.handle.snapshot();
+    known_partner(desk, partner)?;
+    let (feed, row) = find_record(desk, lot, part, true)?;
+    let summary = Summary::read(&row.summary)?;
+    let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == summary.facts.kind).ok_or_else(|| Failure::new("a kind of record this program does not know"))?;
+    let decision = decide(&snapshot.policy, &Viewer::new(partner), feed.origin.name(), schema, &summary.facts, now() as i64);
+    let mut text = format!("What {partner} sees of lot {lot} (record {} of feed {}):\n", row.seq, feed.origin.name());
+    for line in decision.explain(&snapshot.policy, schema) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    Ok(Answer::new(text, json!({ "partner": partner, "lot": lot, "shown": seen(schema, decision.mask), "reasons": decision.reasons, "changes_at": decision.changes_at })))
+}
+
+fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
+    known_partner(desk, partner)?;
+    desk.settle()?;
+    let snapshot = desk.handle.snapshot();
+    let (viewer, at) = (Viewer::new(partner), now() as i64);
+    let offered = snapshot.policy.feeds_for(partner, &snapshot.own_feed_names(), at);
+    let mut text = String::new();
+    for name in &offered {
+        text.push_str(&format!("feed {name}: {}\n", lotline_policy::term(&snapshot.policy, &viewer, name, at)));
+    }
+    let (mut records, mut hidden) = (Vec::new(), 0u64);
+    each_own(desk, |feed, summary| {
+        let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == summary.facts.kind);
+        let mask = schema.map_or(0, |schema| decide(&snapshot.policy, &viewer, feed.origin.name(), schema, &summary.facts, at).mask);
+        match schema.filter(|_| mask != 0 && offered.iter().any(|name| name == feed.origin.name())) {
+            Some(schema) => records.push((summary.facts.lot, summary.facts.part, seen(schema, mask))),
+            None => hidden += u64::from(offered.iter().any(|name| name == feed.origin.name())),
+        }
+    })?;
+    if offered.is_empty() {
+        text = format!("{partner} sees nothing, and cannot tell that anything exists.");
+    } else {
+        for (lot, part, fields) in records.iter().take(50) {
+            text.push_str(&format!("lot {} of part {}: {}\n", lot.as_deref().unwrap_or("–"), part.as_deref().unwrap_or("–"), fields.join(", ")));
+        }
+        text.push_str(&format!("{} records in all; beside them it learns that {hidden} others exist in these feeds, and when (their place and day), but nothing in them.", records.len()));
+    }
+    let rows: Vec<_> = records.iter().map(|(lot, part, fields)| json!({ "lot": lot, "part": part, "fields": fields })).collect();
+    Ok(Answer::new(text, json!({ "partner": partner, "feeds": offered, "records": rows, "hidden": hidden })))
+}
+
+fn known_partner(desk: &Desk, partner: &str) -> Result<(), Failure> {
+    if desk.handle.snapshot().book.contains_key(partner) { Ok(()) } else { Err(crate::feeds::FeedError::NoPartner(partner.into()).into()) }
+}

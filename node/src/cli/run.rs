@@ -1,0 +1,126 @@
+//! `lotline run`: the node. Exchange with partners, the local API and the page, until it is told to stop.
+
+use serde_json::json;
+
+use crate::answer::{Answer, Failure, exit};
+use crate::api;
+use crate::config::Home;
+use crate::desk;
+use crate::links;
+use crate::net::{self, Address, Net};
+use crate::service::{LinkBoard, Service, ServiceError};
+
+/// Flags of `run`.
+#[derive(clap::Args)]
+#[command(after_help = "Example: lotline run\n         lotline run --listen 0.0.0.0:4001")]
+pub struct Args {
+    /// Listen on this address too.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Show what happens (set LOTLINE_LOG for more, as LOTLINE_LOG=debug).
+    #[arg(long, short)]
+    verbose: bool,
+    /// End when standard input ends: for programs that start nodes.
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+}
+
+/// Runs the node.
+pub fn run(home: Home, args: Args) -> Result<Answer, Failure> {
+    start_log(args.verbose);
+    let config = home.config()?;
+    let service = Service::open(home, &desk::show_progress).map_err(|error| match error {
+        ServiceError::Feed(crate::feeds::FeedError::Store(crate::store::StoreError::Locked)) => {
+            Failure::new("another lotline is using this home").exit(exit::BUSY).hint("only one node runs on a home; `lotline status` asks the one that does")
+        }
+        other => other.into(),
+    })?;
+    desk::warn_of(&service);
+    let listen = config.listen.iter().chain(&args.listen).map(|address| address.parse::<Address>()).collect::<Result<Vec<_>, _>>().map_err(Failure::new)?;
+    refuse_examples_off_loopback(&service, &listen)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(&service, listen, args.until_stdin_ends));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    service.close()?;
+    outcome
+}
+
+/// Published keys are anybody's: a node that has them talks to this computer only.
+fn refuse_examples_off_loopback(service: &Service, listen: &[Address]) -> Result<(), Failure> {
+    let snapshot = service.handle.snapshot();
+    let dialled = snapshot.book.values().flat_map(|partner| &partner.addresses).cloned();
+    let all = listen.iter().map(ToString::to_string).chain(dialled);
+    let local = |address: &String| address.contains("/127.") || address.contains("/ip6/::1/") || address.contains("localhost");
+    match all.into_iter().find(|address| service.keys.are_examples() && !local(address)) {
+        None => Ok(()),
+        Some(address) => Err(Failure::new(format!("this home has published example keys, and `{address}` is not on this computer"))
+            .hint("set up a home of your own with `lotline init`; example keys are for trying things on 127.0.0.1")),
+    }
+}
+
+async fn serve(service: &Service, listen: Vec<Address>, until_stdin_ends: bool) -> Result<Answer, Failure> {
+    let mut seed = service.keys.transport_seed();
+    let config = net::Config::new(seed, listen);
+    zeroize::Zeroize::zeroize(&mut seed);
+    let (net, events) = Net::start(config).await.map_err(|error| match error {
+        net::NetError::KeyLog => Failure::new(error).hint("unset SSLKEYLOGFILE: with it, whoever reads that file reads what you exchange"),
+        other => Failure::new(other),
+    })?;
+    let board = LinkBoard::default();
+    board.set_listening(net.listen_addresses().await.iter().map(ToString::to_string).collect());
+    let api = api::start(api::Context { home: service.home.clone(), handle: service.handle.clone(), board: board.clone() }).await?;
+    let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone() };
+    let linking = tokio::spawn(links::run(context, events));
+    announce(service, &board, &api);
+    until_stopped(until_stdin_ends).await;
+    tracing::info!("stopping");
+    api.stop().await;
+    net.shutdown().await;
+    let _ = linking.await;
+    Ok(Answer::new("", json!({ "stopped": true })))
+}
+
+fn announce(service: &Service, board: &LinkBoard, api: &api::Running) {
+    let snapshot = service.handle.snapshot();
+    eprintln!("{} is running; stop it with Ctrl-C", snapshot.name);
+    for address in board.listening() {
+        eprintln!("  partners   {address}");
+    }
+    eprintln!("  page       {}", api.page_link());
+}
+
+/// Ctrl-C, a termination signal, or (when asked for) the end of standard input.
+async fn until_stopped(until_stdin_ends: bool) {
+    let stdin = async {
+        if until_stdin_ends {
+            let mut sink = Vec::new();
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut tokio::io::stdin(), &mut sink).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+        () = stdin => {}
+    }
+}
+
+fn start_log(verbose: bool) {
+    let default = if verbose { "lotline_node=info,warn" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LOTLINE_LOG").unwrap_or_else(|_| default.into());
+    // A second start in one process (tests) keeps the first.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+

@@ -1,0 +1,89 @@
+//! `lotline status`: one screen on how this node stands. Shouts where something waits for its owner.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::answer::{Answer, Failure};
+use crate::desk::Desk;
+
+/// Flags of `status`.
+#[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
+pub struct Args {}
+
+/// Shows it.
+pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
+    let snapshot = desk.handle.snapshot();
+    let store = desk.handle.reader().status();
+    let policy = &snapshot.policy;
+    let mut alarms = Vec::new();
+    if let Some(why) = &snapshot.restored {
+        alarms.push(format!("RESTORED ({why}): nothing is signed or sent until `lotline restore --confirm`"));
+    }
+    if policy.stopped().everybody {
+        alarms.push("SHARING IS STOPPED with everybody; `lotline share resume` goes on".into());
+    } else if !policy.stopped().partners.is_empty() {
+        let names: Vec<&str> = policy.stopped().partners.iter().map(String::as_str).collect();
+        alarms.push(format!("sharing is stopped with {}", names.join(", ")));
+    }
+    for feed in snapshot.feeds.values() {
+        if let Some(why) = &feed.frozen {
+            alarms.push(format!("FROZEN feed {}: {why}", feed.origin.name()));
+        }
+    }
+    for damage in &store.damage {
+        alarms.push(format!("DAMAGE in the journal: {damage}"));
+    }
+    let edited = super::policy::file_differs(desk);
+    if let Some(trouble) = &edited {
+        alarms.push(trouble.clone());
+    }
+    let mut text = format!("{}   {}\n", snapshot.name, snapshot.party.six_words());
+    for alarm in &alarms {
+        text.push_str(&format!("  ! {alarm}\n"));
+    }
+    let shares = policy.shares().len();
+    let rules = match policy.version() {
+        0 => "none yet: nothing is shared".to_owned(),
+        version => format!("version {version}: {shares} shares, {} nevers", policy.nevers().len()),
+    };
+    text.push_str(&format!("  rules      {rules}\n"));
+    let mut feeds = Vec::new();
+    for feed in snapshot.feeds.values().filter(|feed| !feed.origin.is_org()) {
+        let whose = if feed.own { "ours".to_owned() } else { snapshot.partner_of(&feed.origin.party()).map_or_else(|| feed.origin.party().short(), |partner| partner.name.clone()) };
+        // Index 0 of a feed is its own entry, not a record.
+        let records = feed.size().saturating_sub(1);
+        text.push_str(&format!("  feed       {:<16} {whose:<12} {records} records\n", feed.origin.name()));
+        feeds.push(json!({ "origin": feed.origin.to_string(), "own": feed.own, "whose": whose, "size": feed.size(), "records": records, "frozen": feed.frozen }));
+    }
+    let mut partners = Vec::new();
+    for partner in snapshot.book.values() {
+        let link = desk.board.as_ref().map(|board| board.of(&partner.name));
+        let state = match &link {
+            None => "node not running".to_owned(),
+            Some(link) if link.connected => "connected".to_owned(),
+            Some(link) => format!("not connected{}", link.trouble.as_ref().map_or(String::new(), |why| format!(" ({why})"))),
+        };
+        text.push_str(&format!("  partner    {:<16} {state}\n", partner.name));
+        let link = link.unwrap_or_default();
+        partners.push(json!({
+            "name": partner.name, "connected": link.connected, "subscribed": partner.subscribed, "trouble": link.trouble,
+            "offers": link.offers.iter().map(|(origin, size, term)| json!({ "origin": origin, "size": size, "term": term })).collect::<Vec<_>>(),
+            "caught_up": link.caught_up, "follows": link.follows,
+        }));
+    }
+    let memory = crate::platform::resident_bytes();
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let process = memory.map_or(String::new(), |bytes| format!(", {} of memory", megabytes(bytes)));
+    text.push_str(&format!("  store      {} in {} segments{process}\n", megabytes(store.journal_bytes), store.segments));
+    let node = if desk.board.is_some() { "running" } else { "not running (start it with `lotline run`)" };
+    text.push_str(&format!("  node       {node}"));
+    let json = json!({
+        "name": snapshot.name, "identity": snapshot.party.to_string(), "running": desk.board.is_some(), "alarms": alarms,
+        "policy": { "version": policy.version(), "shares": shares, "nevers": policy.nevers().len(), "stopped": policy.stopped() },
+        "feeds": feeds, "partners": partners, "restored": snapshot.restored,
+        "listening": desk.board.as_ref().map(crate::service::LinkBoard::listening),
+        "store": { "journal_bytes": store.journal_bytes, "segments": store.segments, "rebuilding": store.rebuilding, "waiting": store.waiting },
+        "memory_bytes": memory,
+    });
+    Ok(Answer::new(text, json))
+}

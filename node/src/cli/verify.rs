@@ -1,0 +1,204 @@
+//! `lotline verify`: no home, no node, no network. One sentence, then each check, then what the record says.
+
+use std::path::{Path, PathBuf};
+
+use lotline_schema::bundle::BUNDLE_BYTES_MAX;
+use lotline_schema::id::{hex, thumbprint};
+use lotline_schema::org::Role;
+use lotline_schema::slot::Disclosure;
+use lotline_schema::verify::{Finding, Report, Trust, TrustedRoot, verify};
+use lotline_schema::view::SealedView;
+use lotline_schema::{Origin, PartyId, codec, note};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::answer::{Answer, Failure, exit};
+use crate::certificate::{Certificate, harmless};
+use crate::platform;
+
+/// Flags of `verify`.
+#[derive(clap::Args)]
+#[command(after_help = "Example: lotline verify L-2026-11.lotline --trust suppliers.toml\n         lotline verify L-2026-11.lotline --issuer did:key:z6Mk…")]
+pub struct Args {
+    /// The bundle.
+    file: PathBuf,
+    /// A file of roots you or somebody you trust has checked.
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// The identity you expect, from a source you trust.
+    #[arg(long, value_name = "did:key:…")]
+    issuer: Option<String>,
+    /// Write the parts into this folder, for other tools.
+    #[arg(long, value_name = "FOLDER")]
+    explode: Option<PathBuf>,
+}
+
+/// `[[trust]]` of a trust file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrustFile {
+    trust: Vec<TrustEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrustEntry {
+    /// `did:key` of the root.
+    issuer: String,
+    /// Who it is.
+    name: String,
+    /// Who checked that, how, and when.
+    checked: String,
+}
+
+/// Verifies.
+pub fn run(args: Args) -> Result<Answer, Failure> {
+    let trust = trust(&args)?;
+    let bytes = read(&args.file)?;
+    let report = verify(&bytes, &trust);
+    if let Some(folder) = &args.explode {
+        explode(&report, folder)?;
+    }
+    Ok(Answer { text: text(&report), json: to_json(&report), exit: report.outcome.exit_code() })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |why: &dyn std::fmt::Display| Failure::new(format!("cannot read `{}`: {why}", file.display())).exit(exit::UNREADABLE);
+    let length = std::fs::metadata(file).map_err(|why| failed(&why).exit(exit::NOT_FOUND))?.len();
+    if length > BUNDLE_BYTES_MAX as u64 {
+        return Err(failed(&"it is larger than any bundle (1 GiB)"));
+    }
+    std::fs::read(file).map_err(|why| failed(&why))
+}
+
+fn trust(args: &Args) -> Result<Trust, Failure> {
+    let mut trust = Trust::none();
+    let party = |text: &str| text.parse::<PartyId>().map_err(|why| Failure::new(why).exit(exit::USAGE));
+    if let Some(issuer) = &args.issuer {
+        trust.add(party(issuer)?, TrustedRoot { name: "the identity you named".into(), checked: "named with --issuer".into() });
+    }
+    if let Some(file) = &args.trust {
+        let wrong = |why: &dyn std::fmt::Display| {
+            let hint = "a trust file has entries like: [[trust]] issuer = \"did:key:z6Mk…\" name = \"ACME GmbH\" checked = \"by phone, J. Doe, 2026-11-23\"";
+            Failure::new(format!("trust file `{}`: {why}", file.display())).exit(exit::USAGE).hint(hint)
+        };
+        let text = std::fs::read_to_string(file).map_err(|why| wrong(&why))?;
+        let read: TrustFile = toml::from_str(&text).map_err(|why| wrong(&why))?;
+        for entry in read.trust {
+            trust.add(party(&entry.issuer)?, TrustedRoot { name: entry.name, checked: entry.checked });
+        }
+    }
+    Ok(trust)
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!("{}\n\n", harmless(&report.sentence()));
+    for check in &report.checks {
+        let mark = match check.finding {
+            Finding::Holds(_) => "ok   ",
+            Finding::Fails(_) => "FAILS",
+            Finding::Notes(_) => "note ",
+        };
+        text.push_str(&format!("  {mark} {:<10} {}: {}\n", check.name, harmless(&check.on), harmless(&check.finding.to_string())));
+    }
+    for record in &report.records {
+        let claims = record.view.claims();
+        let day = crate::service::time_text(claims.day);
+        text.push_str(&format!("\nrecord {} of {}, claimed day {}\n", claims.seq, claims.origin, &day[..day.len().min(10)]));
+        text.push_str(&Certificate::of(&record.view).to_text());
+    }
+    text
+}
+
+/// The report for programs.
+pub(crate) fn to_json(report: &Report) -> serde_json::Value {
+    let check = |check: &lotline_schema::verify::Check| {
+        let outcome = match check.finding {
+            Finding::Holds(_) => "holds",
+            Finding::Fails(_) => "fails",
+            Finding::Notes(_) => "notes",
+        };
+        json!({ "check": check.name, "on": check.on, "outcome": outcome, "text": check.finding.to_string() })
+    };
+    let record = |record: &lotline_schema::verify::VerifiedRecord| {
+        let claims = record.view.claims();
+        json!({
+            "issuer": record.party.to_string(), "origin": claims.origin, "seq": claims.seq, "leaf": record.view.leaf().to_string(), "claimed_day": claims.day,
+            "supersedes": claims.supersedes.map(|leaf| leaf.to_string()), "withdrawn": record.withdrawn, "record": Certificate::of(&record.view).to_json(),
+        })
+    };
+    let issuer = |issuer: &lotline_schema::verify::Issuer| {
+        json!({
+            "identity": issuer.party.to_string(), "six_words": issuer.party.six_words(), "calls_itself": issuer.calls_itself,
+            "established": issuer.trusted.is_some(), "name": issuer.trusted.as_ref().map(|root| &root.name), "checked": issuer.trusted.as_ref().map(|root| &root.checked),
+        })
+    };
+    json!({
+        "outcome": report.outcome.name(), "sentence": report.sentence(), "intact": report.intact(), "signer_established": report.signer_established(),
+        "failing_check": report.failure().map(|check| check.name),
+        "checks": report.checks.iter().map(check).collect::<Vec<_>>(),
+        "records": report.records.iter().map(record).collect::<Vec<_>>(),
+        "issuers": report.issuers.iter().map(issuer).collect::<Vec<_>>(),
+    })
+}
+
+/// Writes the parts for tools we did not write. Names are ours alone: nothing of the bundle becomes a path.
+fn explode(report: &Report, folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder)?;
+    let put = |name: String, content: &[u8]| platform::write_file(&folder.join(name), content).map_err(Failure::from);
+    let mut checkpoints: Vec<&str> = Vec::new();
+    for (at, record) in report.records.iter().enumerate() {
+        let (view, proof) = (&record.package.view, &record.package.proof);
+        put(format!("{at:03}.core.cbor"), &view.core)?;
+        put(format!("{at:03}.view.cbor"), &sd_cwt(view))?;
+        put(format!("{at:03}.tlog-proof"), proof.as_bytes())?;
+        for (n, disclosure) in view.disclosures.iter().enumerate() {
+            put(format!("{at:03}.disclosure-{n:02}.cbor"), disclosure.bytes())?;
+        }
+        let checkpoint = proof.split_once("\n\n").map_or("", |(_, checkpoint)| checkpoint);
+        if !checkpoints.contains(&checkpoint) {
+            checkpoints.push(checkpoint);
+        }
+    }
+    let mut keys = Vec::new();
+    for (at, issuer) in report.issuers.iter().enumerate() {
+        checkpoints.push(&issuer.checkpoint);
+        let entries = issuer.org.entries().iter().map(|entry| codec::bytes(entry.as_slice()));
+        let name = if at == 0 { "org.cbor".to_owned() } else { format!("org-{at}.cbor") };
+        put(name, &codec::encode(&codec::array(entries)))?;
+        let root = issuer.party.root();
+        let roles = Role::ALL.iter().filter_map(|role| Some((role.name().to_owned(), issuer.org.key(*role)?)));
+        let roles = roles.chain(std::iter::once(("root".to_owned(), &root))).map(|(role, key)| {
+            (role, json!({ "public_hex": hex(key.as_bytes()), "thumbprint": thumbprint(key).to_string() }))
+        });
+        let roles: serde_json::Map<_, _> = roles.collect();
+        let log = issuer.org.key(Role::Log).ok_or_else(|| Failure::new("an org feed without a log key"))?;
+        let feeds = issuer.org.feeds().map(str::to_owned).chain(std::iter::once(Origin::org(issuer.party).to_string()));
+        let vkeys: serde_json::Map<_, _> = feeds.map(|feed| (feed.clone(), json!(note::vkey(&feed, log)))).collect();
+        keys.push(json!({ "identity": issuer.party.to_string(), "keys": roles, "vkeys": vkeys }));
+    }
+    for (at, checkpoint) in checkpoints.iter().enumerate() {
+        put(format!("checkpoint-{at}.txt"), checkpoint.as_bytes())?;
+    }
+    put("keys.json".into(), format!("{:#}\n", json!({ "issuers": keys })).as_bytes())
+}
+
+/// The view as SD-CWT: the core with its disclosures in the unprotected header (label 17), no signed byte touched.
+fn sd_cwt(view: &SealedView) -> Vec<u8> {
+    if view.disclosures.is_empty() {
+        return view.core.clone();
+    }
+    let Ok(sign1) = lotline_schema::cose::Sign1::read(&view.core) else {
+        return view.core.clone();
+    };
+    let disclosures = view.disclosures.iter().map(Disclosure::bytes).map(codec::bytes);
+    codec::encode(&codec::tag(
+        codec::TAG_SIGN1,
+        codec::array([
+            codec::bytes(sign1.protected),
+            codec::map([(17, codec::array(disclosures))]),
+            codec::bytes(sign1.payload),
+            codec::bytes(sign1.signature.to_vec()),
+        ]),
+    ))
+}

@@ -1,0 +1,370 @@
+//! The tasks that run sessions over streams: one control task a connected partner, one task a feed on each side.
+//!
+//! Knows sockets (through `net`), the feeds thread (through its handle) and the sessions; decides nothing about rights,
+//! which is `policy::clear`'s, nor about truth, which is `feeds::accept`'s.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::exchange::message::{Listing, VERSION};
+use crate::exchange::{Code, FIRST_FRAME, FRAME_BYTES_MAX, Message, MessageError, SILENCE, WRITE_DEADLINE};
+use crate::feeds::{Partner, Snapshot};
+use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
+use crate::service::{Handle, LinkBoard, now};
+
+mod follow;
+mod serve;
+
+/// Frames read ahead of the session that takes them: enough to overlap reading with verifying.
+const FRAMES_AHEAD: usize = 4;
+/// How often an idle control stream says something.
+const PING_EVERY: Duration = Duration::from_secs(15);
+/// How long after a failed stream the next is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Malformed streams a partner may send before its connection is closed.
+const STRIKES_MAX: u32 = 3;
+
+/// What every task here needs.
+#[derive(Clone)]
+pub struct Context {
+    /// The network.
+    pub net: Net,
+    /// The feeds thread.
+    pub handle: Handle,
+    /// How the links stand.
+    pub board: LinkBoard,
+}
+
+/// Runs until the network stops.
+pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) {
+    let mut links = Links { context: context.clone(), controls: HashMap::new(), tasks: JoinSet::new(), strikes: HashMap::new() };
+    let mut snapshots = context.handle.watch();
+    let mut known = BTreeMap::new();
+    links.take_book(&mut known).await;
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => links.apply(event).await,
+                None => break,
+            },
+            changed = snapshots.changed() => match changed {
+                Ok(()) => links.take_book(&mut known).await,
+                Err(_) => break,
+            },
+            Some(ended) = links.tasks.join_next() => links.ended(ended).await,
+        }
+    }
+    links.tasks.shutdown().await;
+}
+
+struct Links {
+    context: Context,
+    controls: HashMap<PeerId, AbortHandle>,
+    tasks: JoinSet<Ended>,
+    strikes: HashMap<PeerId, u32>,
+}
+
+/// How a task ended.
+struct Ended {
+    peer: PeerId,
+    result: Result<(), LinkError>,
+}
+
+/// A stream that ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// The partner's: it does not speak the protocol.
+    #[error("{0}")]
+    Malformed(#[from] MessageError),
+    /// The partner's: it speaks another version.
+    #[error("the partner speaks version {0} of the protocol")]
+    Version(u64),
+    /// The partner's: a message that does not belong here.
+    #[error("a message that does not belong here")]
+    Unexpected,
+    /// The partner's: too slow.
+    #[error("silent for too long")]
+    Silent,
+    /// The network's.
+    #[error("the connection ended: {0}")]
+    Io(#[from] std::io::Error),
+    /// The network's.
+    #[error("{0}")]
+    Open(#[from] crate::net::OpenError),
+    /// Ours: the rules changed while it was being sent.
+    #[error("the sharing rules changed")]
+    RulesChanged,
+    /// Ours: the node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+    /// Ours.
+    #[error("{0}")]
+    Ours(String),
+}
+
+impl From<crate::service::ServiceError> for LinkError {
+    fn from(_: crate::service::ServiceError) -> LinkError {
+        LinkError::Stopping
+    }
+}
+
+impl Links {
+    /// Tells the network who may connect, when the partner book changed.
+    async fn take_book(&mut self, known: &mut BTreeMap<String, Partner>) {
+        let book = self.context.handle.snapshot().book.clone();
+        if *book == *known {
+            return;
+        }
+        let partner = |partner: &Partner| {
+            let addresses = partner.addresses.iter().filter_map(|address| address.parse::<Address>().ok()).collect();
+            partner.peer.parse().ok().map(|peer| crate::net::Partner { peer, addresses })
+        };
+        self.context.net.set_partners(book.values().filter_map(partner).collect()).await;
+        *known = BTreeMap::clone(&book);
+    }
+
+    async fn apply(&mut self, event: Event) {
+        match event {
+            Event::Listening(_) => {
+                let addresses = self.context.net.listen_addresses().await;
+                self.context.board.set_listening(addresses.iter().map(ToString::to_string).collect());
+            }
+            Event::Connected { peer, dialed_by_us } => {
+                self.with_name(peer, |link| {
+                    link.connected = true;
+                    link.trouble = None;
+                });
+                tracing::info!(%peer, dialed_by_us, "connected");
+                if dialed_by_us {
+                    let context = self.context.clone();
+                    self.control(peer, async move { context.net.open(peer, Protocol::Control).await.map_err(LinkError::from) });
+                }
+            }
+            Event::Disconnected { peer } => {
+                tracing::info!(%peer, "disconnected");
+                self.with_name(peer, |link| link.connected = false);
+                if let Some(control) = self.controls.remove(&peer) {
+                    control.abort();
+                }
+            }
+            Event::Stream { peer, protocol: Protocol::Control, stream } => self.control(peer, async move { Ok(stream) }),
+            Event::Stream { peer, protocol: Protocol::Feed, stream } => {
+                let Some(partner) = self.context.handle.snapshot().partner_at(&peer.to_string()).cloned() else {
+                    return;
+                };
+                let context = self.context.clone();
+                self.tasks.spawn(async move { Ended { peer, result: serve::serve(context, partner, stream).await } });
+            }
+            Event::DialFailed { peer, why } => self.with_name(peer, |link| link.trouble = Some(format!("cannot connect: {why}"))),
+            Event::Refused { peer } => tracing::info!(%peer, "turned an unknown peer away"),
+        }
+    }
+
+    fn with_name(&self, peer: PeerId, change: impl FnOnce(&mut crate::service::PartnerLink)) {
+        if let Some(partner) = self.context.handle.snapshot().partner_at(&peer.to_string()) {
+            self.context.board.update(&partner.name, change);
+        }
+    }
+
+    /// One control task a partner: a newer stream replaces the older.
+    fn control(&mut self, peer: PeerId, stream: impl Future<Output = Result<Stream, LinkError>> + Send + 'static) {
+        let context = self.context.clone();
+        let task = self.tasks.spawn(async move {
+            let result = match stream.await {
+                Ok(stream) => control(context, peer, stream).await,
+                Err(error) => Err(error),
+            };
+            Ended { peer, result }
+        });
+        if let Some(older) = self.controls.insert(peer, task) {
+            older.abort();
+        }
+    }
+
+    async fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let Ok(Ended { peer, result: Err(error) }) = ended else {
+            return;
+        };
+        tracing::info!(%peer, %error, "stream ended");
+        let hostile = matches!(error, LinkError::Malformed(_) | LinkError::Unexpected | LinkError::Version(_) | LinkError::Silent);
+        if hostile {
+            self.with_name(peer, |link| link.trouble = Some(error.to_string()));
+            let strikes = self.strikes.entry(peer).or_default();
+            *strikes += 1;
+            if *strikes >= STRIKES_MAX {
+                *strikes = 0;
+                self.context.net.disconnect(peer).await;
+            }
+        }
+    }
+}
+
+/// The control stream: hello both ways, our catalog whenever it changes, theirs as it comes.
+async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), LinkError> {
+    let (mut frames, mut writer) = split(stream);
+    let mut snapshots = context.handle.watch();
+    let name = context.handle.snapshot().name.clone();
+    write(&mut writer, &Message::Hello { version: VERSION, name, now: now() }).await?;
+    match tokio::time::timeout(FIRST_FRAME, frames.next()).await.map_err(|_| LinkError::Silent)?? {
+        Some((Message::Hello { version: VERSION, .. }, _)) => {}
+        Some((Message::Hello { version, .. }, _)) => return Err(LinkError::Version(version)),
+        _ => return Err(LinkError::Unexpected),
+    }
+    let mut told: Option<Vec<(String, String)>> = None;
+    let mut following = follow::Following::new(context.clone(), peer);
+    let mut ping = tokio::time::interval(PING_EVERY);
+    let mut heard = tokio::time::Instant::now();
+    loop {
+        let Some(partner) = snapshots.borrow_and_update().partner_at(&peer.to_string()).cloned() else {
+            return Ok(());
+        };
+        let catalog = catalog(&context.handle.snapshot(), &partner);
+        let terms: Vec<_> = catalog.iter().map(|listing| (listing.origin.clone(), listing.term.clone())).collect();
+        if told.as_ref() != Some(&terms) {
+            write(&mut writer, &Message::Catalog(catalog)).await?;
+            told = Some(terms);
+        }
+        following.set_wanted(&partner);
+        tokio::select! {
+            changed = snapshots.changed() => changed.map_err(|_| LinkError::Stopping)?,
+            _ = ping.tick() => write(&mut writer, &Message::Ping).await?,
+            () = following.ended() => {}
+            () = tokio::time::sleep_until(heard + SILENCE) => return Err(LinkError::Silent),
+            frame = frames.next() => {
+                heard = tokio::time::Instant::now();
+                match frame? {
+                    Some((Message::Catalog(listings), _)) => following.take_catalog(listings, &partner),
+                    Some((Message::Ping, _)) => write(&mut writer, &Message::Pong).await?,
+                    Some((Message::Pong, _)) => {}
+                    Some(_) => return Err(LinkError::Unexpected),
+                    None => return Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// The feeds this partner may follow now; our org feed first, since they are verified with it.
+fn catalog(snapshot: &Snapshot, partner: &Partner) -> Vec<Listing> {
+    if snapshot.restored.is_some() {
+        return Vec::new();
+    }
+    let viewer = lotline_policy::Viewer::new(partner.name.as_str());
+    let now = now() as i64;
+    let names = snapshot.policy.feeds_for(&partner.name, &snapshot.own_feed_names(), now);
+    let mut listings = Vec::new();
+    for name in &names {
+        // Every life of the feed: the partner may not have the end of the one before.
+        for feed in snapshot.feeds.values().filter(|feed| feed.own && feed.origin.name() == name) {
+            let term = lotline_policy::term(&snapshot.policy, &viewer, name, now);
+            listings.push(Listing { origin: feed.origin.to_string(), size: feed.size(), term });
+        }
+    }
+    if !listings.is_empty() {
+        let origin = lotline_schema::Origin::org(snapshot.party).to_string();
+        let size = snapshot.orgs[&snapshot.party].size();
+        listings.insert(0, Listing { origin, size, term: "keys and feeds of the organisation; hides nothing".into() });
+    }
+    listings
+}
+
+/// Frames of a stream, read by a task of their own.
+pub(crate) struct Frames {
+    incoming: mpsc::Receiver<Result<(Message, u64), LinkError>>,
+    reader: AbortHandle,
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Frames {
+    /// The next message and the size of its frame; none when the partner closed the stream.
+    pub(crate) async fn next(&mut self) -> Result<Option<(Message, u64)>, LinkError> {
+        self.incoming.recv().await.transpose()
+    }
+}
+
+/// Splits a stream: both directions are polled apart, so that neither waits for the other.
+pub(crate) fn split(stream: Stream) -> (Frames, WriteHalf<Stream>) {
+    let (reader, writer) = tokio::io::split(stream);
+    let (outgoing, incoming) = mpsc::channel(FRAMES_AHEAD);
+    let task = tokio::spawn(async move {
+        let mut reader = reader;
+        loop {
+            match read(&mut reader).await {
+                Ok(Some(frame)) => {
+                    if outgoing.send(Ok(frame)).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    let _ = outgoing.send(Err(error)).await;
+                    return;
+                }
+            }
+        }
+    });
+    (Frames { incoming, reader: task.abort_handle() }, writer)
+}
+
+/// Reads a frame. Its length is checked before anything is allocated, and memory grows with what has come.
+async fn read(reader: &mut ReadHalf<Stream>) -> Result<Option<(Message, u64)>, LinkError> {
+    loop {
+        let mut length = [0u8; 4];
+        match reader.read_exact(&mut length).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let length = u32::from_be_bytes(length) as usize;
+        if length == 0 || length > FRAME_BYTES_MAX {
+            return Err(MessageError::Length(length).into());
+        }
+        let mut frame = Vec::with_capacity(length.min(64 * 1024));
+        while frame.len() < length {
+            let rest = (length - frame.len()) as u64;
+            if (&mut *reader).take(rest).read_buf(&mut frame).await? == 0 {
+                return Ok(None);
+            }
+        }
+        if let Some(message) = Message::read(&frame)? {
+            return Ok(Some((message, length as u64)));
+        }
+    }
+}
+
+/// Writes a message within the deadline.
+pub(crate) async fn write(writer: &mut WriteHalf<Stream>, message: &Message) -> Result<(), LinkError> {
+    let frame = message.to_frame();
+    tokio::time::timeout(WRITE_DEADLINE, async {
+        writer.write_all(&frame).await?;
+        writer.flush().await
+    })
+    .await
+    .map_err(|_| LinkError::Silent)??;
+    Ok(())
+}
+
+/// Says why and ends the stream properly.
+pub(crate) async fn end(writer: &mut WriteHalf<Stream>, code: Code) -> Result<(), LinkError> {
+    write(writer, &Message::Error(code)).await?;
+    let _ = tokio::time::timeout(Duration::from_secs(1), writer.shutdown()).await;
+    Ok(())
+}
+
+/// Work that blocks (disk, signatures), off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LinkError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| LinkError::Ours(error.to_string()))
+}
+
+/// For reading a snapshot in a task.
+pub(crate) type Shown = Arc<Snapshot>;

@@ -1,0 +1,285 @@
+//! Following a partner's feeds: one task a feed, which opens a stream, resumes from the cursor, verifies and stores.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lotline_schema::org::{Org, Role};
+use lotline_schema::{Hash, Origin};
+use tokio::io::WriteHalf;
+use tokio::task::JoinSet;
+
+use super::{Context, Frames, LinkError, RETRY_AFTER, blocking, split, write};
+use crate::exchange::message::Listing;
+use crate::exchange::receive::{Cursor, Input, Output, Receiver};
+use crate::exchange::{Code, FIRST_FRAME, Message};
+use crate::feeds::accept::{self, AcceptError};
+use crate::feeds::{Feed, Partner, Received};
+use crate::net::{PeerId, Protocol, Stream};
+
+/// How long a data feed waits for its owner's org feed to arrive beside it.
+const ORG_WAIT: Duration = Duration::from_secs(20);
+
+/// The feeds followed over one connection.
+pub(super) struct Following {
+    context: Context,
+    peer: PeerId,
+    offered: Vec<Listing>,
+    running: BTreeSet<String>,
+    tasks: JoinSet<String>,
+}
+
+impl Following {
+    pub(super) fn new(context: Context, peer: PeerId) -> Following {
+        Following { context, peer, offered: Vec::new(), running: BTreeSet::new(), tasks: JoinSet::new() }
+    }
+
+    /// What the partner offers now.
+    pub(super) fn take_catalog(&mut self, listings: Vec<Listing>, partner: &Partner) {
+        let offers = listings.iter().map(|of| (of.origin.clone(), of.size, of.term.clone())).collect();
+        self.context.board.update(&partner.name, |link| link.offers = offers);
+        self.offered = listings;
+        self.set_wanted(partner);
+    }
+
+    /// Starts what is offered, wanted and not running.
+    pub(super) fn set_wanted(&mut self, partner: &Partner) {
+        if !partner.subscribed {
+            return;
+        }
+        for listing in &self.offered {
+            // A partner may offer only feeds of its own: what others state comes from them.
+            let own = listing.origin.parse::<Origin>().ok().filter(|origin| origin.party() == partner.party);
+            let Some(origin) = own.filter(|_| !self.running.contains(&listing.origin)) else {
+                continue;
+            };
+            self.running.insert(listing.origin.clone());
+            let (context, peer, partner) = (self.context.clone(), self.peer, partner.clone());
+            self.tasks.spawn(async move {
+                let name = origin.to_string();
+                follow(context, peer, partner, origin).await;
+                name
+            });
+        }
+    }
+
+    /// Waits until one ends (for ever, when none runs); it starts again when it is offered again.
+    pub(super) async fn ended(&mut self) {
+        match self.tasks.join_next().await {
+            Some(Ok(name)) => {
+                self.running.remove(&name);
+                self.offered.retain(|listing| listing.origin != name);
+            }
+            Some(Err(_)) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Follows one feed until it ends for good: revoked, frozen, refused, or the connection is gone.
+async fn follow(context: Context, peer: PeerId, partner: Partner, origin: Origin) {
+    let target = origin.clone();
+    let followed = context.handle.with(move |feeds| feeds.follow(&target)).await;
+    if !matches!(followed, Ok(Ok(()))) {
+        return;
+    }
+    loop {
+        match follow_once(&context, peer, &partner, &origin).await {
+            Ok(()) | Err(LinkError::Stopping) => return,
+            Err(LinkError::Open(crate::net::OpenError::NotConnected | crate::net::OpenError::Stopped)) => return,
+            Err(error) => {
+                tracing::info!(partner = partner.name, origin = origin.short(), %error, "feed stream ended; trying again");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn follow_once(context: &Context, peer: PeerId, partner: &Partner, origin: &Origin) -> Result<(), LinkError> {
+    let name = origin.to_string();
+    let feed = feed_of(context, &name)?;
+    if let Some(why) = &feed.frozen {
+        let trouble = format!("feed {} is frozen: {why}", origin.name());
+        context.board.update(&partner.name, |link| link.trouble = Some(trouble));
+        return Ok(());
+    }
+    let (mut frames, mut writer) = split(context.net.open(peer, Protocol::Feed).await?);
+    let cursor = Cursor { next: feed.size(), root: feed.head.frontier.root(), view: feed.view };
+    let (receiver, open) = Receiver::start(&name, cursor);
+    let mut run = Run { context, partner, origin, receiver, view: feed.view };
+    run.perform(vec![open], &mut writer).await?;
+    let first = tokio::time::timeout(FIRST_FRAME, frames.next()).await.map_err(|_| LinkError::Silent)??;
+    run.frames(first, &mut frames, &mut writer).await
+}
+
+fn feed_of(context: &Context, name: &str) -> Result<Feed, LinkError> {
+    context.handle.snapshot().feeds.get(name).cloned().ok_or_else(|| LinkError::Ours(format!("feed {name} is not followed")))
+}
+
+struct Run<'a> {
+    context: &'a Context,
+    partner: &'a Partner,
+    origin: &'a Origin,
+    receiver: Receiver,
+    view: Option<Hash>,
+}
+
+impl Run<'_> {
+    async fn frames(&mut self, first: Option<(Message, u64)>, frames: &mut Frames, writer: &mut WriteHalf<Stream>) -> Result<(), LinkError> {
+        let mut next = first;
+        // Silence is watched on the control stream: a feed at rest says nothing.
+        while let Some((message, bytes)) = next {
+            let outputs = self.receiver.handle(Input::Received(message, bytes));
+            if self.perform(outputs, writer).await? {
+                return Ok(());
+            }
+            next = frames.next().await?;
+        }
+        Err(LinkError::Io(std::io::ErrorKind::ConnectionReset.into()))
+    }
+
+    /// Does what the session wants; true when the stream is over for good.
+    async fn perform(&mut self, outputs: Vec<Output>, writer: &mut WriteHalf<Stream>) -> Result<bool, LinkError> {
+        let mut queue = std::collections::VecDeque::from(outputs);
+        while let Some(output) = queue.pop_front() {
+            match output {
+                Output::Send(message) => write(writer, &message).await?,
+                Output::Begin { view, org_size, .. } => {
+                    self.view = Some(view);
+                    self.wait_for_org(org_size).await?;
+                }
+                Output::Verify(received) => queue.extend(self.verify(received).await?),
+                Output::Backfill(items) => queue.extend(self.backfill(items).await?),
+                Output::View { view, .. } => {
+                    self.view = Some(view);
+                    let origin = self.origin.clone();
+                    if self.known() > 0 {
+                        self.context.handle.with(move |feeds| feeds.set_view(&origin, view)).await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+                    }
+                }
+                Output::CaughtUp { size } => {
+                    let name = self.origin.to_string();
+                    self.context.board.update(&self.partner.name, |link| {
+                        link.caught_up.insert(name, size);
+                    });
+                }
+                Output::Ended(code) => return self.ended(code),
+                Output::Close => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    fn ended(&self, code: Code) -> Result<bool, LinkError> {
+        if matches!(code, Code::Busy | Code::Paused) {
+            return Err(LinkError::Ours(code.to_string()));
+        }
+        let trouble = format!("feed {}: {code}", self.origin.name());
+        self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
+        Ok(true)
+    }
+
+    fn known(&self) -> u64 {
+        self.context.handle.snapshot().feeds.get(&self.origin.to_string()).map_or(0, Feed::size)
+    }
+
+    /// A data feed is verified with its owner's keys, which come on a stream of their own.
+    async fn wait_for_org(&self, org_size: u64) -> Result<(), LinkError> {
+        if self.origin.is_org() {
+            return Ok(());
+        }
+        let party = self.partner.party;
+        let mut snapshots = self.context.handle.watch();
+        let here = snapshots.wait_for(|shown| shown.orgs.get(&party).is_some_and(|org| org.size() >= org_size));
+        match tokio::time::timeout(ORG_WAIT, here).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(LinkError::Stopping),
+            Err(_) => Err(LinkError::Ours("the owner's org feed did not come".into())),
+        }
+    }
+
+    async fn verify(&mut self, received: Received) -> Result<Vec<Output>, LinkError> {
+        let snapshot = self.context.handle.snapshot();
+        let party = self.origin.party();
+        let feed = feed_of(self.context, &self.origin.to_string())?;
+        let org = snapshot.orgs.get(&party).cloned().unwrap_or_else(|| Org::new(party).into());
+        let evidence = Message::Batch(received.clone());
+        let (origin, head) = (self.origin.clone(), feed.head.clone());
+        let verified = blocking(move || match origin.is_org() {
+            true => accept::verify_org(&org, &head, received),
+            false => accept::verify(&org, &origin, &head, received),
+        })
+        .await?;
+        let view = self.view;
+        let stored = match verified {
+            Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view)).await?,
+            Err(error) => Err(error),
+        };
+        match stored {
+            Ok(next) => {
+                self.check_transport_key()?;
+                Ok(self.receiver.handle(Input::Stored { next }))
+            }
+            Err(error) => self.refused(error, evidence).await,
+        }
+    }
+
+    async fn backfill(&mut self, items: Vec<(u64, lotline_schema::view::SealedView)>) -> Result<Vec<Output>, LinkError> {
+        let snapshot = self.context.handle.snapshot();
+        let feed = feed_of(self.context, &self.origin.to_string())?;
+        let Some(org) = snapshot.orgs.get(&self.origin.party()).cloned() else {
+            return Err(LinkError::Unexpected);
+        };
+        let evidence = Message::Backfill(items.clone());
+        let reader = self.context.handle.reader().clone();
+        let verified = blocking(move || {
+            // What we look up was committed by us before: wait until the index shows it.
+            let _ = reader.settle();
+            let leaf_of = |seq| reader.row(feed.id, seq).ok().flatten().map(|row| Hash(row.leaf));
+            accept::verify_backfill(&org, &feed, items, leaf_of)
+        })
+        .await?;
+        let stored = match verified {
+            Ok(backfill) => self.context.handle.with(move |feeds| feeds.accept_backfill(backfill)).await?,
+            Err(error) => Err(error),
+        };
+        match stored {
+            Ok(()) => Ok(self.receiver.handle(Input::Opened)),
+            Err(error) => self.refused(error, evidence).await,
+        }
+    }
+
+    /// A batch that does not hold: freeze at the last good head and keep the evidence, or just end the stream.
+    async fn refused(&mut self, error: AcceptError, evidence: Message) -> Result<Vec<Output>, LinkError> {
+        let why = error.to_string();
+        tracing::warn!(partner = self.partner.name, origin = self.origin.short(), why, "refused a batch");
+        let trouble = format!("feed {}: {why}", self.origin.name());
+        self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
+        match error {
+            AcceptError::OrgBehind => Err(LinkError::Ours(why)),
+            AcceptError::Ours(ours) => Err(LinkError::Ours(ours.to_string())),
+            error if error.freezes() => {
+                let origin = self.origin.clone();
+                let frozen = self.context.handle.with(move |feeds| feeds.freeze(&origin, &why, &evidence.to_frame())).await?;
+                frozen.map_err(|why| LinkError::Ours(why.to_string()))?;
+                Ok(self.receiver.handle(Input::Refused(Code::Frozen)))
+            }
+            _ => Ok(self.receiver.handle(Input::Refused(Code::Unexpected))),
+        }
+    }
+
+    /// The keyring must name the key this partner is connected with: else its org feed and our partner book disagree.
+    fn check_transport_key(&self) -> Result<(), LinkError> {
+        if !self.origin.is_org() {
+            return Ok(());
+        }
+        let snapshot = self.context.handle.snapshot();
+        let key = snapshot.orgs.get(&self.partner.party).and_then(|org| org.key(Role::Transport));
+        match key {
+            Some(key) if crate::net::peer_id_of(key.as_bytes()).to_string() != self.partner.peer => {
+                Err(LinkError::Ours("the partner's org feed names another transport key than its invitation".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+

@@ -1,0 +1,444 @@
+//! Serving one feed to one partner: read from the cursor, clear each entry, write the intent into the ledger, send.
+//!
+//! The rules are looked at before each batch is read, again after its intent is durable, and before every chunk that
+//! is handed to the transport: a batch that a change overtook is thrown away or cut, and the ledger says so.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use lotline_policy::{Cleared, Item as Cleanable, Viewer};
+use lotline_schema::kind;
+use lotline_schema::slot::Disclosure;
+use lotline_schema::tree::Tree;
+use lotline_schema::view::SealedView;
+use lotline_schema::{Hash, Origin};
+use tokio::io::{AsyncWriteExt as _, WriteHalf};
+
+use super::{Context, LinkError, Shown, blocking, end, split, write};
+use crate::exchange::send::{Input, Output, Sender, Standing};
+use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FIRST_FRAME, Message, WRITE_DEADLINE};
+use crate::feeds::{Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Summary};
+use crate::ledger::{Outcome, Row};
+use crate::net::Stream;
+use crate::service::now;
+use crate::store::Reader;
+
+/// How much is handed to the transport between two looks at the rules: at 1 Mbit/s an eighth of a second.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Serves one stream.
+pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) -> Result<(), LinkError> {
+    let (mut frames, mut writer) = split(stream);
+    let first = tokio::time::timeout(FIRST_FRAME, frames.next()).await.map_err(|_| LinkError::Silent)??;
+    let Some((first, _)) = first else {
+        return Ok(());
+    };
+    let mut snapshots = context.handle.watch();
+    let mut serving = Serving {
+        context: context.clone(),
+        viewer: Viewer::new(partner.name.as_str()),
+        partner,
+        sender: Sender::new(),
+        origin: None,
+        pinned: None,
+        sent: None,
+        unacknowledged: VecDeque::new(),
+        concluded: Vec::new(),
+    };
+    let mut outputs = serving.sender.handle(Input::Received(first));
+    loop {
+        if serving.perform(outputs, &mut writer).await? {
+            return serving.finish().await;
+        }
+        outputs = tokio::select! {
+            frame = frames.next() => match frame? {
+                Some((message, _)) => serving.sender.handle(Input::Received(message)),
+                None => return serving.finish().await,
+            },
+            changed = snapshots.changed() => {
+                changed.map_err(|_| LinkError::Stopping)?;
+                let standing = serving.standing(None);
+                serving.sender.handle(Input::Standing(standing))
+            }
+            () = serving.boundary() => {
+                let standing = serving.standing(None);
+                serving.sender.handle(Input::Standing(standing))
+            }
+        };
+    }
+}
+
+struct Serving {
+    context: Context,
+    partner: Partner,
+    viewer: Viewer,
+    sender: Sender,
+    origin: Option<Origin>,
+    /// The head a catch-up works towards, with its whole tree for the proofs on the way.
+    pinned: Option<(Arc<Head>, Option<Arc<Tree>>)>,
+    /// Slots the partner has acknowledged, by entry; read from the ledger when a backfill first asks.
+    sent: Option<HashMap<u64, u64>>,
+    unacknowledged: VecDeque<Row>,
+    concluded: Vec<(Row, Outcome)>,
+}
+
+impl Serving {
+    /// Does what the session wants; true when the stream is over.
+    async fn perform(&mut self, outputs: Vec<Output>, writer: &mut WriteHalf<Stream>) -> Result<bool, LinkError> {
+        let mut queue = VecDeque::from(outputs);
+        while let Some(output) = queue.pop_front() {
+            match output {
+                Output::Authorise { origin, next } => {
+                    let standing = self.authorise(&origin, next).await?;
+                    queue.extend(self.sender.handle(Input::Standing(standing)));
+                }
+                Output::Load { from } => queue.extend(self.load(from, writer).await?),
+                Output::LoadBackfill { from, before } => queue.extend(self.load_backfill(from, before, writer).await?),
+                Output::Acknowledged { next } => self.acknowledged(next),
+                // Batches and backfills were written when they were loaded, under the eyes of the rules.
+                Output::Send(Message::Batch(_) | Message::Backfill(_)) => {}
+                Output::Send(Message::Error(code)) => {
+                    tracing::info!(partner = self.partner.name, %code, "ended a feed stream");
+                    end(writer, code).await?;
+                }
+                Output::Send(message) => write(writer, &message).await?,
+                Output::Close => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether this partner may follow that feed, and whether its past is ours. "Forbidden" and "does not exist" are one answer.
+    async fn authorise(&mut self, origin: &str, next: u64) -> Result<Option<Standing>, LinkError> {
+        let own = origin.parse::<Origin>().ok().filter(|origin| origin.party() == self.context.handle.snapshot().party);
+        self.origin = own;
+        let Some(feed) = self.feed() else {
+            return Ok(None);
+        };
+        let Some(standing) = self.standing(None) else {
+            return Ok(None);
+        };
+        let root = if next > feed.size() {
+            None
+        } else if next == feed.size() {
+            Some(feed.head.frontier.root())
+        } else {
+            let tree = self.tree_of(&feed).await?;
+            Some(tree.root(next))
+        };
+        Ok(Some(Standing { root_at_cursor: root, ..standing }))
+    }
+
+    fn feed(&self) -> Option<Feed> {
+        self.context.handle.snapshot().feeds.get(&self.origin.as_ref()?.to_string()).filter(|feed| feed.own).cloned()
+    }
+
+    /// How the partner stands now; none: it may not follow this feed.
+    fn standing(&self, root_at_cursor: Option<Hash>) -> Option<Standing> {
+        let snapshot = self.context.handle.snapshot();
+        let origin = self.origin.as_ref()?;
+        let (feed, now) = (self.feed()?, now() as i64);
+        if snapshot.restored.is_some() || snapshot.book.get(&self.partner.name).is_none_or(|known| known.peer != self.partner.peer) {
+            return None;
+        }
+        let offered = snapshot.policy.feeds_for(&self.partner.name, &snapshot.own_feed_names(), now);
+        let allowed = if origin.is_org() { !offered.is_empty() } else { offered.iter().any(|name| name == origin.name()) };
+        allowed.then(|| Standing {
+            size: feed.size(),
+            view: self.view_of(&snapshot, origin, now),
+            org_size: snapshot.orgs[&snapshot.party].size(),
+            term: lotline_policy::term(&snapshot.policy, &self.viewer, origin.name(), now),
+            root_at_cursor,
+        })
+    }
+
+    /// An org feed hides nothing, so its view never changes.
+    fn view_of(&self, snapshot: &Shown, origin: &Origin, now: i64) -> Hash {
+        if origin.is_org() { Hash::of(&[b"lotline org view"]) } else { lotline_policy::view_id(&snapshot.policy, &self.viewer, origin, now) }
+    }
+
+    /// Sleeps until time alone changes what this partner sees.
+    async fn boundary(&self) {
+        let now_seconds = now() as i64;
+        let next = self.origin.as_ref().and_then(|origin| {
+            let snapshot = self.context.handle.snapshot();
+            lotline_policy::next_change(&snapshot.policy, &self.viewer, origin.name(), now_seconds)
+        });
+        match next {
+            // A day at most: clocks are set, and a sleeping laptop does not count.
+            Some(at) => tokio::time::sleep(std::time::Duration::from_secs((at - now_seconds).clamp(1, 86_400) as u64)).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn tree_of(&mut self, feed: &Feed) -> Result<Arc<Tree>, LinkError> {
+        if let Some((head, Some(tree))) = &self.pinned
+            && Arc::ptr_eq(head, &feed.head)
+        {
+            return Ok(tree.clone());
+        }
+        let (reader, id, size) = (self.context.handle.reader().clone(), feed.id, feed.size());
+        let tree = blocking(move || {
+            reader.settle()?;
+            let leaves = reader.leaves(id, 0, size)?;
+            Ok::<_, crate::store::StoreError>(Arc::new(Tree::new(leaves.into_iter().map(Hash).collect())))
+        })
+        .await?
+        .map_err(|why| LinkError::Ours(why.to_string()))?;
+        self.pinned = Some((feed.head.clone(), Some(tree.clone())));
+        Ok(tree)
+    }
+
+    /// Reads, clears, writes down and sends the next batch.
+    async fn load(&mut self, from: u64, writer: &mut WriteHalf<Stream>) -> Result<Vec<Output>, LinkError> {
+        let Some(feed) = self.feed() else {
+            return Ok(self.sender.handle(Input::Standing(None)));
+        };
+        // A catch-up works towards one checkpoint until it has met it; then towards the next.
+        let stale = self.pinned.as_ref().is_none_or(|(head, _)| head.frontier.size() <= from);
+        if stale {
+            self.pinned = Some((feed.head.clone(), None));
+        }
+        let (head, _) = self.pinned.clone().expect("pinned above");
+        let snapshot = self.context.handle.snapshot();
+        let cleared = self.clear(&snapshot, &feed, from, head.frontier.size(), |_, cleared| Some(cleared)).await?;
+        let to = from + cleared.len() as u64;
+        let tail = if to == head.frontier.size() {
+            Vec::new()
+        } else {
+            let pinned_feed = Feed { head: head.clone(), ..feed.clone() };
+            let tree = self.tree_of(&pinned_feed).await?;
+            tree.consistency(to, head.frontier.size()).ok_or_else(|| LinkError::Ours("no proof for our own feed".into()))?
+        };
+        let items: Vec<(u64, u64)> = cleared.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
+        let item = |cleared: Cleared| {
+            let leaf = cleared.leaf();
+            cleared.into_view().map_or(Item::Hidden(leaf), Item::View)
+        };
+        let items_sent = cleared.into_iter().map(item).collect();
+        let message = Message::Batch(Received { from, items: items_sent, checkpoint: head.checkpoint.clone(), tail });
+        self.send_bulk(&snapshot, message, items, writer, to, false).await
+    }
+
+    /// Sends what is newly open of older entries.
+    async fn load_backfill(&mut self, from: u64, before: u64, writer: &mut WriteHalf<Stream>) -> Result<Vec<Output>, LinkError> {
+        let (Some(feed), Some(origin)) = (self.feed(), self.origin.clone()) else {
+            return Ok(self.sender.handle(Input::Standing(None)));
+        };
+        if origin.is_org() {
+            return Ok(self.sender.handle(Input::Nothing));
+        }
+        if self.sent.is_none() {
+            let (to, origin) = (self.partner.name.clone(), origin.to_string());
+            let sent = self.context.handle.with(move |feeds| sent_before(feeds, &to, &origin)).await?;
+            self.sent = Some(sent.map_err(|why| LinkError::Ours(why.to_string()))?);
+        }
+        let snapshot = self.context.handle.snapshot();
+        let sent = self.sent.clone().expect("read above");
+        let mut at = from;
+        while at < before {
+            let page_end = before.min(at + BATCH_ENTRIES_MAX as u64);
+            let known = sent.clone();
+            let fresh = move |seq: u64, cleared: Cleared| {
+                let new = cleared.mask() & !known.get(&seq).copied().unwrap_or(0);
+                (new != 0).then_some(cleared)
+            };
+            let (page, read) = self.clear_page(&snapshot, &feed, at, page_end, fresh).await?;
+            if page.is_empty() {
+                at = read;
+                continue;
+            }
+            let items: Vec<(u64, u64)> = page.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
+            for (seq, mask) in &items {
+                *self.sent.as_mut().expect("read above").entry(*seq).or_default() |= mask;
+            }
+            let views: Vec<(u64, SealedView)> = page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
+            return self.send_bulk(&snapshot, Message::Backfill(views), items, writer, read, true).await;
+        }
+        Ok(self.sender.handle(Input::Nothing))
+    }
+
+    async fn clear(
+        &self,
+        snapshot: &Shown,
+        feed: &Feed,
+        from: u64,
+        to: u64,
+        keep: impl Fn(u64, Cleared) -> Option<Cleared> + Send + 'static,
+    ) -> Result<Vec<Cleared>, LinkError> {
+        Ok(self.clear_page(snapshot, feed, from, to, keep).await?.0)
+    }
+
+    /// Clears entries from `from` on, as many as one batch takes; what `keep` drops is not counted. Returns where it stopped.
+    async fn clear_page(
+        &self,
+        snapshot: &Shown,
+        feed: &Feed,
+        from: u64,
+        to: u64,
+        keep: impl Fn(u64, Cleared) -> Option<Cleared> + Send + 'static,
+    ) -> Result<(Vec<Cleared>, u64), LinkError> {
+        let (reader, snapshot, feed, viewer) = (self.context.handle.reader().clone(), snapshot.clone(), feed.clone(), self.viewer.clone());
+        let wanted = usize::try_from(to - from).unwrap_or(usize::MAX).min(BATCH_ENTRIES_MAX);
+        let page = move || {
+            let mut rows = reader.rows(feed.id, from, wanted)?;
+            if rows.len() < wanted {
+                // The index lags behind the journal by a few commits: wait for it.
+                reader.settle()?;
+                rows = reader.rows(feed.id, from, wanted)?;
+            }
+            let (mut cleared, mut bytes, mut at) = (Vec::with_capacity(rows.len()), 0, from);
+            for row in rows {
+                if row.seq != at {
+                    break;
+                }
+                let one = clear_row(&reader, &snapshot, &feed, &viewer, &row)?;
+                let size = one.view().map_or(40, |view| view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>());
+                if !cleared.is_empty() && bytes + size > BATCH_BYTES_MAX {
+                    break;
+                }
+                at += 1;
+                if let Some(kept) = keep(row.seq, one) {
+                    bytes += size;
+                    cleared.push(kept);
+                }
+            }
+            Ok::<_, FeedError>((cleared, at))
+        };
+        let (cleared, at) = blocking(page).await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+        if at == from {
+            return Err(LinkError::Ours(format!("entry {from} of our feed cannot be read; run `lotline audit`")));
+        }
+        Ok((cleared, at))
+    }
+
+    /// Writes the intent into the ledger, looks at the rules once more, and sends.
+    async fn send_bulk(
+        &mut self,
+        snapshot: &Shown,
+        message: Message,
+        items: Vec<(u64, u64)>,
+        writer: &mut WriteHalf<Stream>,
+        next: u64,
+        backfilled: bool,
+    ) -> Result<Vec<Output>, LinkError> {
+        let origin = self.origin.clone().expect("authorised before anything is loaded");
+        let frame = message.to_frame();
+        let intent = Intent {
+            to: self.partner.name.clone(),
+            origin: origin.to_string(),
+            items,
+            policy: Some(snapshot.policy.version()),
+            digest: Hash::of(&[&frame]),
+        };
+        let outcomes = std::mem::take(&mut self.concluded);
+        let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, now())).await?;
+        let row = row.map_err(|why| LinkError::Ours(why.to_string()))?;
+        let view = self.view_of(snapshot, &origin, now() as i64);
+        if self.standing(None).is_none_or(|standing| standing.view != view) {
+            self.concluded.push((row, Outcome::NotSent));
+            return Ok(self.sender.handle(Input::Stale));
+        }
+        if let Err(error) = self.write_watching(&frame, view, writer).await {
+            self.concluded.push((row, Outcome::Cut));
+            self.conclude().await?;
+            return Err(error);
+        }
+        self.unacknowledged.push_back(row);
+        Ok(self.sender.handle(Input::Loaded { message, bytes: frame.len() as u64, next, backfilled }))
+    }
+
+    /// Hands a frame over in chunks, looking at the rules before each and while one waits.
+    async fn write_watching(&self, frame: &[u8], view: Hash, writer: &mut WriteHalf<Stream>) -> Result<(), LinkError> {
+        let mut snapshots = self.context.handle.watch();
+        let deadline = tokio::time::sleep(WRITE_DEADLINE);
+        tokio::pin!(deadline);
+        for chunk in frame.chunks(CHUNK_BYTES) {
+            let mut rest = chunk;
+            while !rest.is_empty() {
+                if self.standing(None).is_none_or(|standing| standing.view != view) {
+                    return Err(LinkError::RulesChanged);
+                }
+                tokio::select! {
+                    written = writer.write(rest) => rest = &rest[written?..],
+                    changed = snapshots.changed() => changed.map_err(|_| LinkError::Stopping)?,
+                    () = &mut deadline => return Err(LinkError::Silent),
+                }
+            }
+        }
+        tokio::select! {
+            flushed = writer.flush() => Ok(flushed?),
+            () = &mut deadline => Err(LinkError::Silent),
+        }
+    }
+
+    fn acknowledged(&mut self, next: u64) {
+        // Frames are acknowledged one by one, in the order they were sent.
+        if let Some(row) = self.unacknowledged.pop_front() {
+            self.concluded.push((row, Outcome::Acknowledged));
+        }
+        if let Some(origin) = &self.origin {
+            let name = origin.to_string();
+            self.context.board.update(&self.partner.name, |link| {
+                link.follows.insert(name, next);
+            });
+        }
+    }
+
+    async fn conclude(&mut self) -> Result<(), LinkError> {
+        let outcomes = std::mem::take(&mut self.concluded);
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        self.context.handle.with(move |feeds| feeds.conclude(&outcomes)).await?.map_err(|why| LinkError::Ours(why.to_string()))
+    }
+
+    async fn finish(mut self) -> Result<(), LinkError> {
+        self.conclude().await
+    }
+}
+
+/// Clears one stored entry of ours for a viewer.
+fn clear_row(reader: &Reader, snapshot: &Shown, feed: &Feed, viewer: &Viewer, row: &crate::store::Row) -> Result<Cleared, FeedError> {
+    let missing = || FeedError::State(crate::feeds::StateError("signed bytes of a record"));
+    let core = reader.core(row)?.ok_or_else(missing)?;
+    let mut slots = reader.disclosures(row)?;
+    slots.sort_unstable_by_key(|(slot, _)| *slot);
+    let disclosures: Vec<Disclosure> = slots.into_iter().map(|(_, bytes)| Disclosure::received(bytes)).collect();
+    let summary = Summary::read(&row.summary)?;
+    let origin = feed.origin.to_string();
+    let item = Cleanable {
+        feed: feed.origin.name(),
+        origin: &origin,
+        seq: row.seq,
+        leaf: Hash(row.leaf),
+        core: &core,
+        disclosures: &disclosures,
+        schema: kind::known().iter().find(|(schema, _)| schema.name == summary.facts.kind).map(|(schema, _)| *schema),
+        facts: &summary.facts,
+    };
+    // Entries that hide nothing say whose keys are valid: index 0 of a data feed, and the org feed.
+    if row.seq == 0 || feed.origin.is_org() {
+        return Cleared::own_feed_entry(&viewer.partner, &item).ok_or_else(missing);
+    }
+    Ok(lotline_policy::clear(&snapshot.policy, viewer, &item, now() as i64))
+}
+
+/// Slots of each entry that a partner has acknowledged, from the ledger.
+fn sent_before(feeds: &Feeds, to: &str, origin: &str) -> Result<HashMap<u64, u64>, FeedError> {
+    const PAGE: usize = 512;
+    feeds.settle()?;
+    let (mut sent, mut from) = (HashMap::new(), 0);
+    loop {
+        let rows = feeds.ledger(from, PAGE)?;
+        let Some(last) = rows.last() else {
+            return Ok(sent);
+        };
+        from = last.number + 1;
+        for row in rows.iter().filter(|row| row.to == to && row.origin == origin && row.outcome == Outcome::Acknowledged) {
+            for (seq, mask) in &row.items {
+                *sent.entry(*seq).or_default() |= mask;
+            }
+        }
+    }
+}
