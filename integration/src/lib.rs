@@ -1,1 +1,4 @@
-//! placeholder
+//! Whole-node tests. Test support lives here: [`world`] founds firms, runs the real program and waits for what it says.
+#![allow(clippy::unwrap_used, reason = "test support: what cannot be set up ends the test")]
+
+pub mod world;

@@ -97,11 +97,12 @@ pub(crate) fn show_progress(progress: crate::store::Progress) {
         return;
     }
     let bar = bar.get_or_insert_with(|| {
-        let style = indicatif::ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes}").expect("a fixed template");
+        let style = indicatif::ProgressStyle::with_template("{msg} {bar:30} {percent} %").expect("a fixed template");
         indicatif::ProgressBar::new(progress.total).with_style(style)
     });
     bar.set_message(match progress.step {
         crate::store::Step::Reading => "reading the journal",
+        crate::store::Step::Indexing => "building the index",
         crate::store::Step::Auditing => "auditing",
         crate::store::Step::Copying => "copying",
     });

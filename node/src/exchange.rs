@@ -15,7 +15,7 @@
 //!           ACK {next, credit} ------------------>  after it is verified and durable
 //!           <------ BACKFILL {items}               entries that a wider view opens later
 //!           <------ CAUGHT_UP {size}               the reader has met the head; then BATCH as heads come
-//!           <------ VIEW {view, term}              the rules changed; goes on
+//!           <------ VIEW {view, term}              the rules changed, older entries they open are through; goes on
 //!           <------ ERROR {code}                   revoked, fork, …; the stream ends
 //! ```
 //!

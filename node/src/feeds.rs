@@ -262,6 +262,19 @@ impl Feeds {
         }
     }
 
+    /// How many of how many lots of a file went in before it was interrupted, if it was.
+    pub fn import_under_way(&self, file: &Hash) -> Result<Option<(u64, u64)>, FeedError> {
+        use lotline_schema::codec;
+        let Some(row) = self.reader.state(&key::of(key::IMPORT, &file.to_string()))? else {
+            return Ok(None);
+        };
+        let value = state::take(&row, "import")?;
+        let [done, total] = codec::as_array(&value).unwrap_or_default() else {
+            return Err(StateError("import").into());
+        };
+        Ok(codec::as_uint(done).zip(codec::as_uint(total)))
+    }
+
     fn seal_into(&self, group: &mut Group, submission: Submission, now: u64) -> Result<Published, FeedError> {
         let feed = self.snapshot.own_feed(&submission.feed).expect("ensured above");
         let (facts, content) = (submission.record.facts(), submission.record.content_hash());

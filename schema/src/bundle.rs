@@ -8,6 +8,8 @@ use crate::view::Package;
 
 const MAGIC: &str = "lotline bundle";
 const VERSION: u64 = 1;
+/// Any other file.
+pub const NOT_A_BUNDLE: CodecError = CodecError::Shape("this is not a Lotline bundle");
 /// The largest bundle we read, in bytes.
 pub const BUNDLE_BYTES_MAX: usize = 1 << 30;
 
@@ -58,14 +60,14 @@ impl Bundle {
         if bytes.len() > BUNDLE_BYTES_MAX {
             return Err(CodecError::Shape("a bundle larger than 1 GiB"));
         }
-        // Looked at first, so that any other file is told apart from a damaged bundle.
-        if !bytes.starts_with(&[&[0xa4, 0x00, 0x6e], MAGIC.as_bytes()].concat()) {
-            return Err(CodecError::Shape("this is not a Lotline bundle"));
+        // Looked at first, so that any other file is told apart from a damaged bundle: a map whose first entry is the title.
+        if bytes.first().is_none_or(|head| head >> 5 != 5) || !bytes[1..].starts_with(&[&[0x00, 0x6e], MAGIC.as_bytes()].concat()) {
+            return Err(NOT_A_BUNDLE);
         }
         let mut fields = Fields::of(codec::decode(bytes)?)?;
         fields.text(0, "no title")?;
         if fields.uint(1, "no version")? != VERSION {
-            return Err(CodecError::Shape("a bundle of another version: update the program"));
+            return Err(CodecError::Newer("a bundle of another version"));
         }
         let orgs = fields.array(2, "no org feeds")?.into_iter().map(read_org).collect::<Result<_, _>>()?;
         let packages = fields.array(3, "no packages")?.into_iter().map(Package::read).collect::<Result<_, _>>()?;

@@ -58,6 +58,9 @@ pub enum CodecError {
     /// The item has another shape than asked for.
     #[error("{0}")]
     Shape(&'static str),
+    /// Made by a newer program.
+    #[error("{0}: made by a newer Lotline, update the program")]
+    Newer(&'static str),
 }
 
 struct Head {
@@ -188,6 +191,27 @@ pub fn put_head(out: &mut Vec<u8>, major: u8, argument: u64) {
             out.extend_from_slice(&argument.to_be_bytes());
         }
     }
+}
+
+/// The head of a byte string of this length, without allocating: at most nine bytes, and how many.
+pub(crate) fn bytes_head(length: usize) -> ([u8; 9], usize) {
+    let mut head = [0u8; 9];
+    match length {
+        0..=23 => head[0] = 0x40 | length as u8,
+        24..=0xff => head[..2].copy_from_slice(&[0x58, length as u8]),
+        0x100..=0xffff => {
+            head[0] = 0x59;
+            head[1..3].copy_from_slice(&(length as u16).to_be_bytes());
+            return (head, 3);
+        }
+        _ => {
+            let mut bytes = Vec::with_capacity(9);
+            put_head(&mut bytes, 2, length as u64);
+            head[..bytes.len()].copy_from_slice(&bytes);
+            return (head, bytes.len());
+        }
+    }
+    (head, if length < 24 { 1 } else { 2 })
 }
 
 /// Appends an integer.

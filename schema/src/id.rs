@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
@@ -167,11 +168,14 @@ impl FromStr for PartyId {
 }
 
 /// Where a feed comes from: `<z6Mk…>/<name>/<n>`; n grows when a restored node must start anew.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// It keeps its text, since base58 of a key costs more than hashing a record, and every statement carries it.
+#[derive(Clone)]
 pub struct Origin {
     party: PartyId,
-    name: String,
+    name_at: usize,
     n: u32,
+    text: Arc<str>,
 }
 
 /// The name of the one feed in which an organisation states its keys.
@@ -185,17 +189,32 @@ impl Origin {
         if !fits || n == 0 {
             return Err(IdError::FeedName(name.into()));
         }
-        Ok(Origin { party, name: name.into(), n })
+        Ok(Origin::made(party, name, n))
+    }
+
+    fn made(party: PartyId, name: &str, n: u32) -> Origin {
+        let key = party.key_text();
+        Origin { party, name_at: key.len() + 1, n, text: format!("{key}/{name}/{n}").into() }
     }
 
     /// The org feed of a party.
     pub fn org(party: PartyId) -> Origin {
-        Origin { party, name: ORG_FEED.into(), n: 1 }
+        Origin::made(party, ORG_FEED, 1)
     }
 
     /// Whether this is an org feed.
     pub fn is_org(&self) -> bool {
-        self.name == ORG_FEED
+        self.name() == ORG_FEED
+    }
+
+    /// The whole text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The owner's key as text: the first part.
+    pub fn key_text(&self) -> &str {
+        &self.text[..self.name_at - 1]
     }
 
     /// Whose feed it is.
@@ -205,7 +224,8 @@ impl Origin {
 
     /// The name its owner gave it.
     pub fn name(&self) -> &str {
-        &self.name
+        let rest = &self.text[self.name_at..];
+        rest.split_once('/').map_or(rest, |(name, _)| name)
     }
 
     /// Which life of the feed.
@@ -215,18 +235,44 @@ impl Origin {
 
     /// The next life of the same feed.
     pub fn renewed(&self) -> Origin {
-        Origin { n: self.n + 1, ..self.clone() }
+        Origin::made(self.party, self.name(), self.n + 1)
     }
 
     /// For logs.
     pub fn short(&self) -> String {
-        format!("{}/{}/{}", self.party.short(), self.name, self.n)
+        format!("{}/{}/{}", self.party.short(), self.name(), self.n)
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Origin) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Origin {}
+
+impl PartialOrd for Origin {
+    fn partial_cmp(&self, other: &Origin) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Origin {
+    fn cmp(&self, other: &Origin) -> std::cmp::Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl std::hash::Hash for Origin {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.party.key_text(), self.name, self.n)
+        f.write_str(&self.text)
     }
 }
 

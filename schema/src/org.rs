@@ -107,6 +107,16 @@ pub enum OrgError {
     Empty,
 }
 
+/// An entry of a type that a later version added.
+const UNKNOWN: &str = "is of a type this program does not know: made by a newer Lotline, update the program";
+
+impl OrgError {
+    /// Whether the feed may well be in order, and only this program too old to say.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, OrgError::Rule(_, UNKNOWN))
+    }
+}
+
 impl Entry {
     fn to_value(&self) -> Value {
         match self {
@@ -166,7 +176,7 @@ impl Entry {
                     reason: reason.clone(),
                 })
             }
-            _ => Err("an entry this program does not know: update it"),
+            _ => Err(UNKNOWN),
         }
     }
 }

@@ -41,14 +41,22 @@ impl Record {
         Facts::read(self.schema, |slot| self.values[slot].as_ref())
     }
 
+    /// About how large its package will be: values with their salts, the core, and evidence. Never less than it is.
+    pub fn package_bytes(&self) -> usize {
+        const PER_SLOT: usize = 64;
+        const EVIDENCE: usize = 8 * 1024;
+        self.values.iter().map(|value| PER_SLOT + value.as_ref().map_or(0, |value| codec::encode(value).len())).sum::<usize>() + EVIDENCE
+    }
+
     /// SHA-256 over the values, without the time of recording and the source file: equal for a file imported twice.
     pub fn content_hash(&self) -> Hash {
-        let apart = |slot: usize| matches!(self.schema.fields[slot].name, "recorded_at" | "source");
-        let values = self.values.iter().enumerate().map(|(slot, value)| match value {
-            Some(value) if !apart(slot) => value.clone(),
-            _ => Value::Null,
-        });
-        Hash::of(&[&codec::encode(&codec::array(values))])
+        let mut bytes = Vec::with_capacity(1024);
+        codec::put_head(&mut bytes, 4, self.values.len() as u64);
+        for (field, value) in self.schema.fields.iter().zip(&self.values) {
+            let apart = matches!(field.name, "recorded_at" | "source");
+            codec::put(&mut bytes, value.as_ref().filter(|_| !apart).unwrap_or(&Value::Null));
+        }
+        Hash::of(&[&bytes])
     }
 }
 

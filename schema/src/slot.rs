@@ -75,9 +75,8 @@ impl Disclosure {
 
     /// SHA-256 over the byte string with its head.
     pub fn digest(&self) -> Hash {
-        let mut head = Vec::with_capacity(4);
-        codec::put_head(&mut head, 2, self.0.len() as u64);
-        Hash::of(&[&head, &self.0])
+        let (head, length) = codec::bytes_head(self.0.len());
+        Hash::of(&[&head[..length], &self.0])
     }
 
     /// Salt and content, if in form. A value holds no redacted item of its own in this version.

@@ -173,7 +173,7 @@ pub fn seal_entry(
 
 /// Lays out header and payload in key order and signs them. `ids`: 16 random bytes for the subject, 16 for the id.
 fn sign(typ: Type, body: &Body, place: &Place, signer: &Signer, ids: &[u8]) -> Vec<u8> {
-    let issuer = place.origin.party().to_string();
+    let issuer = format!("did:key:{}", place.origin.key_text());
     let subject = format!("urn:uuid:{}", uuid(&ids[..16]));
     let protected = put_protected(typ, &issuer, &subject, signer.kid());
     let mut payload = Vec::with_capacity(3000);
@@ -202,7 +202,7 @@ fn sign(typ: Type, body: &Body, place: &Place, signer: &Signer, ids: &[u8]) -> V
     codec::put_int(&mut payload, CLAIM_SEQ);
     codec::put_head(&mut payload, 0, place.seq);
     codec::put_int(&mut payload, CLAIM_FEED);
-    codec::put_text(&mut payload, &place.origin.to_string());
+    codec::put_text(&mut payload, place.origin.as_str());
     if let Some(leaf) = place.supersedes {
         codec::put_int(&mut payload, CLAIM_SUPERSEDES);
         codec::put_bytes(&mut payload, &leaf.0);

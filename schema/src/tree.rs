@@ -99,6 +99,10 @@ impl Tree {
     }
 
     /// The root of the first `size` leaves.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer leaves: a size that a stranger names is compared with [`Tree::size`] first.
     pub fn root(&self, size: u64) -> Hash {
         if size == 0 { empty_root() } else { self.range(0, size) }
     }

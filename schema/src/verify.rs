@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::bundle::{Bundle, OrgPart};
+use crate::bundle::{self, Bundle, OrgPart};
+use crate::codec::CodecError;
 use crate::id::{Hash, Origin, PartyId};
 use crate::note::{Checkpoint, InclusionProof};
 use crate::org::{Org, Role};
@@ -212,8 +213,9 @@ pub fn verify(bytes: &[u8], trust: &Trust) -> Report {
     match Bundle::read(bytes) {
         Ok(bundle) => run.bundle(bundle),
         Err(why) => {
-            // A file that begins like a bundle and does not read was damaged or altered.
-            let outcome = if why.to_string().contains("not a Lotline bundle") { Outcome::Unreadable } else { Outcome::Altered };
+            // A file that begins like a bundle and does not read was damaged or altered, unless this program is too old for it.
+            let unreadable = why == bundle::NOT_A_BUNDLE || matches!(why, CodecError::Newer(_));
+            let outcome = if unreadable { Outcome::Unreadable } else { Outcome::Altered };
             run.fails(outcome, "format", "the file".into(), why.to_string());
         }
     }
@@ -253,8 +255,11 @@ impl Run<'_> {
     }
 
     fn org(&mut self, part: OrgPart) {
-        let found = founder(&part).and_then(|party| {
-            Org::from_parts(party, part.entries.iter().cloned(), &part.checkpoint).map(|org| (party, org)).map_err(|why| why.to_string())
+        let found = founder(&part).map_err(|why| (Outcome::Altered, why)).and_then(|party| {
+            Org::from_parts(party, part.entries.iter().cloned(), &part.checkpoint).map(|org| (party, org)).map_err(|why| {
+                let outcome = if why.is_newer() { Outcome::Unreadable } else { Outcome::Altered };
+                (outcome, why.to_string())
+            })
         });
         match found {
             Ok((party, _)) if self.report.issuers.iter().any(|issuer| issuer.party == party) => {
@@ -270,7 +275,7 @@ impl Run<'_> {
                 let (calls_itself, trusted) = (org.name().to_owned(), self.trust.of(&party).cloned());
                 self.report.issuers.push(Issuer { party, calls_itself, trusted, org, checkpoint: part.checkpoint });
             }
-            Err(why) => self.fails(Outcome::Altered, "org", "an org feed".into(), why),
+            Err((outcome, why)) => self.fails(outcome, "org", "an org feed".into(), why),
         }
     }
 

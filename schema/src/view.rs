@@ -219,6 +219,10 @@ impl Package {
         };
         let proof = String::from_utf8(fields.bytes(4, "a package without an inclusion proof")?);
         fields.end()?;
+        let opened: usize = disclosures.iter().map(|disclosure: &Disclosure| disclosure.bytes().len()).sum();
+        if core.len() + opened + proof.as_ref().map_or(0, String::len) > PACKAGE_BYTES_MAX {
+            return Err(CodecError::Shape("a package larger than 960 KiB"));
+        }
         Ok(Package {
             view: SealedView { core, disclosures },
             proof: proof.map_err(|_| CodecError::Shape("an inclusion proof that is no text"))?,

@@ -38,7 +38,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let rows = &rows[rows.len().saturating_sub(args.last)..];
     let mut text = String::new();
     for row in rows {
-        text.push_str(&format!("{}  {:<14} {:<32} {}  {}\n", time_text(row.at), row.to, what(row), under(row), row.outcome.name()));
+        text.push_str(&format!("{}  {:<14} {:<36} {}  {}\n", time_text(row.at), row.to, what(row), under(row), row.outcome.name()));
     }
     if rows.is_empty() {
         text = "nothing has left this node".into();
@@ -51,12 +51,24 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
 }
 
 fn what(row: &Row) -> String {
-    let shown = row.items.iter().filter(|(_, mask)| *mask != 0).count();
     let feed = row.origin.split('/').nth(1).unwrap_or_default();
     let (first, last) = (row.items.first().map_or(0, |item| item.0), row.items.last().map_or(0, |item| item.0));
-    let hidden = row.items.len() - shown;
-    let hashes = if hidden > 0 { format!(", {hidden} leaf hashes or entries without fields") } else { String::new() };
-    format!("{feed} {first}–{last}: {shown} records{hashes}")
+    let place = if first == last { first.to_string() } else { format!("{first} to {last}") };
+    if feed == lotline_schema::id::ORG_FEED {
+        return format!("org {place}: our public keys and feeds");
+    }
+    let shown = row.items.iter().filter(|(_, mask)| *mask != 0).count();
+    // Index 0 is the feed's own entry, which has no fields; every other entry without one left as a leaf hash.
+    let hidden = row.items.iter().filter(|(seq, mask)| *mask == 0 && *seq > 0).count();
+    let counted = |count: usize, one: &str, many: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {many}") };
+    let mut parts = Vec::new();
+    if shown > 0 {
+        parts.push(counted(shown, "record", "records"));
+    }
+    if hidden > 0 {
+        parts.push(counted(hidden, "leaf hash alone", "leaf hashes alone"));
+    }
+    format!("{feed} {place}: {}", if parts.is_empty() { "the feed's first entry".to_owned() } else { parts.join(", ") })
 }
 
 fn under(row: &Row) -> String {

@@ -65,7 +65,9 @@ fn invite(desk: &Desk) -> Result<Answer, Failure> {
         addresses: addresses.filter(|address| !address.contains("/0.0.0.0/") && !address.contains("/ip6/::/")).collect(),
     };
     let line = invitation.to_text();
+    let listens = !desk.config.listen.is_empty() || !listening.is_empty();
     let reach = match invitation.addresses.as_slice() {
+        [] if listens => "You listen, but under which address partners reach you is not known: write it into lotline.toml as announce = [\"host:port\"], or let this partner be the one that is dialled.".to_owned(),
         [] => "You dial out only: the partner needs no address of yours.".to_owned(),
         addresses => format!("It says you can be reached at {}.", addresses.join(", ")),
     };

@@ -171,12 +171,13 @@ fn changes(desk: &Desk, before: &Policy, after: &Policy) -> Result<Vec<String>, 
             count.1 += u64::from(old & !new != 0);
         }
     })?;
+    let of = |count: u64| if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
     for (name, (gains, losses)) in counts {
         match (gains, losses) {
             (0, 0) => {}
-            (gains, 0) => changes.push(format!("{name} gains fields of {gains} records")),
-            (0, losses) => changes.push(format!("{name} loses fields of {losses} records (what it has received it keeps)")),
-            (gains, losses) => changes.push(format!("{name} gains fields of {gains} records and loses fields of {losses}")),
+            (gains, 0) => changes.push(format!("{name} gains fields of {}", of(gains))),
+            (0, losses) => changes.push(format!("{name} loses fields of {} (what it has received it keeps)", of(losses))),
+            (gains, losses) => changes.push(format!("{name} gains fields of {} and loses fields of {}", of(gains), of(losses))),
         }
     }
     Ok(changes)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lotline_schema::kind::inspection::{Inspection, Role, Verdict};
+use lotline_schema::view::PACKAGE_BYTES_MAX;
 use lotline_schema::{Hash, Record};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -116,7 +117,10 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         let text = format!("{}Nothing was signed (--dry-run): {} lots are ready for feed {feed}.", notes(&import), records.len());
         return Ok(Answer::new(text, json!({ "dry_run": true, "lots": records.len(), "notes": import.notes })));
     }
-    let total = records.len();
+    let (total, file) = (records.len(), import.source.sha256);
+    if let Some((done, of)) = desk.feeds(move |feeds| feeds.import_under_way(&file))? {
+        eprintln!("note: publishing this file was interrupted after {done} of {of} lots; it goes on from there");
+    }
     let resumed = known.iter().filter(|known| known.is_some()).count();
     let published = commit(desk, records, &feed, on_conflict, &import)?;
     Ok(answer(&import, &published, &feed, resumed, total))
@@ -208,6 +212,9 @@ fn check(args: &Args, import: &Import) -> Result<Vec<Record>, Failure> {
     for lot in &import.lots {
         let lot = Inspection { verdict_stated: verdict.or(lot.verdict_stated), remarks: args.remarks.clone().or_else(|| lot.remarks.clone()), ..lot.clone() };
         match lot.check(&at) {
+            Ok(record) if record.package_bytes() > PACKAGE_BYTES_MAX => {
+                return Err(FeedError::TooLarge { lot: lot.lot, bytes: record.package_bytes() }.into());
+            }
             Ok(record) => records.push(record),
             Err(found) => faults.extend(found.0),
         }

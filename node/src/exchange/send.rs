@@ -97,6 +97,9 @@ struct Serving {
     told_caught_up: bool,
     /// Where the backfill stands, and where it ends.
     backfill: Option<(u64, u64)>,
+    /// A changed view is announced when everything older that it opens is through: a receiver that dies before that
+    /// comes back with the old view, and the backfill is looked at again.
+    announce: Option<Message>,
 }
 
 /// The sending side of one followed feed.
@@ -180,6 +183,7 @@ impl Sender {
             loading: false,
             told_caught_up: false,
             backfill: widened.then_some((0, next)),
+            announce: None,
         };
         let mut outputs = vec![Output::Send(Message::Opened { view: current, size, org_size, term })];
         outputs.extend(serving.step());
@@ -205,16 +209,14 @@ impl Serving {
     }
 
     fn moved(&mut self, standing: Standing) -> Vec<Output> {
-        let mut outputs = Vec::new();
         self.size = standing.size;
         if standing.view != self.view {
             self.view = standing.view;
             // What is being loaded belongs to the old view and will be discarded by whoever loads it.
             self.backfill = (self.next > 0).then_some((0, self.next));
-            outputs.push(Output::Send(Message::View { view: standing.view, term: standing.term }));
+            self.announce = Some(Message::View { view: standing.view, term: standing.term });
         }
-        outputs.extend(self.step());
-        outputs
+        self.step()
     }
 
     fn loaded(&mut self, message: Message, bytes: u64, next: u64, backfilled: bool) -> Vec<Output> {
@@ -245,14 +247,14 @@ impl Serving {
             self.loading = true;
             return vec![Output::LoadBackfill { from, before }];
         }
+        let mut outputs: Vec<Output> = self.announce.take().map(Output::Send).into_iter().collect();
         if self.next < self.size {
             self.loading = true;
-            return vec![Output::Load { from: self.next }];
+            outputs.push(Output::Load { from: self.next });
+        } else if !self.told_caught_up {
+            self.told_caught_up = true;
+            outputs.push(Output::Send(Message::CaughtUp { size: self.size }));
         }
-        if self.told_caught_up {
-            return Vec::new();
-        }
-        self.told_caught_up = true;
-        vec![Output::Send(Message::CaughtUp { size: self.size })]
+        outputs
     }
 }

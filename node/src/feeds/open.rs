@@ -48,7 +48,7 @@ impl Feeds {
     pub fn open(store_path: &Path, keys: Arc<Keys>, progress: &dyn Fn(store::Progress)) -> Result<(Feeds, Opened, watch::Receiver<Arc<Snapshot>>), FeedError> {
         let (store, opened) = Store::open(store_path, store::Options::default(), progress)?;
         let reader = store.reader();
-        reader.settle()?;
+        catch_up(&reader, progress)?;
         let feeds = read_feeds(&reader)?;
         let mut orgs = BTreeMap::new();
         for feed in feeds.values().filter(|feed| feed.origin.is_org() && feed.size() > 0) {
@@ -89,6 +89,18 @@ impl Feeds {
         self.show();
         Ok(renewed)
     }
+}
+
+/// Waits until the index is level with the journal, telling how far it is: after a rebuild that is the longest step.
+fn catch_up(reader: &Reader, progress: &dyn Fn(store::Progress)) -> Result<(), FeedError> {
+    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+    let total = reader.status().waiting;
+    while reader.status().waiting > 0 && !reader.status().index_failed {
+        let done = total.saturating_sub(reader.status().waiting);
+        progress(store::Progress { step: store::Step::Indexing, done, total });
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(reader.settle()?)
 }
 
 /// Every state under a prefix, in pages.

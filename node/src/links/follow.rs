@@ -16,6 +16,8 @@ use crate::feeds::accept::{self, AcceptError};
 use crate::feeds::{Feed, Partner, Received};
 use crate::net::{PeerId, Protocol, Stream};
 
+/// The most feeds taken from one partner's catalog; each is a stream of at most 64.
+const FEEDS_MAX: usize = 32;
 /// How long a data feed waits for its owner's org feed to arrive beside it.
 const ORG_WAIT: Duration = Duration::from_secs(20);
 
@@ -34,7 +36,8 @@ impl Following {
     }
 
     /// What the partner offers now.
-    pub(super) fn take_catalog(&mut self, listings: Vec<Listing>, partner: &Partner) {
+    pub(super) fn take_catalog(&mut self, mut listings: Vec<Listing>, partner: &Partner) {
+        listings.truncate(FEEDS_MAX);
         let offers = listings.iter().map(|of| (of.origin.clone(), of.size, of.term.clone())).collect();
         self.context.board.update(&partner.name, |link| link.offers = offers);
         self.offered = listings;
@@ -57,17 +60,18 @@ impl Following {
             self.tasks.spawn(async move {
                 let name = origin.to_string();
                 follow(context, peer, partner, origin).await;
+                // Whether it is still offered, the next catalog says; until it is here, no more than one try a second.
+                tokio::time::sleep(RETRY_AFTER).await;
                 name
             });
         }
     }
 
-    /// Waits until one ends (for ever, when none runs); it starts again when it is offered again.
+    /// Waits until one ends (for ever, when none runs); it starts again while it is offered.
     pub(super) async fn ended(&mut self) {
         match self.tasks.join_next().await {
             Some(Ok(name)) => {
                 self.running.remove(&name);
-                self.offered.retain(|listing| listing.origin != name);
             }
             Some(Err(_)) => {}
             None => std::future::pending().await,

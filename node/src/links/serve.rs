@@ -14,7 +14,7 @@ use lotline_schema::view::SealedView;
 use lotline_schema::{Hash, Origin};
 use tokio::io::{AsyncWriteExt as _, WriteHalf};
 
-use super::{Context, LinkError, Shown, blocking, end, split, write};
+use super::{Context, Frames, LinkError, Shown, blocking, end, split, write};
 use crate::exchange::send::{Input, Output, Sender, Standing};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FIRST_FRAME, Message, WRITE_DEADLINE};
 use crate::feeds::{Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Summary};
@@ -26,6 +26,9 @@ use crate::store::Reader;
 /// How much is handed to the transport between two looks at the rules: at 1 Mbit/s an eighth of a second.
 const CHUNK_BYTES: usize = 16 * 1024;
 
+/// How long outcomes wait for an intent to go along with.
+const CONCLUDE_AFTER: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// Serves one stream.
 pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) -> Result<(), LinkError> {
     let (mut frames, mut writer) = split(stream);
@@ -33,7 +36,6 @@ pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) ->
     let Some((first, _)) = first else {
         return Ok(());
     };
-    let mut snapshots = context.handle.watch();
     let mut serving = Serving {
         context: context.clone(),
         viewer: Viewer::new(partner.name.as_str()),
@@ -45,27 +47,10 @@ pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) ->
         unacknowledged: VecDeque::new(),
         concluded: Vec::new(),
     };
-    let mut outputs = serving.sender.handle(Input::Received(first));
-    loop {
-        if serving.perform(outputs, &mut writer).await? {
-            return serving.finish().await;
-        }
-        outputs = tokio::select! {
-            frame = frames.next() => match frame? {
-                Some((message, _)) => serving.sender.handle(Input::Received(message)),
-                None => return serving.finish().await,
-            },
-            changed = snapshots.changed() => {
-                changed.map_err(|_| LinkError::Stopping)?;
-                let standing = serving.standing(None);
-                serving.sender.handle(Input::Standing(standing))
-            }
-            () = serving.boundary() => {
-                let standing = serving.standing(None);
-                serving.sender.handle(Input::Standing(standing))
-            }
-        };
-    }
+    let outputs = serving.sender.handle(Input::Received(first));
+    let result = serving.run(outputs, &mut frames, &mut writer).await;
+    // Whatever ended it: what is known of the last batches is written down.
+    serving.conclude().await.and(result)
 }
 
 struct Serving {
@@ -83,6 +68,34 @@ struct Serving {
 }
 
 impl Serving {
+    async fn run(&mut self, mut outputs: Vec<Output>, frames: &mut Frames, writer: &mut WriteHalf<Stream>) -> Result<(), LinkError> {
+        let mut snapshots = self.context.handle.watch();
+        loop {
+            if self.perform(outputs, writer).await? {
+                return Ok(());
+            }
+            outputs = tokio::select! {
+                frame = frames.next() => match frame? {
+                    Some((message, _)) => self.sender.handle(Input::Received(message)),
+                    None => return Ok(()),
+                },
+                changed = snapshots.changed() => {
+                    changed.map_err(|_| LinkError::Stopping)?;
+                    let standing = self.standing(None);
+                    self.sender.handle(Input::Standing(standing))
+                }
+                () = self.rest() => {
+                    self.conclude().await?;
+                    Vec::new()
+                }
+                () = self.boundary() => {
+                    let standing = self.standing(None);
+                    self.sender.handle(Input::Standing(standing))
+                }
+            };
+        }
+    }
+
     /// Does what the session wants; true when the stream is over.
     async fn perform(&mut self, outputs: Vec<Output>, writer: &mut WriteHalf<Stream>) -> Result<bool, LinkError> {
         let mut queue = VecDeque::from(outputs);
@@ -157,6 +170,15 @@ impl Serving {
         if origin.is_org() { Hash::of(&[b"lotline org view"]) } else { lotline_policy::view_id(&snapshot.policy, &self.viewer, origin, now) }
     }
 
+    /// Sleeps until nothing has happened for a while, if outcomes wait to be written down. With more to send they go
+    /// along with the next intent, which costs no commit of their own.
+    async fn rest(&self) {
+        match self.concluded.is_empty() {
+            true => std::future::pending().await,
+            false => tokio::time::sleep(CONCLUDE_AFTER).await,
+        }
+    }
+
     /// Sleeps until time alone changes what this partner sees.
     async fn boundary(&self) {
         let now_seconds = now() as i64;
@@ -229,6 +251,7 @@ impl Serving {
             return Ok(self.sender.handle(Input::Nothing));
         }
         if self.sent.is_none() {
+            self.conclude().await?;
             let (to, origin) = (self.partner.name.clone(), origin.to_string());
             let sent = self.context.handle.with(move |feeds| sent_before(feeds, &to, &origin)).await?;
             self.sent = Some(sent.map_err(|why| LinkError::Ours(why.to_string()))?);
@@ -249,9 +272,6 @@ impl Serving {
                 continue;
             }
             let items: Vec<(u64, u64)> = page.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
-            for (seq, mask) in &items {
-                *self.sent.as_mut().expect("read above").entry(*seq).or_default() |= mask;
-            }
             let views: Vec<(u64, SealedView)> = page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
             return self.send_bulk(&snapshot, Message::Backfill(views), items, writer, read, true).await;
         }
@@ -341,8 +361,12 @@ impl Serving {
         }
         if let Err(error) = self.write_watching(&frame, view, writer).await {
             self.concluded.push((row, Outcome::Cut));
-            self.conclude().await?;
             return Err(error);
+        }
+        if let Some(sent) = &mut self.sent {
+            for (seq, mask) in &row.items {
+                *sent.entry(*seq).or_default() |= mask;
+            }
         }
         self.unacknowledged.push_back(row);
         Ok(self.sender.handle(Input::Loaded { message, bytes: frame.len() as u64, next, backfilled }))
@@ -391,10 +415,6 @@ impl Serving {
             return Ok(());
         }
         self.context.handle.with(move |feeds| feeds.conclude(&outcomes)).await?.map_err(|why| LinkError::Ours(why.to_string()))
-    }
-
-    async fn finish(mut self) -> Result<(), LinkError> {
-        self.conclude().await
     }
 }
 

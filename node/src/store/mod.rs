@@ -105,6 +105,8 @@ pub struct Progress {
 pub enum Step {
     /// Reading the journal while opening.
     Reading,
+    /// Bringing the index level with the journal; counted in commits.
+    Indexing,
     /// Comparing journal and index.
     Auditing,
     /// Copying the journal.

@@ -44,7 +44,7 @@ impl RecordPage {
         }
         let org = snapshot.orgs.get(&feed.origin.party()).ok_or_else(missing)?;
         let view = read(reader, org, feed, &row)?;
-        let mut sheet = Sheet::of(&view, signer(&snapshot, feed, org));
+        let mut sheet = Sheet { rank: 1, ..Sheet::of(&view, signer(&snapshot, feed, org)) };
         if let Some(why) = org.withdrawn(&view.leaf()) {
             sheet.marks.push(Tag::bad(format!("withdrawn by its issuer: {}", harmless(why))));
         }

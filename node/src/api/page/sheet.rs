@@ -23,6 +23,8 @@ const VALUES_OPEN_MAX: usize = 200;
 
 /// A certificate, ready for the template `sheet.html`.
 pub(super) struct Sheet {
+    /// Rank of its heading: 1 on a page of its own.
+    pub(super) rank: u8,
     pub(super) heading: String,
     pub(super) kind: String,
     pub(super) verdict: Tag,
@@ -117,6 +119,7 @@ impl Sheet {
             None => vec![reading.section("Fields", &certificate.fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>())],
         };
         Sheet {
+            rank: 2,
             heading,
             kind: words::capital(&harmless(&certificate.kind)),
             verdict: Tag::verdict(facts.verdict.as_deref()),

@@ -45,11 +45,8 @@ impl Sight {
     /// None for a kind this program does not know: nothing of it is shown to anybody.
     pub(super) fn of(snapshot: &Snapshot, feed: &Feed, view: &VerifiedView) -> Option<Sight> {
         let (schema, facts) = (view.schema()?, view.facts());
-        let ask = |name: &String| {
-            let decision = decide(&snapshot.policy, &Viewer::new(name.as_str()), feed.origin.name(), schema, &facts, now() as i64);
-            (name, decision)
-        };
-        let decisions: Vec<(&String, Decision)> = snapshot.book.keys().map(ask).collect();
+        let ask = |name: &str| decide(&snapshot.policy, &Viewer::new(name), feed.origin.name(), schema, &facts, now() as i64);
+        let decisions: Vec<(&String, Decision)> = snapshot.book.keys().map(|name| (name, ask(name))).collect();
         let groups = Group::ALL.into_iter().filter(|group| schema.fields.iter().any(|field| field.group == *group));
         Some(Sight {
             partners: decisions.iter().map(|(name, _)| harmless(name)).collect(),
