@@ -4,7 +4,6 @@
 //! streams of an authenticated connection. [`Node`] is the product as `lotline run` joins it, without the local API.
 //! Nothing here decides what is right; a failure to set the scene panics.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lotline_node::config::{Config, Home};
@@ -70,28 +69,28 @@ pub struct Forge {
 impl Forge {
     /// A new one whose org feed holds its keyring.
     pub fn new(name: &str) -> Forge {
-        let founding = Founding::new();
-        let keys = founding.public();
-        Forge::stating(name, founding, keys)
+        Forge::founded(name, None)
     }
 
     /// One whose keyring names the transport key of another.
     pub fn with_transport_key_of(name: &str, other: &Forge) -> Forge {
-        let founding = Founding::new();
-        let mut keys = founding.public();
-        keys.extend(other.founding.public().into_iter().filter(|(role, _)| *role == Role::Transport));
-        Forge::stating(name, founding, keys)
+        Forge::founded(name, Some(&other.founding))
     }
 
-    fn stating(name: &str, founding: Founding, public: BTreeMap<Role, VerifyingKey>) -> Forge {
+    fn founded(name: &str, transport: Option<&Founding>) -> Forge {
+        let founding = Founding::new();
         let folder = tempfile::tempdir().expect("a temporary folder");
         founding.write(folder.path()).expect("keys are written");
-        let keys = Keys::read(folder.path()).expect("keys are read back");
+        let secret = Keys::read(folder.path()).expect("keys are read back");
+        let mut keys = founding.public();
+        if let Some(other) = transport {
+            keys.extend(other.public().into_iter().filter(|(role, _)| *role == Role::Transport));
+        }
         let mut org = Org::new(founding.party());
-        let keyring = Entry::Keyring { name: name.into(), keys: public };
-        let sealed = org::seal(&org, &keyring, now(), &founding.root, random).expect("a keyring is sealed");
+        let sealed =
+            org::seal(&org, &Entry::Keyring { name: name.into(), keys }, now(), &founding.root, random).expect("a keyring is sealed");
         org.accept(sealed.core).expect("a keyring comes first");
-        Forge { name: name.into(), keys, org, founding, _folder: folder }
+        Forge { name: name.into(), keys: secret, org, founding, _folder: folder }
     }
 
     /// The party.
@@ -136,5 +135,330 @@ impl Forge {
     }
 }
 
-type VerifyingKey = <BTreeMapOfKeys as KeysOf>::Key;
-type BTreeMapOfKeys = fn(&Founding) -> BTreeMap<Role, lotline_schema::org::PublicKey>;
+/// An entry of a feed, whole.
+#[derive(Clone)]
+pub struct Forged {
+    /// The signed bytes, or what is passed off as such.
+    pub core: Vec<u8>,
+    /// What opens its slots.
+    pub disclosures: Vec<Disclosure>,
+    /// The hash of `core`.
+    pub leaf: Hash,
+}
+
+impl Forged {
+    /// Any bytes.
+    pub fn of(core: Vec<u8>, disclosures: Vec<Disclosure>) -> Forged {
+        Forged { leaf: leaf_hash(&core), core, disclosures }
+    }
+
+    /// With every slot open.
+    pub fn view(&self) -> SealedView {
+        SealedView { core: self.core.clone(), disclosures: self.disclosures.clone() }
+    }
+}
+
+/// One history of one feed. A clone that goes on differently is a fork.
+#[derive(Clone)]
+pub struct Line {
+    /// The feed.
+    pub origin: Origin,
+    /// Its entries so far.
+    pub entries: Vec<Forged>,
+}
+
+impl Line {
+    /// Entries so far.
+    pub fn size(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// Seals a record for the next place, without putting it there.
+    pub fn seal(&self, forge: &Forge, record: &Record) -> Forged {
+        let place = Place { origin: self.origin.clone(), seq: self.size(), now: now(), supersedes: None };
+        let sealed = statement::seal_record(record, &place, &forge.keys.record, random).expect("a record is sealed");
+        Forged::of(sealed.core, sealed.disclosures)
+    }
+
+    /// Publishes honestly.
+    pub fn publish(&mut self, forge: &Forge, record: &Record) {
+        let entry = self.seal(forge, record);
+        self.entries.push(entry);
+    }
+
+    /// Puts a sealed statement at the next place, wherever it belongs.
+    pub fn push(&mut self, sealed: Sealed) {
+        self.entries.push(Forged::of(sealed.core, sealed.disclosures));
+    }
+
+    /// The tree over its entries.
+    pub fn tree(&self) -> Tree {
+        Tree::new(self.entries.iter().map(|entry| entry.leaf).collect())
+    }
+
+    /// The right edge of the tree over the first entries.
+    pub fn frontier(&self, size: u64) -> Frontier {
+        let mut frontier = Frontier::new();
+        self.entries[..size as usize].iter().for_each(|entry| frontier.push(entry.leaf));
+        frontier
+    }
+
+    /// A checkpoint over the first entries.
+    pub fn checkpoint(&self, size: u64) -> Checkpoint {
+        Checkpoint { origin: self.origin.clone(), size, root: self.tree().root(size) }
+    }
+
+    /// Entries `from` to `to`, whole, under a checkpoint over the first `to`.
+    pub fn batch(&self, forge: &Forge, from: u64, to: u64) -> Received {
+        let items = self.entries[from as usize..to as usize].iter().map(|entry| Item::View(entry.view())).collect();
+        Received { from, items, checkpoint: self.checkpoint(to).sign(&forge.keys.log), tail: Vec::new() }
+    }
+
+    /// A listing of it.
+    pub fn listing(&self) -> Listing {
+        Listing { origin: self.origin.to_string(), size: self.size(), term: "everything".into() }
+    }
+}
+
+/// A node in this process: service, network and links, as `lotline run` joins them.
+pub struct Node {
+    /// Its open home.
+    pub service: Service,
+    /// Its network.
+    pub net: Net,
+    /// How its links stand.
+    pub board: LinkBoard,
+    /// The folder of its home; gone when dropped.
+    pub folder: TempDir,
+    linking: JoinHandle<()>,
+}
+
+impl Node {
+    /// A new firm, listening on a port of the system's choice.
+    pub async fn new(name: &str) -> Node {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let home = Home::at(Some(&folder.path().join("home"))).expect("a home has a path");
+        let founding = Founding::new();
+        founding.write(&home.keys()).expect("keys are written");
+        let keys = Keys::read(&home.keys()).expect("keys are read back");
+        std::fs::create_dir_all(home.store()).expect("a folder for the store");
+        Feeds::found(&home.store(), Founded { name, founding: &founding, keys: &keys }, now()).expect("a home is founded");
+        let page = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = Config { name: name.into(), listen: Vec::new(), announce: Vec::new(), page, persons: true };
+        home.write_config(&config).expect("the configuration is written");
+        Node::start(folder, home).await
+    }
+
+    async fn start(folder: TempDir, home: Home) -> Node {
+        let service = Service::open(home, &|_| {}).expect("the home opens");
+        let listen = vec!["127.0.0.1:0".parse().expect("an address")];
+        let (net, events) = Net::start(net::Config::new(service.keys.transport_seed(), listen)).await.expect("the network starts");
+        let board = LinkBoard::default();
+        let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone() };
+        let linking = tokio::spawn(links::run(context, events));
+        Node { service, net, board, folder, linking }
+    }
+
+    /// Ends in order; the folder stays.
+    pub async fn stop(self) -> (TempDir, Home) {
+        let Node { service, net, board: _, folder, linking } = self;
+        let home = service.home.clone();
+        net.shutdown().await;
+        within("the links to end", linking).await.expect("the links end in order");
+        let closed = tokio::task::spawn_blocking(move || service.close());
+        within("the home to close", closed).await.expect("no panic while closing").expect("the home closes");
+        (folder, home)
+    }
+
+    /// Stops and starts again on the same home.
+    pub async fn restart(self) -> Node {
+        let (folder, home) = self.stop().await;
+        Node::start(folder, home).await
+    }
+
+    /// Does something on its feeds thread, which therefore is alive.
+    pub async fn with<T: Send + 'static>(&self, work: impl FnOnce(&mut Feeds) -> T + Send + 'static) -> T {
+        within("the feeds thread", self.service.handle.with(work)).await.expect("the feeds thread runs")
+    }
+
+    /// Puts somebody into its partner book, and waits until the network knows.
+    pub async fn know(&self, partner: Partner) {
+        self.with(move |feeds| feeds.put_partner(partner)).await.expect("a partner is added");
+    }
+
+    /// Publishes records in one commit.
+    pub async fn publish(&self, feed: &str, records: Vec<Record>) -> Vec<Published> {
+        let feed = feed.to_owned();
+        let submission = move |record| Submission { record, feed: feed.clone(), on_conflict: OnConflict::Refuse };
+        let submissions = records.into_iter().map(submission).collect();
+        let published = self.with(move |feeds| feeds.submit(submissions, now())).await.expect("the records are published");
+        published.into_iter().map(|published| published.expect("a record is published")).collect()
+    }
+
+    /// Puts sharing rules in force.
+    pub async fn apply(&self, rules: &str) {
+        let policy = Policy::restore(rules).expect("the rules are in form");
+        self.with(move |feeds| feeds.apply_policy(policy, true, now())).await.expect("the rules are applied");
+    }
+
+    /// A feed as it stands here.
+    pub fn feed(&self, origin: &Origin) -> Option<Feed> {
+        self.service.handle.snapshot().feeds.get(&origin.to_string()).cloned()
+    }
+
+    /// The origin of a feed of its own.
+    pub fn own(&self, feed: &str) -> Origin {
+        Origin::new(self.service.handle.snapshot().party, feed, 1).expect("a name for a feed")
+    }
+}
+
+/// Somebody on the network who holds a transport key and writes what it likes.
+pub struct Peer {
+    /// Its end of the network.
+    pub net: Net,
+    /// The node it talks to.
+    pub node: PeerId,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Peer {
+    /// Dials a node with the transport key of a forge.
+    pub async fn dial(forge: &Forge, node: &Node) -> Peer {
+        // A hostile program has no limits of its own.
+        let config = net::Config { streams_per_peer_max: 4096, ..net::Config::new(forge.keys.transport_seed(), Vec::new()) };
+        let (net, events) = Net::start(config).await.expect("the network starts");
+        let addresses = node.net.listen_addresses().await;
+        let peer = node.net.peer();
+        net.set_partners(vec![net::Partner { peer, addresses }]).await;
+        Peer { net, node: peer, events }
+    }
+
+    /// Dials a node that knows it, and waits until the connection is up.
+    pub async fn connect(forge: &Forge, node: &Node) -> Peer {
+        let mut peer = Peer::dial(forge, node).await;
+        peer.event("a connection", |event| matches!(event, Event::Connected { .. }).then_some(())).await;
+        peer
+    }
+
+    /// The next event that fits; others are dropped.
+    pub async fn event<T>(&mut self, what: &str, mut fits: impl FnMut(Event) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                if let Some(found) = fits(self.events.recv().await.expect("the network runs")) {
+                    return found;
+                }
+            }
+        };
+        within(what, found).await
+    }
+
+    /// Opens a stream.
+    pub async fn stream(&self, protocol: Protocol) -> Wire {
+        let stream = within("a stream", self.net.open(self.node, protocol)).await;
+        Wire::new(stream.expect("a stream opens"))
+    }
+
+    /// Opens a stream for a feed and asks.
+    pub async fn follow(&self, open: &Message) -> Wire {
+        let mut wire = self.stream(Protocol::Feed).await;
+        wire.send(open).await;
+        wire
+    }
+
+    /// Opens the control stream and says hello.
+    pub async fn control(&self, name: &str) -> Wire {
+        let mut wire = self.stream(Protocol::Control).await;
+        wire.send(&Message::Hello { version: VERSION, name: name.into(), now: now() }).await;
+        assert!(matches!(wire.next().await, Some(Message::Hello { .. })));
+        wire
+    }
+
+    /// The next stream for a feed that the node opens, and what it asks for.
+    pub async fn asked(&mut self) -> (Wire, Message) {
+        let stream = |event| if let Event::Stream { protocol: Protocol::Feed, stream, .. } = event { Some(stream) } else { None };
+        let mut wire = Wire::new(self.event("a stream of the node", stream).await);
+        let open = wire.next().await.expect("a stream opens with a message");
+        (wire, open)
+    }
+}
+
+/// One end of a stream, in raw frames.
+pub struct Wire {
+    reader: ReadHalf<Stream>,
+    writer: WriteHalf<Stream>,
+    /// Every byte read so far.
+    pub read: Vec<u8>,
+    at: usize,
+}
+
+impl Wire {
+    fn new(stream: Stream) -> Wire {
+        let (reader, writer) = tokio::io::split(stream);
+        Wire { reader, writer, read: Vec::new(), at: 0 }
+    }
+
+    /// Sends any bytes; false when the other side has ended the stream.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) -> bool {
+        let sent = async { self.writer.write_all(bytes).await.and(self.writer.flush().await) };
+        within("bytes to leave", sent).await.is_ok()
+    }
+
+    /// Sends a message.
+    pub async fn send(&mut self, message: &Message) -> bool {
+        self.send_bytes(&message.to_frame()).await
+    }
+
+    /// Sends a frame of this type and body.
+    pub async fn send_frame(&mut self, typ: u8, body: &[u8]) -> bool {
+        let length = (1 + body.len()) as u32;
+        self.send_bytes(&[&length.to_be_bytes()[..], &[typ], body].concat()).await
+    }
+
+    /// The next frame with its length in front; none at the end of the stream.
+    pub async fn frame(&mut self) -> Option<Vec<u8>> {
+        self.fill(4).await?;
+        let length: [u8; 4] = self.read[self.at..self.at + 4].try_into().expect("four bytes");
+        let whole = 4 + u32::from_be_bytes(length) as usize;
+        self.fill(whole).await?;
+        let frame = self.read[self.at..self.at + whole].to_vec();
+        self.at += whole;
+        Some(frame)
+    }
+
+    /// The next message; none at the end of the stream.
+    pub async fn next(&mut self) -> Option<Message> {
+        let frame = self.frame().await?;
+        Some(Message::read(&frame[4..]).expect("a node speaks the protocol").expect("a node sends nothing that may be skipped"))
+    }
+
+    /// Reads until the stream ends; the last message before.
+    pub async fn last(&mut self) -> Option<Message> {
+        let mut last = None;
+        while let Some(message) = self.next().await {
+            last = Some(message);
+        }
+        last
+    }
+
+    /// Reads whatever still comes, until the stream ends.
+    pub async fn drain(&mut self) {
+        while self.more().await {}
+    }
+
+    async fn fill(&mut self, wanted: usize) -> Option<()> {
+        while self.read.len() - self.at < wanted {
+            if !self.more().await {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Reads once; false at the end.
+    async fn more(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        let read = within("the other side", self.reader.read(&mut buffer)).await.unwrap_or(0);
+        self.read.extend_from_slice(&buffer[..read]);
+        read > 0
+    }
+}

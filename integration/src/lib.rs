@@ -1,4 +1,5 @@
 //! Whole-node tests. Test support lives here: [`world`] founds firms, runs the real program and waits for what it says.
 #![allow(clippy::unwrap_used, reason = "test support: what cannot be set up ends the test")]
 
+pub mod forge;
 pub mod world;

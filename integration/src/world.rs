@@ -356,7 +356,8 @@ impl Firm {
     pub fn heads(&self) -> Vec<(String, u64, String)> {
         let answer = self.ok(&["feeds"]);
         let feeds = answer["feeds"].as_array().unwrap().iter().filter(|feed| feed["offered"].is_null() && feed["name"] != "org");
-        let mut heads: Vec<_> = feeds.map(|feed| (string(&feed["origin"]), feed["size"].as_u64().unwrap(), string(&feed["root"]))).collect();
+        let mut heads: Vec<_> =
+            feeds.map(|feed| (string(&feed["origin"]), feed["size"].as_u64().unwrap(), string(&feed["root"]))).collect();
         heads.sort();
         heads
     }

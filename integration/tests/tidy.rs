@@ -180,7 +180,10 @@ fn tests_only(file: &File) -> Vec<String> {
 
 #[test]
 fn test_crates_are_taken_by_tests_alone() {
-    check(tests_only, &[("node/Cargo.toml", "[dependencies]\ncsv.workspace = true"), ("schema/Cargo.toml", "[dependencies]\ncoset = \"0.4\"")]);
+    check(
+        tests_only,
+        &[("node/Cargo.toml", "[dependencies]\ncsv.workspace = true"), ("schema/Cargo.toml", "[dependencies]\ncoset = \"0.4\"")],
+    );
     let innocent = "[workspace.dependencies]\ncsv = \"1\"\n[dev-dependencies]\ncsv.workspace = true\n[dependencies]\ncsv2 = \"1\"";
     assert_eq!(tests_only(&File::new("node/Cargo.toml", innocent)), Vec::<String>::new());
 }
@@ -216,7 +219,17 @@ fn the_core_names_no_edge_but_the_store() {
 /// Neither I/O nor clock nor threads of execution that somebody else wakes.
 fn impure(file: &File) -> Vec<String> {
     const IMPURE: [&str; 12] = [
-        "std::fs", "std::net", "std::env", "std::process", "std::time", "std::thread", "SystemTime", "Instant", "tokio", "async fn", ".await",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::process",
+        "std::time",
+        "std::thread",
+        "SystemTime",
+        "Instant",
+        "tokio",
+        "async fn",
+        ".await",
         "getrandom",
     ];
     let pure = file.is_in(&["schema/src/", "policy/src/"]) && file.is_rust();
@@ -266,7 +279,9 @@ fn every_file_says_first_what_it_is_for() {
 fn machine_paths(file: &File) -> Vec<String> {
     let folders = [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/Us", "ers/"), concat!("C:\\Us", "ers")];
     // Behind a host name it is an address, and behind a folder's name a folder of the project.
-    let path = |line: &str, folder: &str| line.match_indices(folder).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || ".}-_$".contains(c)));
+    let path = |line: &str, folder: &str| {
+        line.match_indices(folder).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || ".}-_$".contains(c)))
+    };
     let lines = file.text.lines().enumerate();
     let found = lines.filter_map(|(at, line)| folders.iter().find(|folder| path(line, folder)).map(|folder| (at + 1, folder)));
     found.map(|(line, folder)| format!("{}:{line}: {folder}", file.path)).collect()

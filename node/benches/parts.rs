@@ -61,7 +61,11 @@ fn main() {
     let message = sig_structure(&sign1.protected, &sign1.payload);
     let raw = SigningKey::from_bytes(&[2; 32]);
     let (public, signature) = (raw.verifying_key(), Signature::from_bytes(&sign1.signature));
-    println!("a record of 20 slots: core {} B, disclosures {} B", sealed.core.len(), sealed.disclosures.iter().map(|of| of.bytes().len()).sum::<usize>());
+    println!(
+        "a record of 20 slots: core {} B, disclosures {} B",
+        sealed.core.len(),
+        sealed.disclosures.iter().map(|of| of.bytes().len()).sum::<usize>()
+    );
     let floor = time("dalek sign (floor)", None, || {
         black_box(raw.sign(&message));
     });
@@ -80,11 +84,21 @@ fn main() {
     });
     let policy = Policy::restore("[[share]]\nname='s'\nwith='oem'\nfeed='all'\nparts='all'\nshow='everything'\nuntil='revoked'").unwrap();
     let (viewer, facts) = (Viewer::new("oem"), record.facts());
-    let item = Cleanable { feed: "bench", origin: &text, seq: 1, leaf: sealed.leaf, core: &sealed.core, disclosures: &sealed.disclosures, schema: Some(record.schema()), facts: &facts };
+    let item = Cleanable {
+        feed: "bench",
+        origin: &text,
+        seq: 1,
+        leaf: sealed.leaf,
+        core: &sealed.core,
+        disclosures: &sealed.disclosures,
+        schema: Some(record.schema()),
+        facts: &facts,
+    };
     time("policy::clear", None, || {
         black_box(clear(&policy, &viewer, &item, 0));
     });
-    let batch = Message::Batch(Received { from: 0, items: vec![Item::View(view.clone()); 128], checkpoint: String::new(), tail: Vec::new() });
+    let batch =
+        Message::Batch(Received { from: 0, items: vec![Item::View(view.clone()); 128], checkpoint: String::new(), tail: Vec::new() });
     let frame = batch.to_frame();
     time("batch of 128 to a frame", None, || {
         black_box(batch.to_frame());

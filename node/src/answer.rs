@@ -127,12 +127,16 @@ impl From<crate::feeds::FeedError> for Failure {
         use crate::feeds::FeedError;
         let failure = Failure::new(&error);
         match error {
-            FeedError::Conflict { .. } => failure.hint("`--supersede` replaces it (the old one stays provable), `--sample N` publishes another sample beside it"),
+            FeedError::Conflict { .. } => {
+                failure.hint("`--supersede` replaces it (the old one stays provable), `--sample N` publishes another sample beside it")
+            }
             FeedError::TooLarge { .. } => failure.hint("split the file by serial and give each part a `--sample`"),
             FeedError::NothingToSupersede(_) => failure.hint("leave out --supersede"),
             FeedError::NoPartner(_) => failure.exit(exit::NOT_FOUND).hint("`lotline partner list` shows the names"),
             FeedError::NameTaken(_) => failure.hint("give another name with --as"),
-            FeedError::Restored(_) => failure.hint("look at `lotline partner list` and `lotline policy show`, then `lotline restore --confirm`"),
+            FeedError::Restored(_) => {
+                failure.hint("look at `lotline partner list` and `lotline policy show`, then `lotline restore --confirm`")
+            }
             FeedError::Store(crate::store::StoreError::Locked) => failure.exit(exit::BUSY),
             _ => failure,
         }

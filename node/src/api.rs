@@ -81,7 +81,8 @@ enum Said {
 pub async fn start(context: Context) -> Result<Running, Failure> {
     let wanted = context.home.config()?.page;
     let listener = TcpListener::bind(wanted).await.map_err(|why| {
-        Failure::new(format!("the page cannot listen on {wanted}: {why}")).hint("give it another port, or 0 for any, under `page` in lotline.toml")
+        Failure::new(format!("the page cannot listen on {wanted}: {why}"))
+            .hint("give it another port, or 0 for any, under `page` in lotline.toml")
     })?;
     let address = listener.local_addr()?;
     let keys = Keys::new();
@@ -149,7 +150,9 @@ async fn verb(State(context): State<Context>, body: Bytes) -> (StatusCode, Json<
     let said = match done.await {
         Ok(Ok(answer)) => Said::Answer(answer),
         Ok(Err(failure)) => Said::Failure(failure),
-        Err(_) => Said::Failure(Failure::new("the command broke off inside the node").hint("look at what the node printed, and please report it")),
+        Err(_) => {
+            Said::Failure(Failure::new("the command broke off inside the node").hint("look at what the node printed, and please report it"))
+        }
     };
     (StatusCode::OK, Json(said))
 }

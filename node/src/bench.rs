@@ -84,7 +84,14 @@ impl Bench {
     fn measure(&mut self, paced_seconds: u64) -> Result<(), Failure> {
         let supplier = found(&self.folder, "supplier")?;
         let records = self.records;
-        self.note("records", format!("{records} records of 20 slots, 400 bytes of values, on {} cores", std::thread::available_parallelism().map_or(1, usize::from)), json!(records));
+        self.note(
+            "records",
+            format!(
+                "{records} records of 20 slots, 400 bytes of values, on {} cores",
+                std::thread::available_parallelism().map_or(1, usize::from)
+            ),
+            json!(records),
+        );
         let raws = self.sizes_and_raws(&supplier)?;
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
         let base_publish = baseline::publish(&self.folder.join("baseline-publish"), &key, &raws)?;
@@ -109,7 +116,8 @@ impl Bench {
         for at in 0..self.records {
             let place = lotline_schema::statement::Place { origin: origin.clone(), seq: at as u64 + 1, now: now(), supersedes: None };
             let record = record(at);
-            let sealed = lotline_schema::statement::seal_record(&record, &place, &keys.record, crate::keys::random).map_err(Failure::new)?;
+            let sealed =
+                lotline_schema::statement::seal_record(&record, &place, &keys.record, crate::keys::random).map_err(Failure::new)?;
             let sign1 = Sign1::read(&sealed.core).map_err(Failure::new)?;
             let disclosures: Vec<u8> = sealed.disclosures.iter().flat_map(|of| of.bytes().to_vec()).collect();
             sizes.get_or_insert((sealed.core.len(), disclosures.len()));
@@ -125,7 +133,11 @@ impl Bench {
             });
         }
         if let Some((core, disclosures)) = sizes {
-            let line = format!("{:<34} core {core} B + disclosures {disclosures} B; package with proof about {} B", "size of a record", core + disclosures + 900);
+            let line = format!(
+                "{:<34} core {core} B + disclosures {disclosures} B; package with proof about {} B",
+                "size of a record",
+                core + disclosures + 900
+            );
             self.note("size", line, json!({ "core": core, "disclosures": disclosures }));
         }
         Ok(raws)
@@ -146,8 +158,17 @@ impl Bench {
         outcome
     }
 
-    async fn live(&mut self, service: &Service, customer: &Home, node: &mut Option<Child>, baseline: Duration, paced_seconds: u64) -> Result<(), Failure> {
-        let (net, events) = Net::start(net::Config::new(service.keys.transport_seed(), vec!["127.0.0.1:0".parse().map_err(Failure::new)?])).await.map_err(Failure::new)?;
+    async fn live(
+        &mut self,
+        service: &Service,
+        customer: &Home,
+        node: &mut Option<Child>,
+        baseline: Duration,
+        paced_seconds: u64,
+    ) -> Result<(), Failure> {
+        let (net, events) = Net::start(net::Config::new(service.keys.transport_seed(), vec!["127.0.0.1:0".parse().map_err(Failure::new)?]))
+            .await
+            .map_err(Failure::new)?;
         let board = LinkBoard::default();
         let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone() };
         let linking = tokio::spawn(links::run(context, events));
@@ -161,7 +182,16 @@ impl Bench {
         service.handle.with(move |feeds| feeds.put_partner(partner)).await??;
         share_everything(service).await?;
         let start = Instant::now();
-        *node = Some(Command::new(&exe).arg("--home").arg(&home).args(["run", "--until-stdin-ends"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        *node = Some(
+            Command::new(&exe)
+                .arg("--home")
+                .arg(&home)
+                .args(["run", "--until-stdin-ends"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?,
+        );
         let origin = service.handle.snapshot().own_feed(FEED).map(|feed| feed.origin.to_string()).unwrap_or_default();
         let size = service.handle.snapshot().own_feed(FEED).map_or(0, crate::feeds::Feed::size);
         wait_for(&board, &origin, size, start).await?;
@@ -193,7 +223,8 @@ impl Bench {
             latencies.push(start.elapsed());
         }
         let (p50, p99) = percentiles(&mut latencies);
-        let line = format!("{:<34} p50 {:.1} ms   p99 {:.1} ms   ({count} at 100/s)", "publish to verified at the customer", p50 * 1e3, p99 * 1e3);
+        let line =
+            format!("{:<34} p50 {:.1} ms   p99 {:.1} ms   ({count} at 100/s)", "publish to verified at the customer", p50 * 1e3, p99 * 1e3);
         self.note("publish_to_verified", line, json!({ "p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3, "count": count }));
         Ok(())
     }
@@ -220,7 +251,12 @@ impl Bench {
         }
         let rate = latencies.len() as f64 / start.elapsed().as_secs_f64();
         let (p50, p99) = percentiles(&mut latencies);
-        let line = format!("{:<34} p50 {:.1} ms   p99 {:.1} ms   {rate:.0} /s, replicating meanwhile", "64 publishers at once", p50 * 1e3, p99 * 1e3);
+        let line = format!(
+            "{:<34} p50 {:.1} ms   p99 {:.1} ms   {rate:.0} /s, replicating meanwhile",
+            "64 publishers at once",
+            p50 * 1e3,
+            p99 * 1e3
+        );
         self.note("publishers_64", line, json!({ "p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3, "per_second": rate }));
         Ok(())
     }
@@ -234,14 +270,19 @@ impl Bench {
         let line = format!("{:<34} {:>9.0} ms (aim 300), {entries} entries", "start", took.as_secs_f64() * 1e3);
         self.note("start_ms", line, json!(took.as_secs_f64() * 1e3));
         if let Some(idle) = idle_memory(supplier)? {
-            self.note("idle_rss_bytes", format!("{:<34} {:>9.1} MiB (aim 64)", "memory of a node at rest", idle as f64 / 1048576.0), json!(idle));
+            self.note(
+                "idle_rss_bytes",
+                format!("{:<34} {:>9.1} MiB (aim 64)", "memory of a node at rest", idle as f64 / 1048576.0),
+                json!(idle),
+            );
         }
         std::fs::remove_dir_all(supplier.store().join("index"))?;
         let start = Instant::now();
         let service = Service::open(supplier.clone(), &|_| {})?;
         let took = start.elapsed();
         service.close()?;
-        let line = format!("{:<34} {:>9.2} s, {:.0} entries/s", "rebuild of the index", took.as_secs_f64(), entries as f64 / took.as_secs_f64());
+        let line =
+            format!("{:<34} {:>9.2} s, {:.0} entries/s", "rebuild of the index", took.as_secs_f64(), entries as f64 / took.as_secs_f64());
         self.note("rebuild_seconds", line, json!(took.as_secs_f64()));
         Ok(())
     }
@@ -249,7 +290,13 @@ impl Bench {
 
 fn found(folder: &Path, name: &str) -> Result<Home, Failure> {
     let home = Home::at(Some(&folder.join(name)))?;
-    let config = Config { name: format!("{name} (bench)"), listen: Vec::new(), announce: Vec::new(), page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)), persons: false };
+    let config = Config {
+        name: format!("{name} (bench)"),
+        listen: Vec::new(),
+        announce: Vec::new(),
+        page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+        persons: false,
+    };
     crate::cli::init::found(&home, &config, &Founding::new())?;
     Ok(home)
 }
@@ -298,7 +345,15 @@ fn invitation(snapshot: &crate::feeds::Snapshot, address: String) -> Invitation 
 
 fn partner(of: &Invitation) -> crate::feeds::Partner {
     let (party, peer) = (of.party, of.peer.clone());
-    crate::feeds::Partner { name: "customer".into(), party, peer, addresses: Vec::new(), feed: FEED.into(), subscribed: false, added: now() }
+    crate::feeds::Partner {
+        name: "customer".into(),
+        party,
+        peer,
+        addresses: Vec::new(),
+        feed: FEED.into(),
+        subscribed: false,
+        added: now(),
+    }
 }
 
 async fn share_everything(service: &Service) -> Result<(), Failure> {
@@ -326,7 +381,14 @@ async fn wait_for(board: &LinkBoard, origin: &str, size: u64, start: Instant) ->
 /// Resident memory of a node that was started on this home and left alone for two seconds.
 fn idle_memory(home: &Home) -> Result<Option<u64>, Failure> {
     let exe = std::env::current_exe()?;
-    let mut node = Command::new(exe).arg("--home").arg(home.path()).args(["run", "--until-stdin-ends"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut node = Command::new(exe)
+        .arg("--home")
+        .arg(home.path())
+        .args(["run", "--until-stdin-ends"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
     std::thread::sleep(Duration::from_secs(2));
     let statm = std::fs::read_to_string(format!("/proc/{}/statm", node.id())).ok();
     drop(node.stdin.take());

@@ -150,7 +150,9 @@ fn formed(form: Form, value: &Value, view: &VerifiedView, name: &str) -> Content
 fn names(view: &VerifiedView, field: &str) -> Vec<String> {
     let table = field.split('_').next().unwrap_or_default();
     let characteristics = view.value(&format!("{table}_characteristics"));
-    characteristics.map(|rows_value| rows(rows_value).map(|row| cells(row).get(1).cloned().unwrap_or_default()).collect()).unwrap_or_default()
+    characteristics
+        .map(|rows_value| rows(rows_value).map(|row| cells(row).get(1).cloned().unwrap_or_default()).collect())
+        .unwrap_or_default()
 }
 
 fn named(names: &[String], at: usize) -> String {

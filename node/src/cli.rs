@@ -29,7 +29,12 @@ pub(crate) mod verify;
 
 /// Signed quality and traceability records, shared field by field with the partners you choose.
 #[derive(Parser)]
-#[command(name = "lotline", version, propagate_version = true, after_help = "Example: lotline demo\n         lotline init --name \"ACME GmbH\" && lotline run")]
+#[command(
+    name = "lotline",
+    version,
+    propagate_version = true,
+    after_help = "Example: lotline demo\n         lotline init --name \"ACME GmbH\" && lotline run"
+)]
 struct Cli {
     /// The home of this node (else LOTLINE_HOME, else the platform's data folder).
     #[arg(long, global = true, env = "LOTLINE_HOME", value_name = "FOLDER")]

@@ -104,7 +104,9 @@ impl Stage {
         let (folder, temporary) = match args.keep {
             Some(folder) => {
                 if folder.join("supplier").exists() {
-                    return Err(Failure::new(format!("`{}` holds a demo already", folder.display())).exit(exit::USAGE).hint("give another folder"));
+                    return Err(Failure::new(format!("`{}` holds a demo already", folder.display()))
+                        .exit(exit::USAGE)
+                        .hint("give another folder"));
                 }
                 std::fs::create_dir_all(&folder)?;
                 (std::path::absolute(folder)?, None)
@@ -223,7 +225,9 @@ impl Stage {
 
     fn pair(&self) -> Result<String, Failure> {
         self.chapter("Each customer and the supplier exchange one line (by mail, say). It carries no secret and no right.");
-        let invite = |who| -> Result<String, Failure> { Ok(self.call(who, &["partner", "invite"])?["invitation"].as_str().unwrap_or_default().to_owned()) };
+        let invite = |who| -> Result<String, Failure> {
+            Ok(self.call(who, &["partner", "invite"])?["invitation"].as_str().unwrap_or_default().to_owned())
+        };
         let supplier = invite("supplier")?;
         for who in ["oem-a", "oem-b", "competitor"] {
             self.call(who, &["partner", "accept", &supplier, "--as", "supplier", "--subscribe"])?;
@@ -247,15 +251,33 @@ impl Stage {
         let published = self.call(
             "supplier",
             &[
-                "publish", &file, "--lot", PLATE_LOT, "--part", "NIST-PLATE", "--feed", "quality", "--reason", "first article", "--verdict",
-                "non-conforming", "--special", "Flatness Datum A,Perpendicularity 1,Position 1", "--order", "FAIR-1",
+                "publish",
+                &file,
+                "--lot",
+                PLATE_LOT,
+                "--part",
+                "NIST-PLATE",
+                "--feed",
+                "quality",
+                "--reason",
+                "first article",
+                "--verdict",
+                "non-conforming",
+                "--special",
+                "Flatness Datum A,Perpendicularity 1,Position 1",
+                "--order",
+                "FAIR-1",
             ],
         )?;
         let records = self.call("supplier", &["records", "--lot", PLATE_LOT])?;
         let record = &records["records"][0];
         self.say(format!(
             "  lot {PLATE_LOT}: {} of {} pieces fail. It goes out as what it is: {} (signed and durable in {} ms, {} bytes)",
-            record["nonconforming"], record["inspected"], record["verdict"].as_str().unwrap_or_default(), start.elapsed().as_millis(), published["published"][0]["bytes"],
+            record["nonconforming"],
+            record["inspected"],
+            record["verdict"].as_str().unwrap_or_default(),
+            start.elapsed().as_millis(),
+            published["published"][0]["bytes"],
         ));
         facts.push(("plate", json!({ "nonconforming": record["nonconforming"], "inspected": record["inspected"], "verdict": record["verdict"], "bytes": published["published"][0]["bytes"] })));
         Ok(())
@@ -268,7 +290,8 @@ impl Stage {
         for change in applied["changes"].as_array().into_iter().flatten() {
             self.say(format!("  {}", change.as_str().unwrap_or_default()));
         }
-        let waited = self.wait("the plate lot to arrive at both customers", || Ok(self.has("oem-a", PLATE_LOT)? && self.has("oem-b", PLATE_LOT)?))?;
+        let waited =
+            self.wait("the plate lot to arrive at both customers", || Ok(self.has("oem-a", PLATE_LOT)? && self.has("oem-b", PLATE_LOT)?))?;
         self.say(format!("  verified and stored by OEM A and OEM B {} ms later", waited.as_millis()));
         facts.push(("catch_up_ms", json!(waited.as_millis() as u64)));
         Ok(())
@@ -285,22 +308,32 @@ impl Stage {
             let record = self.call(who, &["show", PLATE_LOT])?["record"]["fields"].clone();
             let state = |name: &str| record[name]["state"].as_str().unwrap_or("?").to_owned();
             let mut line = format!("  {who}: ");
-            for name in ["lot", "verdict_recomputed", "special_statistics", "special_characteristics", "special_values", "other_values", "machine"] {
+            for name in
+                ["lot", "verdict_recomputed", "special_statistics", "special_characteristics", "special_values", "other_values", "machine"]
+            {
                 let _ = write!(line, "{name} {}  ", if state(name) == "shown" { "shown" } else { state(name).leak() });
             }
             self.say(line.trim_end());
             let shown = |name: &str| state(name) == "shown";
-            let expected = if who == "oem-a" { shown("special_values") } else { state("special_values") == "hidden" && state("other_values") == "hidden" };
+            let expected = if who == "oem-a" {
+                shown("special_values")
+            } else {
+                state("special_values") == "hidden" && state("other_values") == "hidden"
+            };
             if !(expected && shown("lot") && shown("verdict_recomputed") && shown("special_statistics")) {
                 return Err(Failure::new(format!("{who} does not see exactly what the rules say")));
             }
             if who == "oem-b" {
                 let cpk = record["special_statistics"]["rows"][0][8].clone();
-                self.say(format!("         OEM B reads Cpk {} of the first special characteristic, and no value behind it", cpk.as_str().unwrap_or("–")));
+                self.say(format!(
+                    "         OEM B reads Cpk {} of the first special characteristic, and no value behind it",
+                    cpk.as_str().unwrap_or("–")
+                ));
             }
             views.insert(who.into(), record);
         }
-        let shown = |who: &str| views[who].as_object().map_or(0, |fields| fields.values().filter(|field| field["state"] != "hidden").count());
+        let shown =
+            |who: &str| views[who].as_object().map_or(0, |fields| fields.values().filter(|field| field["state"] != "hidden").count());
         facts.push(("fields_shown", json!({ "oem-a": shown("oem-a"), "oem-b": shown("oem-b") })));
         Ok(())
     }
@@ -310,21 +343,29 @@ impl Stage {
         let file = self.folder.join("cover_fair_long.csv");
         std::fs::write(&file, COVER)?;
         let file = file.to_string_lossy().into_owned();
-        self.call("supplier", &["publish", &file, "--lot", COVER_LOT, "--part", "NIST-COVER", "--feed", "quality", "--special", "Flatness 1"])?;
+        self.call(
+            "supplier",
+            &["publish", &file, "--lot", COVER_LOT, "--part", "NIST-COVER", "--feed", "quality", "--special", "Flatness 1"],
+        )?;
         let waited = self.wait("the cover lot to arrive live", || Ok(self.has("oem-a", COVER_LOT)? && self.has("oem-b", COVER_LOT)?))?;
         let record = self.call("oem-b", &["records", "--lot", COVER_LOT])?["records"][0].clone();
         self.say(format!(
             "  lot {COVER_LOT}: {} of {} pieces fails ({}); at both customers, verified and durable, {} ms after the supplier's prompt came back",
             record["nonconforming"], record["inspected"], record["verdict"].as_str().unwrap_or_default(), waited.as_millis()
         ));
-        facts.push(("cover", json!({ "nonconforming": record["nonconforming"], "inspected": record["inspected"], "verdict": record["verdict"] })));
+        facts.push((
+            "cover",
+            json!({ "nonconforming": record["nonconforming"], "inspected": record["inspected"], "verdict": record["verdict"] }),
+        ));
         facts.push(("live_ms", json!(waited.as_millis() as u64)));
         Ok(())
     }
 
     fn competitor(&self, facts: &mut Facts) -> Result<(), Failure> {
         self.chapter("The competitor is connected all the time. What does it have?");
-        let feeds = self.call("competitor", &["feeds"])?["feeds"].as_array().map_or(0, |feeds| feeds.iter().filter(|feed| feed["own"] != json!(true)).count());
+        let feeds = self.call("competitor", &["feeds"])?["feeds"]
+            .as_array()
+            .map_or(0, |feeds| feeds.iter().filter(|feed| feed["own"] != json!(true)).count());
         let records = self.call("competitor", &["records"])?["records"].as_array().map_or(0, Vec::len);
         let traces = traces(&self.home("competitor"), &[PLATE_LOT, COVER_LOT, "NIST-PLATE", "quality"])?;
         // The same search must find what is there, or it proves nothing.
@@ -355,7 +396,10 @@ impl Stage {
         let caught = self.call_with(None, &["verify", &tampered.to_string_lossy(), "--issuer", identity], &[4])?;
         self.say(format!("  one bit of {} changed: {}", written["bytes"], caught["sentence"].as_str().unwrap_or_default()));
         facts.push(("bundle_bytes", written["bytes"].clone()));
-        facts.push(("auditor", json!({ "verified": verified["outcome"], "without_trust": unknown["outcome"], "tampered": caught["outcome"] })));
+        facts.push((
+            "auditor",
+            json!({ "verified": verified["outcome"], "without_trust": unknown["outcome"], "tampered": caught["outcome"] }),
+        ));
         Ok(())
     }
 
@@ -363,13 +407,35 @@ impl Stage {
         self.chapter("The supplier stops sharing with OEM B, then corrects the cover record (a delivery note was missing).");
         self.call("supplier", &["share", "stop", "oem-b"])?;
         let file = self.folder.join("cover_fair_long.csv").to_string_lossy().into_owned();
-        self.call("supplier", &["publish", &file, "--lot", COVER_LOT, "--part", "NIST-COVER", "--feed", "quality", "--special", "Flatness 1", "--delivery-note", "DN-7", "--supersede"])?;
-        let count = |who: &str| -> Result<usize, Failure> { Ok(self.call(who, &["records", "--lot", COVER_LOT])?["records"].as_array().map_or(0, Vec::len)) };
+        self.call(
+            "supplier",
+            &[
+                "publish",
+                &file,
+                "--lot",
+                COVER_LOT,
+                "--part",
+                "NIST-COVER",
+                "--feed",
+                "quality",
+                "--special",
+                "Flatness 1",
+                "--delivery-note",
+                "DN-7",
+                "--supersede",
+            ],
+        )?;
+        let count = |who: &str| -> Result<usize, Failure> {
+            Ok(self.call(who, &["records", "--lot", COVER_LOT])?["records"].as_array().map_or(0, Vec::len))
+        };
         let waited = self.wait("the correction to arrive at OEM A", || Ok(count("oem-a")? == 2))?;
         // OEM B was connected just as well, and had just as long.
         std::thread::sleep(waited.max(Duration::from_millis(300)));
         let at_b = count("oem-b")?;
-        self.say(format!("  the correction reached OEM A in {} ms; OEM B still has {at_b} record of that lot, and keeps what it had", waited.as_millis()));
+        self.say(format!(
+            "  the correction reached OEM A in {} ms; OEM B still has {at_b} record of that lot, and keeps what it had",
+            waited.as_millis()
+        ));
         if at_b != 1 {
             return Err(Failure::new("OEM B received a record after sharing was stopped"));
         }
@@ -401,7 +467,10 @@ impl Stage {
             }
             None => text.push_str(" Everything was in a temporary folder and is gone; `lotline demo --keep FOLDER` keeps it."),
         }
-        let _ = write!(text, "\n\nFor yourself:\n  {exe} init                     set up your own node\n  {exe} publish FILE --lot … --part … --feed …\n  {exe} --help");
+        let _ = write!(
+            text,
+            "\n\nFor yourself:\n  {exe} init                     set up your own node\n  {exe} publish FILE --lot … --part … --feed …\n  {exe} --help"
+        );
         text
     }
 }

@@ -3,8 +3,8 @@
 //! A row is written, durably, before the bytes it speaks of are handed to the network: the intent. What became of
 //! them follows: acknowledged by the partner, cut, or unknown. A row without an outcome may have left.
 
-use lotline_schema::codec::{self, Value};
 use lotline_schema::Hash;
+use lotline_schema::codec::{self, Value};
 
 use crate::feeds::state::{StateError, put, take};
 

@@ -24,7 +24,10 @@ pub fn now() -> u64 {
 
 /// A time of [`now`] as RFC 3339, UTC.
 pub fn time_text(seconds: u64) -> String {
-    i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()).map_or_else(|| seconds.to_string(), |time| time.to_string())
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| seconds.to_string(), |time| time.to_string())
 }
 
 /// The exact time now as RFC 3339 with milliseconds, UTC: what a record says of its recording.
@@ -87,9 +90,10 @@ impl Service {
         let (feeds, opened, snapshots) = Feeds::open(&home.store(), keys.clone(), progress)?;
         let (commands, waiting) = mpsc::channel(WAITING_MAX);
         let handle = Handle { commands, snapshots, reader: feeds.reader().clone() };
-        let thread = std::thread::Builder::new().name("feeds".into()).spawn(move || run(feeds, waiting)).map_err(|source| {
-            ServiceError::Home(HomeError::File { path: PathBuf::from("feeds thread"), source })
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("feeds".into())
+            .spawn(move || run(feeds, waiting))
+            .map_err(|source| ServiceError::Home(HomeError::File { path: PathBuf::from("feeds thread"), source }))?;
         Ok(Service { handle, home, keys, opened, thread })
     }
 

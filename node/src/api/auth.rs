@@ -152,7 +152,9 @@ impl Gate {
 /// Whether no other origin had a hand in it. Browsers say so in two headers; programs send neither.
 fn from_here(headers: &HeaderMap, host: &str) -> bool {
     let origin = match headers.contains_key(header::ORIGIN) {
-        true => only(headers, header::ORIGIN).and_then(|origin| origin.strip_prefix("http://")).is_some_and(|origin| origin.eq_ignore_ascii_case(host)),
+        true => only(headers, header::ORIGIN)
+            .and_then(|origin| origin.strip_prefix("http://"))
+            .is_some_and(|origin| origin.eq_ignore_ascii_case(host)),
         false => true,
     };
     // Says also of a GET where it came from; another port of this computer is `same-site`.
@@ -186,7 +188,9 @@ fn refuse(refusal: Refusal) -> Response {
     let (status, why) = match refusal {
         Refusal::Host => (StatusCode::FORBIDDEN, "this address does not answer under that name\n"),
         Refusal::Origin => (StatusCode::FORBIDDEN, "this address does not answer to pages of others; open the link yourself\n"),
-        Refusal::Key => (StatusCode::UNAUTHORIZED, "open the page with the link that `lotline run` printed; it holds the key of this start\n"),
+        Refusal::Key => {
+            (StatusCode::UNAUTHORIZED, "open the page with the link that `lotline run` printed; it holds the key of this start\n")
+        }
     };
     (status, why).into_response()
 }

@@ -32,7 +32,8 @@ pub fn ask(home: &Home, verb: &HomeVerb) -> Result<Option<Result<Answer, Failure
         return Ok(None);
     }
     let broke = |why: &dyn std::fmt::Display| {
-        Failure::new(format!("the node on this home stopped answering: {why}")).hint("`lotline status` shows whether it runs; look whether the command was done before you repeat it")
+        Failure::new(format!("the node on this home stopped answering: {why}"))
+            .hint("`lotline status` shows whether it runs; look whether the command was done before you repeat it")
     };
     let request = agent.post(format!("http://{}{VERB}", run_file.api)).config().timeout_global(Some(ANSWER_WITHIN)).build();
     let mut response = match request.header("Authorization", format!("Bearer {}", keys.token())).send_json(verb) {

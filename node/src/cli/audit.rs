@@ -3,12 +3,12 @@
 //! Twice over: bytes (every frame of the journal against its checksum, every index key against the journal), and
 //! meaning (every signature, every disclosure, every feed's root against its signed checkpoint, the org feeds).
 
+use lotline_schema::Hash;
 use lotline_schema::note::Checkpoint;
 use lotline_schema::org::{Org, Role};
 use lotline_schema::slot::Disclosure;
 use lotline_schema::tree::{self, Frontier};
 use lotline_schema::view::{Expected, SealedView};
-use lotline_schema::Hash;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -40,7 +40,12 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     }
     let clean = problems.is_empty();
     let mut text = if clean {
-        format!("Clean. {} commits, {} index keys, {} feeds, {entries} entries, {signatures} signatures, every root equal to its signed checkpoint.", stored.commits, stored.keys, snapshot.feeds.len())
+        format!(
+            "Clean. {} commits, {} index keys, {} feeds, {entries} entries, {signatures} signatures, every root equal to its signed checkpoint.",
+            stored.commits,
+            stored.keys,
+            snapshot.feeds.len()
+        )
     } else {
         format!("NOT CLEAN: {} problems.\n", problems.len())
     };
@@ -127,4 +132,3 @@ fn audit_entry(reader: &Reader, org: &Org, again: &mut Org, feed: &Feed, row: &R
     }
     Ok(())
 }
-

@@ -67,7 +67,9 @@ pub(super) fn copy_journal(desk: &Desk, args: CopyArgs) -> Result<Answer, Failur
 pub fn backup(home: &Home, args: BackupArgs) -> Result<Answer, Failure> {
     home.config()?;
     if args.output.exists() {
-        return Err(Failure::new(format!("`{}` exists already", args.output.display())).hint("a backup is never overwritten; give another name"));
+        return Err(
+            Failure::new(format!("`{}` exists already", args.output.display())).hint("a backup is never overwritten; give another name")
+        );
     }
     let secret = passphrase(args.passphrase_file.as_deref(), "A passphrase for the backup")?;
     let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -80,7 +82,11 @@ pub fn backup(home: &Home, args: BackupArgs) -> Result<Answer, Failure> {
     let bytes = sealed.as_file().metadata()?.len();
     sealed.persist_noclobber(&args.output).map_err(|why| Failure::new(why.error))?;
     platform::sync_folder(folder)?;
-    let text = format!("Backup written to {} ({bytes} bytes). Try it once: lotline restore {} --home SOME-EMPTY-FOLDER", args.output.display(), args.output.display());
+    let text = format!(
+        "Backup written to {} ({bytes} bytes). Try it once: lotline restore {} --home SOME-EMPTY-FOLDER",
+        args.output.display(),
+        args.output.display()
+    );
     Ok(Answer::new(text, json!({ "file": args.output, "bytes": bytes })))
 }
 
@@ -107,14 +113,17 @@ pub fn restore(home: &Home, args: RestoreArgs) -> Result<Answer, Failure> {
         return confirm(home, args.yes);
     };
     if home.path().exists() && std::fs::read_dir(home.path())?.next().is_some() {
-        return Err(Failure::from(HomeError::Exists(home.path().into())).hint("a backup is restored into a new or empty folder; give one with --home"));
+        return Err(Failure::from(HomeError::Exists(home.path().into()))
+            .hint("a backup is restored into a new or empty folder; give one with --home"));
     }
     let secret = passphrase_once(args.passphrase_file.as_deref())?;
-    let sealed = std::fs::File::open(&file).map_err(|why| Failure::new(format!("cannot read `{}`: {why}", file.display())).exit(exit::NOT_FOUND))?;
+    let sealed =
+        std::fs::File::open(&file).map_err(|why| Failure::new(format!("cannot read `{}`: {why}", file.display())).exit(exit::NOT_FOUND))?;
     let wrong = |why: &dyn std::fmt::Display| Failure::new(format!("`{}` does not open: {why}", file.display())).exit(exit::UNREADABLE);
     let decryptor = age::Decryptor::new(sealed).map_err(|why| wrong(&why).hint("is this a Lotline backup?"))?;
     let identity = age::scrypt::Identity::new(SecretString::from(secret));
-    let reader = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(|_| wrong(&"wrong passphrase, or a damaged file"))?;
+    let reader =
+        decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(|_| wrong(&"wrong passphrase, or a damaged file"))?;
     // Unpacked beside the home and moved there whole: a file cut in the middle leaves no half home.
     let parent = home.path().parent().ok_or_else(|| Failure::new("the home has no parent folder"))?;
     std::fs::create_dir_all(parent)?;
@@ -152,7 +161,8 @@ fn unpack(reader: impl Read, folder: &Path) -> std::io::Result<()> {
 fn passphrase_once(file: Option<&Path>) -> Result<String, Failure> {
     match file {
         Some(_) => passphrase(file, ""),
-        None => super::ask_secret("Passphrase of the backup").ok_or_else(|| Failure::new("--passphrase-file is missing and there is no terminal to ask on").exit(exit::USAGE)),
+        None => super::ask_secret("Passphrase of the backup")
+            .ok_or_else(|| Failure::new("--passphrase-file is missing and there is no terminal to ask on").exit(exit::USAGE)),
     }
 }
 
@@ -167,11 +177,15 @@ fn confirm_with(service: &Service, yes: bool) -> Result<Answer, Failure> {
     let Some(why) = &service.opened.restored else {
         return Ok(Answer::new("This home was not restored; there is nothing to confirm.", json!({ "confirmed": false })));
     };
-    if !confirmed(yes, &format!("This home was restored ({why}). Have you looked at partners and rules, and shall it sign and send again?")) {
+    if !confirmed(yes, &format!("This home was restored ({why}). Have you looked at partners and rules, and shall it sign and send again?"))
+    {
         return Err(Failure::new("not confirmed; nothing is signed or sent").hint("add --yes to confirm without a question"));
     }
     let renewed = service.handle.with_blocking(|feeds| feeds.confirm_restored(now()))??;
     let names: Vec<String> = renewed.iter().map(|origin| format!("{}/{}", origin.name(), origin.n())).collect();
-    let text = format!("Confirmed. Each feed goes on in a new life: {}. Partners keep the old ones and see that a new one follows.", names.join(", "));
+    let text = format!(
+        "Confirmed. Each feed goes on in a new life: {}. Partners keep the old ones and see that a new one follows.",
+        names.join(", ")
+    );
     Ok(Answer::new(text, json!({ "confirmed": true, "feeds": renewed.iter().map(ToString::to_string).collect::<Vec<_>>() })))
 }

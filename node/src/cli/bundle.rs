@@ -92,7 +92,10 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         bytes.len(),
         args.output.display(),
     );
-    Ok(Answer::new(text, json!({ "file": args.output, "bytes": bytes.len(), "records": records, "sha256": Hash::of(&[&bytes]).to_string() })))
+    Ok(Answer::new(
+        text,
+        json!({ "file": args.output, "bytes": bytes.len(), "records": records, "sha256": Hash::of(&[&bytes]).to_string() }),
+    ))
 }
 
 fn find(desk: &Desk, args: &Args) -> Result<Vec<Found>, Failure> {
@@ -101,7 +104,8 @@ fn find(desk: &Desk, args: &Args) -> Result<Vec<Found>, Failure> {
     for (id, seq) in reader.by_lot(&args.lot)? {
         if let (Some(feed), Some(row)) = (snapshot.feed_numbered(id), reader.row(id, seq)?) {
             let summary = Summary::read(&row.summary)?;
-            let wanted = args.part.as_ref().is_none_or(|part| summary.facts.part.as_ref() == Some(part)) && args.from.as_ref().is_none_or(|from| *from == owner(desk, feed));
+            let wanted = args.part.as_ref().is_none_or(|part| summary.facts.part.as_ref() == Some(part))
+                && args.from.as_ref().is_none_or(|from| *from == owner(desk, feed));
             if row.has_core && wanted {
                 found.push(Found { feed: feed.clone(), row, summary });
             }
@@ -110,7 +114,9 @@ fn find(desk: &Desk, args: &Args) -> Result<Vec<Found>, Failure> {
     let kinds: std::collections::BTreeSet<(String, String)> =
         found.iter().map(|one| (owner(desk, &one.feed), one.summary.facts.part.clone().unwrap_or_else(|| "–".into()))).collect();
     match kinds.len() {
-        0 => Err(Failure::new(format!("no record of lot `{}` is here", args.lot)).exit(exit::NOT_FOUND).hint("`lotline records` lists what is here")),
+        0 => Err(Failure::new(format!("no record of lot `{}` is here", args.lot))
+            .exit(exit::NOT_FOUND)
+            .hint("`lotline records` lists what is here")),
         1 => Ok(found),
         _ => {
             let lines: Vec<String> = kinds.iter().map(|(from, part)| format!("--from {from} --part {part}")).collect();
@@ -130,14 +136,18 @@ enum Door {
 fn door(desk: &Desk, args: &Args, own: bool) -> Result<Door, Failure> {
     match (own, &args.partner, &args.full) {
         (false, None, None) => Ok(Door::Received),
-        (false, ..) => Err(Failure::new("--for and --full are for your own records; what you received goes out as it came").exit(exit::USAGE)),
+        (false, ..) => {
+            Err(Failure::new("--for and --full are for your own records; what you received goes out as it came").exit(exit::USAGE))
+        }
         (true, Some(partner), _) => match desk.handle.snapshot().book.contains_key(partner) {
             true => Ok(Door::Policy(partner.clone())),
             false => Err(crate::feeds::FeedError::NoPartner(partner.clone()).into()),
         },
         (true, None, Some(to)) => {
             if to.trim().is_empty() || !confirmed(args.yes, &format!("Give EVERY field of lot {} to {to}?", args.lot)) {
-                return Err(Failure::new("full disclosure was not confirmed").exit(exit::REFUSED).hint("--for PARTNER gives exactly what your rules allow; --yes confirms"));
+                return Err(Failure::new("full disclosure was not confirmed")
+                    .exit(exit::REFUSED)
+                    .hint("--for PARTNER gives exactly what your rules allow; --yes confirms"));
             }
             Ok(Door::Full(FullDisclosure::confirmed_by_owner(to.trim())))
         }
@@ -199,9 +209,13 @@ fn prove(desk: &Desk, one: &Found, trees: &mut BTreeMap<u32, Tree>) -> Result<St
     }
     let tree = &trees[&one.feed.id];
     if tree.root(size) != one.feed.head.frontier.root() {
-        return Err(Failure::new("the stored entries of the feed do not give its signed root").exit(exit::ALTERED).hint("run `lotline audit`"));
+        return Err(Failure::new("the stored entries of the feed do not give its signed root")
+            .exit(exit::ALTERED)
+            .hint("run `lotline audit`"));
     }
-    let path = tree.inclusion(one.row.seq, size).ok_or_else(|| Failure::new("the record lies beyond the head of its feed").hint("run `lotline audit`"))?;
+    let path = tree
+        .inclusion(one.row.seq, size)
+        .ok_or_else(|| Failure::new("the record lies beyond the head of its feed").hint("run `lotline audit`"))?;
     Ok(InclusionProof { index: one.row.seq, path, checkpoint: one.feed.head.checkpoint.clone() }.to_text())
 }
 

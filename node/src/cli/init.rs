@@ -50,7 +50,8 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
         return Err(HomeError::Exists(home.path().into()).into());
     }
     let question = |flag: &str| Failure::new(format!("{flag} is missing and there is no terminal to ask on")).exit(exit::USAGE);
-    let name = args.name.or_else(|| ask("1. What is your organisation called? Partners see this name", "")).filter(|name| !name.trim().is_empty());
+    let name =
+        args.name.or_else(|| ask("1. What is your organisation called? Partners see this name", "")).filter(|name| !name.trim().is_empty());
     let name = name.ok_or_else(|| question("--name"))?;
     let listen = match args.listen.is_empty() {
         false => args.listen,
@@ -63,15 +64,21 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
     let kit = args.kit.or_else(|| ask("3. Where to write the recovery kit (best on a stick)", &default_kit).map(PathBuf::from));
     let kit = kit.ok_or_else(|| question("--kit"))?;
     if kit.exists() {
-        return Err(Failure::new(format!("`{}` exists already; a recovery kit is never overwritten", kit.display())).hint("give another file with --kit"));
+        return Err(Failure::new(format!("`{}` exists already; a recovery kit is never overwritten", kit.display()))
+            .hint("give another file with --kit"));
     }
     let passphrase = passphrase(args.passphrase_file.as_deref(), "4. A passphrase for the kit (write it down elsewhere)")?;
     let announce = match args.announce.is_empty() && !listen.is_empty() {
-        true => ask("5. Address partners reach you under, when it is another one (empty: the same)", "").filter(|address| !address.is_empty()).into_iter().collect(),
+        true => ask("5. Address partners reach you under, when it is another one (empty: the same)", "")
+            .filter(|address| !address.is_empty())
+            .into_iter()
+            .collect(),
         false => args.announce,
     };
     for address in listen.iter().chain(&announce) {
-        address.parse::<crate::net::Address>().map_err(|why| Failure::new(why).exit(exit::USAGE).hint("write host:port, as 0.0.0.0:4001"))?;
+        address
+            .parse::<crate::net::Address>()
+            .map_err(|why| Failure::new(why).exit(exit::USAGE).hint("write host:port, as 0.0.0.0:4001"))?;
     }
     let config = Config { name: name.clone(), listen, announce, page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)), persons: false };
     let founding = args.example.as_deref().map_or_else(Founding::new, Founding::example);
@@ -80,7 +87,8 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
     platform::write_secret(&kit, text.as_bytes()).map_err(|why| {
         // Without its kit a home has no future: leave nothing half made.
         let _ = std::fs::remove_file(home.config_file());
-        Failure::new(format!("cannot write the recovery kit `{}`: {why}", kit.display())).hint("nothing was set up; try another place with --kit")
+        Failure::new(format!("cannot write the recovery kit `{}`: {why}", kit.display()))
+            .hint("nothing was set up; try another place with --kit")
     })?;
     let party = founding.party();
     Ok(Answer::new(
@@ -126,7 +134,9 @@ pub(crate) fn passphrase(file: Option<&std::path::Path>, question: &str) -> Resu
         }
     };
     if passphrase.chars().count() < PASSPHRASE_MIN {
-        return Err(Failure::new(format!("the passphrase has fewer than {PASSPHRASE_MIN} characters")).exit(exit::USAGE).hint("four ordinary words are easy to write down and hard to guess"));
+        return Err(Failure::new(format!("the passphrase has fewer than {PASSPHRASE_MIN} characters"))
+            .exit(exit::USAGE)
+            .hint("four ordinary words are easy to write down and hard to guess"));
     }
     Ok(passphrase)
 }

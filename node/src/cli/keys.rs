@@ -32,5 +32,8 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     }
     let log = org.key(Role::Log).map(|key| note::vkey(&Origin::org(snapshot.party).to_string(), key));
     text.push_str("The root key is in your recovery kit, not on this computer.");
-    Ok(Answer::new(text, json!({ "name": org.name(), "identity": snapshot.party.to_string(), "six_words": snapshot.party.six_words(), "keys": keys, "org_vkey": log })))
+    Ok(Answer::new(
+        text,
+        json!({ "name": org.name(), "identity": snapshot.party.to_string(), "six_words": snapshot.party.six_words(), "keys": keys, "org_vkey": log }),
+    ))
 }

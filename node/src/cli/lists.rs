@@ -60,8 +60,15 @@ pub fn feeds(desk: &Desk, _: FeedsArgs) -> Result<Answer, Failure> {
             for (origin, size, term) in board.of(&partner.name).offers {
                 if !snapshot.feeds.contains_key(&origin) {
                     let name = origin.split('/').nth(1).unwrap_or_default();
-                    text.push_str(&format!("{:<16} {:<14} {size:>8} entries  offered, not followed: {}\n", harmless(name), partner.name, harmless(&term)));
-                    rows.push(json!({ "origin": origin, "whose": partner.name, "own": false, "offered": true, "size": size, "term": term }));
+                    text.push_str(&format!(
+                        "{:<16} {:<14} {size:>8} entries  offered, not followed: {}\n",
+                        harmless(name),
+                        partner.name,
+                        harmless(&term)
+                    ));
+                    rows.push(
+                        json!({ "origin": origin, "whose": partner.name, "own": false, "offered": true, "size": size, "term": term }),
+                    );
                 }
             }
         }
@@ -79,7 +86,15 @@ pub fn records(desk: &Desk, args: RecordsArgs) -> Result<Answer, Failure> {
         let cell = |text: &Option<String>| harmless(text.as_deref().unwrap_or("–"));
         let pieces = of.pieces.map_or(String::new(), |(inspected, failed)| format!("{failed} of {inspected} fail"));
         let old = if summary.superseded_by.is_some() { "  superseded" } else { "" };
-        text.push_str(&format!("{:<20} {:<16} {:<16} {pieces:<16} {:<14} {}/{}{old}\n", cell(&of.lot), cell(&of.part), cell(&of.verdict), owner(desk, feed), feed.origin.name(), row.seq));
+        text.push_str(&format!(
+            "{:<20} {:<16} {:<16} {pieces:<16} {:<14} {}/{}{old}\n",
+            cell(&of.lot),
+            cell(&of.part),
+            cell(&of.verdict),
+            owner(desk, feed),
+            feed.origin.name(),
+            row.seq
+        ));
         list.push(json!({
             "origin": feed.origin.to_string(), "seq": row.seq, "leaf": Hash(row.leaf).to_string(), "whose": owner(desk, feed), "lot": of.lot, "part": of.part,
             "verdict": of.verdict, "inspected": of.pieces.map(|pieces| pieces.0), "nonconforming": of.pieces.map(|pieces| pieces.1),
@@ -144,7 +159,10 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
         view.leaf().short(),
         certificate.to_text()
     );
-    Ok(Answer::new(text, json!({ "origin": feed.origin.to_string(), "seq": row.seq, "leaf": view.leaf().to_string(), "record": certificate.to_json() })))
+    Ok(Answer::new(
+        text,
+        json!({ "origin": feed.origin.to_string(), "seq": row.seq, "leaf": view.leaf().to_string(), "record": certificate.to_json() }),
+    ))
 }
 
 /// The one live record about a lot; where there are several, they are listed and asked for.
@@ -154,7 +172,9 @@ pub(super) fn find_record(desk: &Desk, lot: &str, part: Option<&str>, own: bool)
     let mut found = rows(desk, &args)?;
     found.retain(|(feed, _, summary)| (feed.own || !own) && summary.superseded_by.is_none());
     match found.len() {
-        0 => Err(Failure::new(format!("no record of lot `{lot}` is here")).exit(exit::NOT_FOUND).hint("`lotline records` lists what is here")),
+        0 => Err(Failure::new(format!("no record of lot `{lot}` is here"))
+            .exit(exit::NOT_FOUND)
+            .hint("`lotline records` lists what is here")),
         1 => {
             let (feed, row, _) = found.remove(0);
             Ok((feed, row))
@@ -164,10 +184,19 @@ pub(super) fn find_record(desk: &Desk, lot: &str, part: Option<&str>, own: bool)
                 .iter()
                 .map(|(feed, row, summary)| {
                     let facts = &summary.facts;
-                    format!("part {}, from {}, sample {}, record {} of feed {}", facts.part.as_deref().unwrap_or("–"), owner(desk, feed), facts.sample.as_deref().unwrap_or("–"), row.seq, feed.origin.name())
+                    format!(
+                        "part {}, from {}, sample {}, record {} of feed {}",
+                        facts.part.as_deref().unwrap_or("–"),
+                        owner(desk, feed),
+                        facts.sample.as_deref().unwrap_or("–"),
+                        row.seq,
+                        feed.origin.name()
+                    )
                 })
                 .collect();
-            Err(Failure::new(format!("several records are of lot `{lot}`:\n  {}", lines.join("\n  "))).exit(exit::USAGE).hint("say which with --part"))
+            Err(Failure::new(format!("several records are of lot `{lot}`:\n  {}", lines.join("\n  ")))
+                .exit(exit::USAGE)
+                .hint("say which with --part"))
         }
     }
 }

@@ -44,7 +44,8 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         Verb::Remove { name } => {
             let (target, partner) = (name.clone(), name);
             desk.feeds(move |feeds| feeds.remove_partner(&target))?;
-            let text = format!("{partner} is removed and disconnected. What it received it still has; `lotline ledger --to {partner}` lists it.");
+            let text =
+                format!("{partner} is removed and disconnected. What it received it still has; `lotline ledger --to {partner}` lists it.");
             Ok(Answer::new(text, json!({ "removed": partner })))
         }
     }
@@ -56,7 +57,8 @@ fn invite(desk: &Desk) -> Result<Answer, Failure> {
     let transport = org.key(lotline_schema::org::Role::Transport).ok_or_else(|| Failure::new("our keyring has no transport key"))?;
     // What partners are told: the announced addresses, else the ones listened on, with their real ports.
     let listening = desk.board.as_ref().map(crate::service::LinkBoard::listening).unwrap_or_default();
-    let addresses = [&desk.config.announce, &listening, &desk.config.listen].into_iter().find(|list| !list.is_empty()).cloned().unwrap_or_default();
+    let addresses =
+        [&desk.config.announce, &listening, &desk.config.listen].into_iter().find(|list| !list.is_empty()).cloned().unwrap_or_default();
     let addresses = addresses.iter().filter_map(|address| address.parse::<crate::net::Address>().ok()).map(|address| address.to_string());
     let invitation = Invitation {
         party: snapshot.party,
@@ -85,12 +87,15 @@ fn accept(desk: &Desk, line: &str, name: Option<String>, subscribe: bool) -> Res
         return Err(Failure::new("this is your own invitation").hint("accept the line your partner sends you"));
     }
     if let Some(known) = snapshot.partner_of(&invitation.party).filter(|known| name.as_ref().is_some_and(|name| *name != known.name)) {
-        return Err(Failure::new(format!("this organisation is in the partner book already, as `{}`", known.name)).hint("remove it first to give it another name"));
+        return Err(Failure::new(format!("this organisation is in the partner book already, as `{}`", known.name))
+            .hint("remove it first to give it another name"));
     }
     let known = snapshot.partner_of(&invitation.party).map(|known| known.name.clone());
     let name = known.or(name).unwrap_or_else(|| short_name(&invitation.name));
     if name.is_empty() || name.len() > 64 || name == "*" || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(Failure::new(format!("`{name}` cannot name a partner")).exit(exit::USAGE).hint("give a short name without spaces with --as"));
+        return Err(Failure::new(format!("`{name}` cannot name a partner"))
+            .exit(exit::USAGE)
+            .hint("give a short name without spaces with --as"));
     }
     let before = snapshot.book.get(&name);
     let mut opaque = [0u8; 4];
@@ -116,7 +121,10 @@ fn accept(desk: &Desk, line: &str, name: Option<String>, subscribe: bool) -> Res
         partner.feed,
         follow.replace("NAME", &name),
     );
-    Ok(Answer::new(text, json!({ "name": name, "calls_itself": invitation.name, "identity": partner.party.to_string(), "six_words": words, "feed": partner.feed })))
+    Ok(Answer::new(
+        text,
+        json!({ "name": name, "calls_itself": invitation.name, "identity": partner.party.to_string(), "six_words": words, "feed": partner.feed }),
+    ))
 }
 
 /// A name of its own making for a partner: lower case, without spaces.

@@ -64,13 +64,21 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     match verb {
         Verb::Check { file } => {
             let policy = read(desk, file)?;
-            let text = format!("The rules are in order: {} shares, {} nevers. Nothing is in force before `lotline policy apply`.", policy.shares().len(), policy.nevers().len());
+            let text = format!(
+                "The rules are in order: {} shares, {} nevers. Nothing is in force before `lotline policy apply`.",
+                policy.shares().len(),
+                policy.nevers().len()
+            );
             Ok(Answer::new(text, json!({ "shares": policy.shares().len(), "nevers": policy.nevers().len() })))
         }
         Verb::Apply { file, yes } => apply(desk, file, yes),
         Verb::Show => {
             let policy = desk.handle.snapshot().policy.clone();
-            let text = if policy.version() == 0 { "no rules are in force: nothing is shared".to_owned() } else { format!("# version {} in force\n{}", policy.version(), policy.text()) };
+            let text = if policy.version() == 0 {
+                "no rules are in force: nothing is shared".to_owned()
+            } else {
+                format!("# version {} in force\n{}", policy.version(), policy.text())
+            };
             Ok(Answer::new(text, json!({ "version": policy.version(), "text": policy.text(), "stopped": policy.stopped() })))
         }
         Verb::Explain { lot, partner, part } => explain(desk, &lot, &partner, part.as_deref()),
@@ -81,7 +89,9 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
 fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
     let path = file.unwrap_or_else(|| desk.home.policy_file());
     let text = std::fs::read_to_string(&path).map_err(|why| {
-        Failure::new(format!("cannot read `{}`: {why}", path.display())).exit(exit::NOT_FOUND).hint("docs/policy.md shows the form; the file is policy.toml in the home")
+        Failure::new(format!("cannot read `{}`: {why}", path.display()))
+            .exit(exit::NOT_FOUND)
+            .hint("docs/policy.md shows the form; the file is policy.toml in the home")
     })?;
     let snapshot = desk.handle.snapshot();
     let partners: Vec<String> = snapshot.book.keys().cloned().collect();
@@ -187,7 +197,9 @@ fn changes(desk: &Desk, before: &Policy, after: &Policy) -> Result<Vec<String>, 
 pub(super) fn file_differs(desk: &Desk) -> Option<String> {
     let text = std::fs::read_to_string(desk.home.policy_file()).ok()?;
     let policy = desk.handle.snapshot().policy.clone();
-    (policy.text() != text).then(|| "policy.toml is not what is in force; `lotline policy apply` applies it, `lotline policy show` prints what is in force".into())
+    (policy.text() != text).then(|| {
+        "policy.toml is not what is in force; `lotline policy apply` applies it, `lotline policy show` prints what is in force".into()
+    })
 }
 
 fn explain(desk: &Desk, lot: &str, partner: &str, part: Option<&str>) -> Result<Answer, Failure> {
@@ -195,13 +207,20 @@ fn explain(desk: &Desk, lot: &str, partner: &str, part: Option<&str>) -> Result<
     known_partner(desk, partner)?;
     let (feed, row) = find_record(desk, lot, part, true)?;
     let summary = Summary::read(&row.summary)?;
-    let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == summary.facts.kind).ok_or_else(|| Failure::new("a kind of record this program does not know"))?;
+    let schema = kind::known()
+        .iter()
+        .map(|(schema, _)| *schema)
+        .find(|schema| schema.name == summary.facts.kind)
+        .ok_or_else(|| Failure::new("a kind of record this program does not know"))?;
     let decision = decide(&snapshot.policy, &Viewer::new(partner), feed.origin.name(), schema, &summary.facts, now() as i64);
     let mut text = format!("What {partner} sees of lot {lot} (record {} of feed {}):\n", row.seq, feed.origin.name());
     for line in decision.explain(&snapshot.policy, schema) {
         text.push_str(&format!("  {line}\n"));
     }
-    Ok(Answer::new(text, json!({ "partner": partner, "lot": lot, "shown": seen(schema, decision.mask), "reasons": decision.reasons, "changes_at": decision.changes_at })))
+    Ok(Answer::new(
+        text,
+        json!({ "partner": partner, "lot": lot, "shown": seen(schema, decision.mask), "reasons": decision.reasons, "changes_at": decision.changes_at }),
+    ))
 }
 
 fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
@@ -227,7 +246,12 @@ fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
         text = format!("{partner} sees nothing, and cannot tell that anything exists.");
     } else {
         for (lot, part, fields) in records.iter().take(50) {
-            text.push_str(&format!("lot {} of part {}: {}\n", lot.as_deref().unwrap_or("–"), part.as_deref().unwrap_or("–"), fields.join(", ")));
+            text.push_str(&format!(
+                "lot {} of part {}: {}\n",
+                lot.as_deref().unwrap_or("–"),
+                part.as_deref().unwrap_or("–"),
+                fields.join(", ")
+            ));
         }
         text.push_str(&format!("{} records in all; beside them it learns that {hidden} others exist in these feeds, and when (their place and day), but nothing in them.", records.len()));
     }

@@ -112,7 +112,9 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     desk.settle()?;
     let on_conflict = if args.supersede { OnConflict::Supersede } else { OnConflict::Refuse };
     let facts: Vec<_> = records.iter().map(|record| (record.facts(), record.content_hash())).collect();
-    let known = desk.feeds(move |feeds| facts.iter().map(|(facts, content)| feeds.try_submit(facts, *content, on_conflict)).collect::<Result<Vec<_>, _>>())?;
+    let known = desk.feeds(move |feeds| {
+        facts.iter().map(|(facts, content)| feeds.try_submit(facts, *content, on_conflict)).collect::<Result<Vec<_>, _>>()
+    })?;
     if args.dry_run {
         let text = format!("{}Nothing was signed (--dry-run): {} lots are ready for feed {feed}.", notes(&import), records.len());
         return Ok(Answer::new(text, json!({ "dry_run": true, "lots": records.len(), "notes": import.notes })));
@@ -210,7 +212,11 @@ fn check(args: &Args, import: &Import) -> Result<Vec<Record>, Failure> {
     let mut faults = Vec::new();
     let mut records = Vec::new();
     for lot in &import.lots {
-        let lot = Inspection { verdict_stated: verdict.or(lot.verdict_stated), remarks: args.remarks.clone().or_else(|| lot.remarks.clone()), ..lot.clone() };
+        let lot = Inspection {
+            verdict_stated: verdict.or(lot.verdict_stated),
+            remarks: args.remarks.clone().or_else(|| lot.remarks.clone()),
+            ..lot.clone()
+        };
         match lot.check(&at) {
             Ok(record) if record.package_bytes() > PACKAGE_BYTES_MAX => {
                 return Err(FeedError::TooLarge { lot: lot.lot, bytes: record.package_bytes() }.into());
@@ -235,7 +241,15 @@ fn commit(desk: &Desk, records: Vec<Record>, feed: &str, on_conflict: OnConflict
     Ok(published)
 }
 
-fn submit_chunk(feeds: &mut Feeds, chunk: Vec<Record>, feed: &str, on_conflict: OnConflict, file: Hash, done: usize, total: usize) -> Result<Vec<Published>, FeedError> {
+fn submit_chunk(
+    feeds: &mut Feeds,
+    chunk: Vec<Record>,
+    feed: &str,
+    on_conflict: OnConflict,
+    file: Hash,
+    done: usize,
+    total: usize,
+) -> Result<Vec<Published>, FeedError> {
     let submission = |record| Submission { record, feed: feed.to_owned(), on_conflict };
     let row = import_row(&file, done as u64, total as u64);
     feeds.submit_with(chunk.into_iter().map(submission).collect(), vec![row], now())?.into_iter().collect()
@@ -258,5 +272,8 @@ fn answer(import: &Import, published: &[Published], feed: &str, resumed: usize, 
     if total > 20 {
         text.push_str(&format!("{} lots signed, saved and published to feed {feed}; {resumed} were there already\n", total - resumed));
     }
-    Answer::new(text, json!({ "published": rows, "notes": import.notes, "importer": import.source.importer, "file_sha256": import.source.sha256.to_string() }))
+    Answer::new(
+        text,
+        json!({ "published": rows, "notes": import.notes, "importer": import.source.importer, "file_sha256": import.source.sha256.to_string() }),
+    )
 }

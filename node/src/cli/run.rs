@@ -31,12 +31,20 @@ pub fn run(home: Home, args: Args) -> Result<Answer, Failure> {
     let config = home.config()?;
     let service = Service::open(home, &desk::show_progress).map_err(|error| match error {
         ServiceError::Feed(crate::feeds::FeedError::Store(crate::store::StoreError::Locked)) => {
-            Failure::new("another lotline is using this home").exit(exit::BUSY).hint("only one node runs on a home; `lotline status` asks the one that does")
+            Failure::new("another lotline is using this home")
+                .exit(exit::BUSY)
+                .hint("only one node runs on a home; `lotline status` asks the one that does")
         }
         other => other.into(),
     })?;
     desk::warn_of(&service);
-    let listen = config.listen.iter().chain(&args.listen).map(|address| address.parse::<Address>()).collect::<Result<Vec<_>, _>>().map_err(Failure::new)?;
+    let listen = config
+        .listen
+        .iter()
+        .chain(&args.listen)
+        .map(|address| address.parse::<Address>())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(Failure::new)?;
     refuse_examples_off_loopback(&service, &listen)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(&service, listen, args.until_stdin_ends));
@@ -123,4 +131,3 @@ fn start_log(verbose: bool) {
     // A second start in one process (tests) keeps the first.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
-

@@ -50,7 +50,11 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     let counted = |count: u64| if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
     let mut feeds = Vec::new();
     for feed in snapshot.feeds.values().filter(|feed| !feed.origin.is_org()) {
-        let whose = if feed.own { "ours".to_owned() } else { snapshot.partner_of(&feed.origin.party()).map_or_else(|| feed.origin.party().short(), |partner| partner.name.clone()) };
+        let whose = if feed.own {
+            "ours".to_owned()
+        } else {
+            snapshot.partner_of(&feed.origin.party()).map_or_else(|| feed.origin.party().short(), |partner| partner.name.clone())
+        };
         // Index 0 of a feed is its own entry, not a record.
         let records = feed.size().saturating_sub(1);
         text.push_str(&format!("  feed       {:<16} {whose:<12} {}\n", feed.origin.name(), counted(records)));
@@ -73,7 +77,8 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         }));
     }
     let memory = crate::platform::resident_bytes();
-    let megabytes = |bytes: u64| if bytes < 1_000_000 { format!("{:.1} kB", bytes as f64 / 1e3) } else { format!("{:.1} MB", bytes as f64 / 1e6) };
+    let megabytes =
+        |bytes: u64| if bytes < 1_000_000 { format!("{:.1} kB", bytes as f64 / 1e3) } else { format!("{:.1} MB", bytes as f64 / 1e6) };
     let process = memory.map_or(String::new(), |bytes| format!(", {} of memory", megabytes(bytes)));
     text.push_str(&format!("  store      {}{process}\n", megabytes(store.journal_bytes)));
     let node = if desk.board.is_some() { "running" } else { "not running (start it with `lotline run`)" };

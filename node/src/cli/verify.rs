@@ -18,7 +18,9 @@ use crate::platform;
 
 /// Flags of `verify`.
 #[derive(clap::Args)]
-#[command(after_help = "Example: lotline verify L-2026-11.lotline --trust suppliers.toml\n         lotline verify L-2026-11.lotline --issuer did:key:z6Mk…")]
+#[command(
+    after_help = "Example: lotline verify L-2026-11.lotline --trust suppliers.toml\n         lotline verify L-2026-11.lotline --issuer did:key:z6Mk…"
+)]
 pub struct Args {
     /// The bundle.
     file: PathBuf,
@@ -168,9 +170,9 @@ fn explode(report: &Report, folder: &Path) -> Result<(), Failure> {
         put(name, &codec::encode(&codec::array(entries)))?;
         let root = issuer.party.root();
         let roles = Role::ALL.iter().filter_map(|role| Some((role.name().to_owned(), issuer.org.key(*role)?)));
-        let roles = roles.chain(std::iter::once(("root".to_owned(), &root))).map(|(role, key)| {
-            (role, json!({ "public_hex": hex(key.as_bytes()), "thumbprint": thumbprint(key).to_string() }))
-        });
+        let roles = roles
+            .chain(std::iter::once(("root".to_owned(), &root)))
+            .map(|(role, key)| (role, json!({ "public_hex": hex(key.as_bytes()), "thumbprint": thumbprint(key).to_string() })));
         let roles: serde_json::Map<_, _> = roles.collect();
         let log = issuer.org.key(Role::Log).ok_or_else(|| Failure::new("an org feed without a log key"))?;
         let feeds = issuer.org.feeds().map(str::to_owned).chain(std::iter::once(Origin::org(issuer.party).to_string()));

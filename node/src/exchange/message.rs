@@ -198,7 +198,8 @@ impl Message {
                 codec::map([(1, codec::uint(*version)), (2, codec::text(name.as_str())), (3, codec::uint(*now))])
             }
             Message::Catalog(listings) => {
-                let listing = |of: &Listing| codec::array([codec::text(of.origin.as_str()), codec::uint(of.size), codec::text(of.term.as_str())]);
+                let listing =
+                    |of: &Listing| codec::array([codec::text(of.origin.as_str()), codec::uint(of.size), codec::text(of.term.as_str())]);
                 codec::map([(1, codec::array(listings.iter().map(listing)))])
             }
             Message::Ping | Message::Pong => codec::map([]),
@@ -285,7 +286,8 @@ fn put_backfill(out: &mut Vec<u8>, items: &[(u64, SealedView)]) {
 }
 
 fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
-    let hash = |fields: &mut Fields, key, what| fields.bytes(key, what).and_then(|bytes| Hash::from_slice(&bytes).ok_or(CodecError::Shape(what)));
+    let hash =
+        |fields: &mut Fields, key, what| fields.bytes(key, what).and_then(|bytes| Hash::from_slice(&bytes).ok_or(CodecError::Shape(what)));
     Ok(match typ {
         1 => Message::Hello { version: fields.uint(1, "no version")?, name: fields.text(2, "no name")?, now: fields.uint(3, "no clock")? },
         2 => Message::Catalog(fields.array(1, "no listings")?.iter().map(read_listing).collect::<Result<_, _>>()?),
@@ -342,9 +344,11 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
 
 fn read_listing(value: &Value) -> Result<Listing, CodecError> {
     match codec::as_array(value) {
-        Some([Value::Text(origin), size, Value::Text(term)]) => {
-            Ok(Listing { origin: origin.clone(), size: codec::as_uint(size).ok_or(CodecError::Shape("a size that is no number"))?, term: term.clone() })
-        }
+        Some([Value::Text(origin), size, Value::Text(term)]) => Ok(Listing {
+            origin: origin.clone(),
+            size: codec::as_uint(size).ok_or(CodecError::Shape("a size that is no number"))?,
+            term: term.clone(),
+        }),
         _ => Err(CodecError::Shape("a listing out of form")),
     }
 }

@@ -143,7 +143,7 @@ impl Sender {
             (State::Serving(serving), Input::Standing(Some(standing))) => serving.moved(standing),
             (State::Serving(serving), Input::Loaded { message, bytes, next, backfilled }) => {
                 serving.loaded(message, bytes, next, backfilled)
-            },
+            }
             (State::Serving(serving), Input::Nothing) => {
                 serving.loading = false;
                 serving.backfill = None;

@@ -3,12 +3,13 @@
 //! Every index is accounted for: an item is a view or a leaf hash, and all of them together must reproduce the root of
 //! a checkpoint that the feed's log key signed. A batch that does not hold freezes its feed at the last good head.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lotline_schema::note::{Checkpoint, NoteError};
 use lotline_schema::org::{self, Org, OrgError, Role};
 use lotline_schema::slot::Disclosure;
-use lotline_schema::statement::Body;
+use lotline_schema::statement::{Body, Unverified};
 use lotline_schema::tree::{self, Frontier, ProofError, Tree};
 use lotline_schema::view::{Expected, SealedView, VerifiedView, ViewError};
 use lotline_schema::{Hash, Origin};
@@ -98,7 +99,10 @@ pub enum AcceptError {
 impl AcceptError {
     /// Whether it is evidence against the feed's owner, and stops the feed until a person has looked.
     pub fn freezes(&self) -> bool {
-        !matches!(self, AcceptError::Gap { .. } | AcceptError::Empty | AcceptError::Frozen(_) | AcceptError::OrgBehind | AcceptError::Ours(_))
+        !matches!(
+            self,
+            AcceptError::Gap { .. } | AcceptError::Empty | AcceptError::Frozen(_) | AcceptError::OrgBehind | AcceptError::Ours(_)
+        )
     }
 }
 
@@ -161,7 +165,13 @@ pub fn verify(org: &Org, origin: &Origin, head: &Head, received: Received) -> Re
         });
     }
     check_history(org, origin, &frontier, &received.checkpoint, &received.tail)?;
-    Ok(VerifiedBatch { origin: origin.clone(), from: received.from, items, head: Head { frontier, checkpoint: received.checkpoint }, org: None })
+    Ok(VerifiedBatch {
+        origin: origin.clone(),
+        from: received.from,
+        items,
+        head: Head { frontier, checkpoint: received.checkpoint },
+        org: None,
+    })
 }
 
 /// Verifies a batch of an org feed: nothing is hidden there, and each entry must follow from those before.
@@ -299,10 +309,25 @@ impl Feeds {
         }
         let (id, next) = (feed.id, head.frontier.size());
         let mut entries = Batch::new();
+        let (mut replacing, mut here) = (Vec::new(), Vec::new());
         for (seq, item) in (from..).zip(items) {
             match item {
                 VerifiedItem::Hidden(leaf) => entries.push(Entry::Hidden { feed: id, seq, leaf: leaf.0 }),
-                VerifiedItem::View(sealed, view) => push_view(&mut entries, id, seq, sealed, &view, true),
+                VerifiedItem::View(sealed, view) => {
+                    push_view(&mut entries, id, seq, sealed, &view, true);
+                    if view.claims().supersedes.is_some() {
+                        replacing.push(here.len());
+                    }
+                    here.push((seq, view));
+                }
+            }
+        }
+        for at in replacing {
+            let view = &here[at].1;
+            let in_batch = here[..at].iter().find(|(_, old)| Some(old.leaf()) == view.claims().supersedes);
+            match in_batch {
+                Some((seq, old)) => entries.push(superseded(id, *seq, Summary { facts: old.facts(), ..Summary::default() }, view.leaf())),
+                None => self.describe_superseded(&mut entries, &origin, view)?,
             }
         }
         entries.push(head_state(&origin, &head));
@@ -325,8 +350,9 @@ impl Feeds {
         let name = backfill.origin.to_string();
         let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.own).ok_or(StateError("followed feed"))?;
         let id = feed.id;
-        let mut entries = Batch::new();
+        let (mut entries, mut lots) = (Batch::new(), BTreeSet::new());
         for (seq, sealed, view) in backfill.items {
+            lots.extend(view.facts().lot);
             let row = self.reader.row(id, seq).map_err(FeedError::from)?;
             let fresh = !row.as_ref().is_some_and(|row| row.has_core);
             push_view(&mut entries, id, seq, sealed, &view, fresh);
@@ -340,6 +366,54 @@ impl Feeds {
         }
         if !entries.is_empty() {
             self.store.commit(entries).map_err(FeedError::from)?;
+            self.show();
+            self.describe_replaced(&backfill.origin, lots)?;
+        }
+        Ok(())
+    }
+
+    /// Lists must tell what was replaced from what is live: the old statement stands in a feed of the same firm, and
+    /// both say the same lot, if they say one.
+    fn describe_superseded(&self, entries: &mut Batch, origin: &Origin, view: &VerifiedView) -> Result<(), FeedError> {
+        let (Some(old), Some(lot)) = (view.claims().supersedes, view.facts().lot) else {
+            return Ok(());
+        };
+        self.settle()?;
+        for (id, seq) in self.reader.by_lot(&lot)? {
+            let same_firm = self.snapshot.feed_numbered(id).is_some_and(|feed| feed.origin.party() == origin.party());
+            if let Some(row) = self.reader.row(id, seq)?.filter(|row| same_firm && row.has_core && row.leaf == old.0) {
+                entries.push(superseded(id, seq, Summary::read(&row.summary)?, view.leaf()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for entries opened later, when either of the two may have been there first. On its own after the
+    /// commit: what is not acknowledged yet comes again.
+    fn describe_replaced(&mut self, origin: &Origin, lots: BTreeSet<String>) -> Result<(), FeedError> {
+        self.settle()?;
+        let mut entries = Batch::new();
+        for lot in lots {
+            let (mut rows, mut newer) = (Vec::new(), HashMap::new());
+            for (id, seq) in self.reader.by_lot(&lot)? {
+                let same_firm = self.snapshot.feed_numbered(id).is_some_and(|feed| feed.origin.party() == origin.party());
+                let Some(row) = self.reader.row(id, seq)?.filter(|row| same_firm && row.has_core) else {
+                    continue;
+                };
+                if let Some(core) = self.reader.core(&row)? {
+                    newer.extend(Unverified::read(&core)?.claims().supersedes.map(|old| (old, Hash(row.leaf))));
+                }
+                rows.push((id, row));
+            }
+            for (id, row) in rows {
+                let summary = Summary::read(&row.summary)?;
+                if let Some(by) = newer.get(&Hash(row.leaf)).filter(|by| summary.superseded_by.as_ref() != Some(by)) {
+                    entries.push(superseded(id, row.seq, summary, *by));
+                }
+            }
+        }
+        if !entries.is_empty() {
+            self.store.commit(entries)?;
             self.show();
         }
         Ok(())
@@ -381,6 +455,12 @@ fn push_view(entries: &mut Batch, feed: u32, seq: u64, sealed: SealedView, view:
         let slots = view.opened().iter().copied().zip(sealed.disclosures.into_iter().map(Disclosure::into_bytes));
         entries.push(Entry::Disclosures { feed, seq, slots: slots.collect() });
     }
+}
+
+/// The entry of a list for a statement that another one replaced.
+fn superseded(feed: u32, seq: u64, summary: Summary, by: Hash) -> Entry {
+    let (lot, part) = (summary.facts.lot.clone(), summary.facts.part.clone());
+    Entry::Describe { feed, seq, summary: Summary { superseded_by: Some(by), ..summary }.to_bytes(), lot, part }
 }
 
 /// Facts known from two partial views of one record.

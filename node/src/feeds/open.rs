@@ -45,7 +45,11 @@ impl Feeds {
     }
 
     /// Opens the store of a home and reads everything that is kept in memory.
-    pub fn open(store_path: &Path, keys: Arc<Keys>, progress: &dyn Fn(store::Progress)) -> Result<(Feeds, Opened, watch::Receiver<Arc<Snapshot>>), FeedError> {
+    pub fn open(
+        store_path: &Path,
+        keys: Arc<Keys>,
+        progress: &dyn Fn(store::Progress),
+    ) -> Result<(Feeds, Opened, watch::Receiver<Arc<Snapshot>>), FeedError> {
         let (store, opened) = Store::open(store_path, store::Options::default(), progress)?;
         let reader = store.reader();
         catch_up(&reader, progress)?;

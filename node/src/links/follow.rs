@@ -128,7 +128,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn frames(&mut self, first: Option<(Message, u64)>, frames: &mut Frames, writer: &mut WriteHalf<Stream>) -> Result<(), LinkError> {
+    async fn frames(
+        &mut self,
+        first: Option<(Message, u64)>,
+        frames: &mut Frames,
+        writer: &mut WriteHalf<Stream>,
+    ) -> Result<(), LinkError> {
         let mut next = first;
         // Silence is watched on the control stream: a feed at rest says nothing.
         while let Some((message, bytes)) = next {
@@ -157,7 +162,11 @@ impl Run<'_> {
                     self.view = Some(view);
                     let origin = self.origin.clone();
                     if self.known() > 0 {
-                        self.context.handle.with(move |feeds| feeds.set_view(&origin, view)).await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+                        self.context
+                            .handle
+                            .with(move |feeds| feeds.set_view(&origin, view))
+                            .await?
+                            .map_err(|why| LinkError::Ours(why.to_string()))?;
                     }
                 }
                 Output::CaughtUp { size } => {
@@ -286,4 +295,3 @@ impl Run<'_> {
         }
     }
 }
-

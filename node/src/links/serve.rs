@@ -26,6 +26,9 @@ use crate::store::Reader;
 /// How much is handed to the transport between two looks at the rules: at 1 Mbit/s an eighth of a second.
 const CHUNK_BYTES: usize = 16 * 1024;
 
+/// How long a write may wait for the partner before the rules are looked at again.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// How long outcomes wait for an intent to go along with.
 const CONCLUDE_AFTER: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -65,6 +68,13 @@ struct Serving {
     sent: Option<HashMap<u64, u64>>,
     unacknowledged: VecDeque<Row>,
     concluded: Vec<(Row, Outcome)>,
+}
+
+/// The rules under which something is cleared, and the view they give at that moment: taken before the first entry is
+/// looked at, so that a date passing meanwhile makes the view another.
+struct Rules {
+    snapshot: Shown,
+    view: Hash,
 }
 
 impl Serving {
@@ -167,7 +177,11 @@ impl Serving {
 
     /// An org feed hides nothing, so its view never changes.
     fn view_of(&self, snapshot: &Shown, origin: &Origin, now: i64) -> Hash {
-        if origin.is_org() { Hash::of(&[b"lotline org view"]) } else { lotline_policy::view_id(&snapshot.policy, &self.viewer, origin, now) }
+        if origin.is_org() {
+            Hash::of(&[b"lotline org view"])
+        } else {
+            lotline_policy::view_id(&snapshot.policy, &self.viewer, origin, now)
+        }
     }
 
     /// Sleeps until nothing has happened for a while, if outcomes wait to be written down. With more to send they go
@@ -211,6 +225,13 @@ impl Serving {
         Ok(tree)
     }
 
+    fn rules(&self) -> Rules {
+        let snapshot = self.context.handle.snapshot();
+        let origin = self.origin.as_ref().expect("authorised before anything is loaded");
+        let view = self.view_of(&snapshot, origin, now() as i64);
+        Rules { snapshot, view }
+    }
+
     /// Reads, clears, writes down and sends the next batch.
     async fn load(&mut self, from: u64, writer: &mut WriteHalf<Stream>) -> Result<Vec<Output>, LinkError> {
         let Some(feed) = self.feed() else {
@@ -222,8 +243,8 @@ impl Serving {
             self.pinned = Some((feed.head.clone(), None));
         }
         let (head, _) = self.pinned.clone().expect("pinned above");
-        let snapshot = self.context.handle.snapshot();
-        let cleared = self.clear(&snapshot, &feed, from, head.frontier.size(), |_, cleared| Some(cleared)).await?;
+        let rules = self.rules();
+        let cleared = self.clear(&rules.snapshot, &feed, from, head.frontier.size(), |_, cleared| Some(cleared)).await?;
         let to = from + cleared.len() as u64;
         let tail = if to == head.frontier.size() {
             Vec::new()
@@ -239,7 +260,7 @@ impl Serving {
         };
         let items_sent = cleared.into_iter().map(item).collect();
         let message = Message::Batch(Received { from, items: items_sent, checkpoint: head.checkpoint.clone(), tail });
-        self.send_bulk(&snapshot, message, items, writer, to, false).await
+        self.send_bulk(&rules, message, items, writer, to, false).await
     }
 
     /// Sends what is newly open of older entries.
@@ -256,7 +277,7 @@ impl Serving {
             let sent = self.context.handle.with(move |feeds| sent_before(feeds, &to, &origin)).await?;
             self.sent = Some(sent.map_err(|why| LinkError::Ours(why.to_string()))?);
         }
-        let snapshot = self.context.handle.snapshot();
+        let rules = self.rules();
         let sent = self.sent.clone().expect("read above");
         let mut at = from;
         while at < before {
@@ -266,14 +287,15 @@ impl Serving {
                 let new = cleared.mask() & !known.get(&seq).copied().unwrap_or(0);
                 (new != 0).then_some(cleared)
             };
-            let (page, read) = self.clear_page(&snapshot, &feed, at, page_end, fresh).await?;
+            let (page, read) = self.clear_page(&rules.snapshot, &feed, at, page_end, fresh).await?;
             if page.is_empty() {
                 at = read;
                 continue;
             }
             let items: Vec<(u64, u64)> = page.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
-            let views: Vec<(u64, SealedView)> = page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
-            return self.send_bulk(&snapshot, Message::Backfill(views), items, writer, read, true).await;
+            let views: Vec<(u64, SealedView)> =
+                page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
+            return self.send_bulk(&rules, Message::Backfill(views), items, writer, read, true).await;
         }
         Ok(self.sender.handle(Input::Nothing))
     }
@@ -313,7 +335,8 @@ impl Serving {
                     break;
                 }
                 let one = clear_row(&reader, &snapshot, &feed, &viewer, &row)?;
-                let size = one.view().map_or(40, |view| view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>());
+                let size =
+                    one.view().map_or(40, |view| view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>());
                 if !cleared.is_empty() && bytes + size > BATCH_BYTES_MAX {
                     break;
                 }
@@ -335,7 +358,7 @@ impl Serving {
     /// Writes the intent into the ledger, looks at the rules once more, and sends.
     async fn send_bulk(
         &mut self,
-        snapshot: &Shown,
+        rules: &Rules,
         message: Message,
         items: Vec<(u64, u64)>,
         writer: &mut WriteHalf<Stream>,
@@ -348,18 +371,21 @@ impl Serving {
             to: self.partner.name.clone(),
             origin: origin.to_string(),
             items,
-            policy: Some(snapshot.policy.version()),
+            policy: Some(rules.snapshot.policy.version()),
             digest: Hash::of(&[&frame]),
         };
         let outcomes = std::mem::take(&mut self.concluded);
         let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, now())).await?;
         let row = row.map_err(|why| LinkError::Ours(why.to_string()))?;
-        let view = self.view_of(snapshot, &origin, now() as i64);
-        if self.standing(None).is_none_or(|standing| standing.view != view) {
+        let standing = self.standing(None);
+        if standing.as_ref().is_none_or(|standing| standing.view != rules.view) {
             self.concluded.push((row, Outcome::NotSent));
-            return Ok(self.sender.handle(Input::Stale));
+            // The session hears of the change before it asks again: else it would ask for the same, for ever.
+            let mut outputs = self.sender.handle(Input::Standing(standing));
+            outputs.extend(self.sender.handle(Input::Stale));
+            return Ok(outputs);
         }
-        if let Err(error) = self.write_watching(&frame, view, writer).await {
+        if let Err(error) = self.write_watching(&frame, rules.view, writer).await {
             self.concluded.push((row, Outcome::Cut));
             return Err(error);
         }
@@ -384,9 +410,13 @@ impl Serving {
                     return Err(LinkError::RulesChanged);
                 }
                 tokio::select! {
-                    written = writer.write(rest) => rest = &rest[written?..],
+                    // In this order: a change that is known goes before a byte that could be written.
+                    biased;
                     changed = snapshots.changed() => changed.map_err(|_| LinkError::Stopping)?,
                     () = &mut deadline => return Err(LinkError::Silent),
+                    written = writer.write(rest) => rest = &rest[written?..],
+                    // Time alone may have changed the rules while the partner took nothing.
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
                 }
             }
         }

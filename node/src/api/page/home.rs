@@ -6,8 +6,8 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use lotline_policy::{Condition, Rule, Viewer, term};
-use lotline_schema::kind::{Group, inspection};
 use lotline_schema::Hash;
+use lotline_schema::kind::{Group, inspection};
 use serde::Deserialize;
 
 use super::words::{self, BAD, CALM, GOOD, Prose, Tag, WARN};
@@ -93,7 +93,7 @@ struct Record {
 struct PartnerCard {
     name: String,
     link: Tag,
-    trouble: Option<String>,
+    trouble: Option<Prose>,
     six_words: String,
     since: String,
     /// Feeds of ours it follows: name, how far.
@@ -180,12 +180,20 @@ impl Standing {
             notices.push(Notice { tone, symbol, text: Prose::of(text) });
         };
         if let Some(why) = &snapshot.restored {
-            say(BAD, &format!("This home was restored ({why}). It signs and sends nothing until you have looked at partners and rules and said `lotline restore --confirm`."));
+            say(
+                BAD,
+                &format!(
+                    "This home was restored ({why}). It signs and sends nothing until you have looked at partners and rules and said `lotline restore --confirm`."
+                ),
+            );
         }
         for feed in snapshot.feeds.values() {
             if let Some(why) = &feed.frozen {
                 let (name, whose) = (feed.origin.name(), owner(snapshot, feed));
-                say(BAD, &format!("Feed {name} of {whose} is frozen: {why}. What was good before stays; the evidence is kept. Speak with them."));
+                say(
+                    BAD,
+                    &format!("Feed {name} of {whose} is frozen: {why}. What was good before stays; the evidence is kept. Speak with them."),
+                );
             }
         }
         let status = reader.status();
@@ -294,6 +302,12 @@ fn records_in(feed: &Feed) -> u64 {
     feed.size().saturating_sub(1)
 }
 
+/// A time under a head that says UTC already.
+fn in_utc(time: &str) -> String {
+    let time = words::readable_time(time);
+    time.strip_suffix(" UTC").unwrap_or(&time).to_owned()
+}
+
 /// Whose feed it is, as our screens name it.
 pub(super) fn owner(snapshot: &Snapshot, feed: &Feed) -> String {
     match snapshot.partner_of(&feed.origin.party()) {
@@ -319,9 +333,9 @@ impl Record {
             part: facts.part.as_deref().map(harmless),
             verdict: Tag::verdict(facts.verdict.as_deref()),
             pieces: facts.pieces.map(|(inspected, failed)| format!("{} of {}", words::grouped(failed), words::grouped(inspected))),
-            when: facts.recorded_at.as_deref().map_or_else(|| "–".into(), words::readable_time),
+            when: facts.recorded_at.as_deref().map_or_else(|| "–".into(), in_utc),
             whose: owner(snapshot, feed),
-            place: format!("{} / {}", feed.origin.name(), row.seq),
+            place: format!("{}/{}", feed.origin.name(), row.seq),
             old: if withdrawn { Some("withdrawn") } else { summary.superseded_by.map(|_| "superseded") },
         }
     }
@@ -345,7 +359,8 @@ impl PartnerCard {
         PartnerCard {
             name: harmless(&partner.name),
             link: if link.connected { Tag::good("connected") } else { Tag::calm("○", "not connected") },
-            trouble: link.trouble.as_deref().map(harmless),
+            // Several lines of a network library, in one.
+            trouble: link.trouble.as_deref().map(|trouble| Prose::of(&trouble.split_whitespace().collect::<Vec<_>>().join(" "))),
             six_words: partner.party.six_words(),
             since: words::day(partner.added),
             follows: follows.collect(),
@@ -415,7 +430,7 @@ impl RuleLine {
         RuleLine {
             name: harmless(&rule.name),
             fields: harmless(fields.strip_prefix("names ").unwrap_or(&fields)),
-            terms: Prose::of(&words::sentence(&words::listed(&terms))),
+            terms: Prose::of(&format!("It {}.", words::listed(&terms))),
         }
     }
 }
@@ -445,18 +460,19 @@ impl LedgerLine {
         let bare = row.items.len() as u64 - shown;
         let feed = row.origin.split('/').nth(1).unwrap_or_default();
         let range = match (row.items.first(), row.items.last()) {
-            (Some((first, _)), Some((last, _))) if first == last => format!(" / {first}"),
-            (Some((first, _)), Some((last, _))) => format!(" / {first}–{last}"),
+            (Some((first, _)), Some((last, _))) if first == last => format!("/{first}"),
+            (Some((first, _)), Some((last, _))) => format!("/{first}–{last}"),
             _ => String::new(),
         };
         let what = match (shown, bare) {
+            _ if feed == "org" => format!("your keys and feeds: org{range}"),
             (0, bare) => format!("{feed}{range}: {} without fields", words::count(bare, "place")),
             (shown, 0) => format!("{feed}{range}: {}", words::count(shown, "record")),
             (shown, bare) => format!("{feed}{range}: {}, {} without fields", words::count(shown, "record"), words::count(bare, "place")),
         };
         let mask = row.items.iter().fold(0, |all, (_, mask)| all | mask);
         LedgerLine {
-            when: words::moment(row.at),
+            when: in_utc(&crate::service::time_text(row.at)),
             to: harmless(&row.to),
             what: harmless(&what),
             fields: groups_of(mask),

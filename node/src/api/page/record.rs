@@ -39,7 +39,11 @@ impl RecordPage {
         let seq: u64 = seq.parse().ok().filter(|seq| *seq > 0).ok_or_else(missing)?;
         let row = reader.row(feed.id, seq)?.ok_or_else(missing)?;
         if !row.has_core {
-            let what = format!("entry {seq} of feed {} is hidden from you; only its leaf hash is here: {}", feed.origin.name(), lotline_schema::Hash(row.leaf));
+            let what = format!(
+                "entry {seq} of feed {} is hidden from you; only its leaf hash is here: {}",
+                feed.origin.name(),
+                lotline_schema::Hash(row.leaf)
+            );
             return Err(Failure::new(what).exit(exit::NOT_FOUND).hint("its owner shares it with others, or with nobody"));
         }
         let org = snapshot.orgs.get(&feed.origin.party()).ok_or_else(missing)?;

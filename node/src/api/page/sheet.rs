@@ -143,7 +143,11 @@ impl Sheet {
 fn technical(view: &VerifiedView) -> Vec<Line> {
     let claims = view.claims();
     let line = |label: &str, text: String| Line { label: label.into(), text };
-    let mut lines = vec![line("Leaf hash", view.leaf().to_string()), line("Feed", claims.origin.clone()), line("Place in the feed", claims.seq.to_string())];
+    let mut lines = vec![
+        line("Leaf hash", view.leaf().to_string()),
+        line("Feed", claims.origin.clone()),
+        line("Place in the feed", claims.seq.to_string()),
+    ];
     if let Body::Slots(schema, slots) = &claims.body {
         lines.push(line("Schema", format!("{} version {}", harmless(&schema.name), schema.version)));
         lines.push(line("Schema hash", schema.hash.to_string()));
@@ -166,7 +170,8 @@ struct Reading<'a> {
 }
 
 /// The four slots of a table of characteristics.
-const PARTS: [(&str, &str); 4] = [("characteristics", "limits"), ("statistics", "statistics"), ("verdicts", "verdicts"), ("values", "values")];
+const PARTS: [(&str, &str); 4] =
+    [("characteristics", "limits"), ("statistics", "statistics"), ("verdicts", "verdicts"), ("values", "values")];
 
 impl Reading<'_> {
     fn inspection(&self, schema: &Schema) -> Vec<Section> {
@@ -188,7 +193,8 @@ impl Reading<'_> {
     }
 
     fn by_group(&self, schema: &Schema) -> Vec<Section> {
-        let fields = |group: Group| schema.fields.iter().filter(move |field| field.group == group).map(|field| field.name).collect::<Vec<_>>();
+        let fields =
+            |group: Group| schema.fields.iter().filter(move |field| field.group == group).map(|field| field.name).collect::<Vec<_>>();
         let sections = Group::ALL.into_iter().map(|group| self.section(&words::capital(group.name()), &fields(group)));
         sections.filter(|section| !section.is_empty()).collect()
     }
@@ -240,7 +246,8 @@ impl Reading<'_> {
         let slot = |part: &str| format!("{table}_{part}");
         let content = |part: &str| self.contents.get(slot(part).as_str()).copied();
         let hidden = PARTS.iter().filter(|(part, _)| matches!(content(part), Some(Content::Hidden)));
-        let mut section = Section { title: title.into(), hidden: hidden.map(|(_, word)| (*word).to_owned()).collect(), ..Section::default() };
+        let mut section =
+            Section { title: title.into(), hidden: hidden.map(|(_, word)| (*word).to_owned()).collect(), ..Section::default() };
         let rows_of = |part: &str| self.view.value(&slot(part)).and_then(codec::as_array).map(<[Value]>::to_vec);
         let (limits, verdicts, statistics) = (rows_of("characteristics"), rows_of("verdicts"), rows_of("statistics"));
         let figures = |at: usize| statistics.as_ref().and_then(|parts| parts.get(at)).and_then(codec::as_array).map(<[Value]>::to_vec);
@@ -254,7 +261,11 @@ impl Reading<'_> {
                 section.notes.push("* natural boundary: nothing can lie beyond it, and Cpk ignores it.".into());
             }
             let method = statistics.as_ref().and_then(|parts| parts.first()).and_then(codec::as_text);
-            section.notes.extend(method.filter(|_| recomputed.is_some()).map(|method| format!("{}.", words::capital(&harmless(method)).trim_end_matches('.'))));
+            section.notes.extend(
+                method
+                    .filter(|_| recomputed.is_some())
+                    .map(|method| format!("{}.", words::capital(&harmless(method)).trim_end_matches('.'))),
+            );
             if stated.as_ref().is_some_and(|rows| rows.iter().any(|row| *row != Value::Null)) {
                 let joined = Joined { limits: &limits, figures: &stated, verdicts: &None };
                 section.tables.push(joined.table(count, "Statistics as the source states them"));
@@ -297,7 +308,8 @@ impl Reading<'_> {
             section.notes.push(format!("Values of {} more are not shown here.", words::count((rows.len() - shown) as u64, "piece")));
         }
         section.values_open = rows.len() * columns <= VALUES_OPEN_MAX;
-        section.values_count = format!("{} of {}", words::count((rows.len() * columns) as u64, "value"), words::count(rows.len() as u64, "piece"));
+        section.values_count =
+            format!("{} of {}", words::count((rows.len() * columns) as u64, "value"), words::count(rows.len() as u64, "piece"));
     }
 }
 
@@ -324,8 +336,15 @@ impl Joined<'_> {
             }
         };
         let limit = |at: usize, column: usize| self.limits.as_ref().and_then(|rows| codec::as_array(rows.get(at)?)?.get(column));
-        let text = |class: &'static str, of: &dyn Fn(usize) -> String| (0..count).map(|at| Cell { text: of(at), class, mark: None }).collect::<Vec<_>>();
-        column("No.", NUMBER, text(NUMBER, &|at| limit(at, 0).and_then(codec::as_uint).map_or_else(|| (at + 1).to_string(), |position| position.to_string())), true);
+        let text = |class: &'static str, of: &dyn Fn(usize) -> String| {
+            (0..count).map(|at| Cell { text: of(at), class, mark: None }).collect::<Vec<_>>()
+        };
+        column(
+            "No.",
+            NUMBER,
+            text(NUMBER, &|at| limit(at, 0).and_then(codec::as_uint).map_or_else(|| (at + 1).to_string(), |position| position.to_string())),
+            true,
+        );
         if self.limits.is_some() {
             column("Characteristic", "", text("name", &|at| words_of(limit(at, 1))), true);
             column("Class", "", text("", &|at| words_of(limit(at, 2))), false);

@@ -54,7 +54,10 @@ impl Tag {
 
 /// A sentence in which what stands between backticks is set as a name.
 #[derive(Template, Clone, Debug)]
-#[template(source = "{% for (name, text) in pieces %}{% if name %}<code>{{ text }}</code>{% else %}{{ text }}{% endif %}{% endfor %}", ext = "html")]
+#[template(
+    source = "{% for (name, text) in pieces %}{% if name %}<code>{{ text }}</code>{% else %}{{ text }}{% endif %}{% endfor %}",
+    ext = "html"
+)]
 pub(super) struct Prose {
     pieces: Vec<(bool, String)>,
 }
