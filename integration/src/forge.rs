@@ -325,7 +325,7 @@ impl Peer {
     /// Dials a node with the transport key of a forge.
     pub async fn dial(forge: &Forge, node: &Node) -> Peer {
         // A hostile program has no limits of its own.
-        let config = net::Config { streams_per_peer_max: 4096, ..net::Config::new(forge.keys.transport_seed(), Vec::new()) };
+        let config = net::Config { streams_per_peer_max: 400, ..net::Config::new(forge.keys.transport_seed(), Vec::new()) };
         let (net, events) = Net::start(config).await.expect("the network starts");
         let addresses = node.net.listen_addresses().await;
         let peer = node.net.peer();
@@ -392,7 +392,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    fn new(stream: Stream) -> Wire {
+    /// Takes a stream.
+    pub fn new(stream: Stream) -> Wire {
         let (reader, writer) = tokio::io::split(stream);
         Wire { reader, writer, read: Vec::new(), at: 0 }
     }

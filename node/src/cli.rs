@@ -47,6 +47,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant)] // one is made a run
 enum Verb {
     /// Set up a home: keys, name, recovery kit.
     Init(init::Args),
@@ -73,6 +74,7 @@ enum Verb {
 
 /// Verbs that work on a home: beside a running node, or without one.
 #[derive(Subcommand, Serialize, Deserialize, Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one is made a run
 pub enum HomeVerb {
     /// How this node stands: feeds, partners, connections, sharing.
     Status(status::Args),

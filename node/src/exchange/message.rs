@@ -11,6 +11,9 @@ use crate::feeds::{Item, Received};
 /// Version of the protocol; the number in the protocol's name is the incompatible one.
 pub const VERSION: u64 = 1;
 
+/// The most lines of a catalog. The smallest listing has four bytes, and many times that once it is read.
+const LISTINGS_MAX: usize = 1024;
+
 /// Why a stream ends. `NoSuchFeed` answers for "forbidden" and for "does not exist" alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Code {
@@ -290,7 +293,13 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
         |fields: &mut Fields, key, what| fields.bytes(key, what).and_then(|bytes| Hash::from_slice(&bytes).ok_or(CodecError::Shape(what)));
     Ok(match typ {
         1 => Message::Hello { version: fields.uint(1, "no version")?, name: fields.text(2, "no name")?, now: fields.uint(3, "no clock")? },
-        2 => Message::Catalog(fields.array(1, "no listings")?.iter().map(read_listing).collect::<Result<_, _>>()?),
+        2 => {
+            let listings = fields.array(1, "no listings")?;
+            if listings.len() > LISTINGS_MAX {
+                return Err(CodecError::Shape("too many listings in a catalog"));
+            }
+            Message::Catalog(listings.iter().map(read_listing).collect::<Result<_, _>>()?)
+        }
         3 => Message::Ping,
         4 => Message::Pong,
         16 => Message::Open {

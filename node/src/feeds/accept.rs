@@ -82,6 +82,9 @@ pub enum AcceptError {
     /// An org feed hides something.
     #[error("an org feed hides nothing, but entry {0} came hidden")]
     OrgHidden(u64),
+    /// The keyring and our partner book disagree about who this is.
+    #[error("the org feed names another transport key than the partner is connected with")]
+    TransportKey,
     /// A backfilled entry is another than the one we have the leaf hash of.
     #[error("FORK: entry {0} has another leaf hash than the one we were given before")]
     Other(u64),
@@ -99,10 +102,9 @@ pub enum AcceptError {
 impl AcceptError {
     /// Whether it is evidence against the feed's owner, and stops the feed until a person has looked.
     pub fn freezes(&self) -> bool {
-        !matches!(
-            self,
-            AcceptError::Gap { .. } | AcceptError::Empty | AcceptError::Frozen(_) | AcceptError::OrgBehind | AcceptError::Ours(_)
-        )
+        // Another transport key may be the partner book's mistake, which a new invitation mends.
+        let harmless = matches!(self, AcceptError::Gap { .. } | AcceptError::Empty | AcceptError::Frozen(_) | AcceptError::TransportKey);
+        !harmless && !matches!(self, AcceptError::OrgBehind | AcceptError::Ours(_))
     }
 }
 
@@ -125,6 +127,13 @@ pub struct VerifiedBatch {
     items: Vec<VerifiedItem>,
     head: Head,
     org: Option<Org>,
+}
+
+impl VerifiedBatch {
+    /// Of an org feed: the organisation as it states itself with this batch.
+    pub fn org(&self) -> Option<&Org> {
+        self.org.as_ref()
+    }
 }
 
 enum VerifiedItem {

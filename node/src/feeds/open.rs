@@ -107,10 +107,13 @@ fn catch_up(reader: &Reader, progress: &dyn Fn(store::Progress)) -> Result<(), F
     Ok(reader.settle()?)
 }
 
+/// Key and value of a state.
+type StateRow = (Vec<u8>, Vec<u8>);
+
 /// Every state under a prefix, in pages.
-pub(super) fn all_states(reader: &Reader, prefix: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, FeedError> {
+fn all_states(reader: &Reader, prefix: &str) -> Result<Vec<StateRow>, FeedError> {
     const PAGE: usize = 512;
-    let mut all: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut all: Vec<StateRow> = Vec::new();
     loop {
         let after = all.last().map(|(key, _)| key.clone());
         let page = reader.states(prefix.as_bytes(), after.as_deref(), PAGE)?;

@@ -12,7 +12,7 @@ use super::{Context, Frames, LinkError, RETRY_AFTER, blocking, split, write};
 use crate::exchange::message::Listing;
 use crate::exchange::receive::{Cursor, Input, Output, Receiver};
 use crate::exchange::{Code, FIRST_FRAME, Message};
-use crate::feeds::accept::{self, AcceptError};
+use crate::feeds::accept::{self, AcceptError, VerifiedBatch};
 use crate::feeds::{Feed, Partner, Received};
 use crate::net::{PeerId, Protocol, Stream};
 
@@ -223,15 +223,12 @@ impl Run<'_> {
         })
         .await?;
         let view = self.view;
-        let stored = match verified {
+        let stored = match verified.and_then(|batch| self.check_transport_key(batch)) {
             Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view)).await?,
             Err(error) => Err(error),
         };
         match stored {
-            Ok(next) => {
-                self.check_transport_key()?;
-                Ok(self.receiver.handle(Input::Stored { next }))
-            }
+            Ok(next) => Ok(self.receiver.handle(Input::Stored { next })),
             Err(error) => self.refused(error, evidence).await,
         }
     }
@@ -281,17 +278,10 @@ impl Run<'_> {
     }
 
     /// The keyring must name the key this partner is connected with: else its org feed and our partner book disagree.
-    fn check_transport_key(&self) -> Result<(), LinkError> {
-        if !self.origin.is_org() {
-            return Ok(());
-        }
-        let snapshot = self.context.handle.snapshot();
-        let key = snapshot.orgs.get(&self.partner.party).and_then(|org| org.key(Role::Transport));
-        match key {
-            Some(key) if crate::net::peer_id_of(key.as_bytes()).to_string() != self.partner.peer => {
-                Err(LinkError::Ours("the partner's org feed names another transport key than its invitation".into()))
-            }
-            _ => Ok(()),
+    fn check_transport_key(&self, batch: VerifiedBatch) -> Result<VerifiedBatch, AcceptError> {
+        match batch.org().and_then(|org| org.key(Role::Transport)) {
+            Some(key) if crate::net::peer_id_of(key.as_bytes()).to_string() != self.partner.peer => Err(AcceptError::TransportKey),
+            _ => Ok(batch),
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncWriteExt as _, WriteHalf};
 
 use super::{Context, Frames, LinkError, Shown, blocking, end, split, write};
 use crate::exchange::send::{Input, Output, Sender, Standing};
-use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, FIRST_FRAME, Message, WRITE_DEADLINE};
+use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
 use crate::feeds::{Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Summary};
 use crate::ledger::{Outcome, Row};
 use crate::net::Stream;
@@ -123,6 +123,9 @@ impl Serving {
                 Output::Send(Message::Error(code)) => {
                     tracing::info!(partner = self.partner.name, %code, "ended a feed stream");
                     end(writer, code).await?;
+                    if matches!(code, Code::Unexpected | Code::Malformed) {
+                        return Err(LinkError::Unexpected);
+                    }
                 }
                 Output::Send(message) => write(writer, &message).await?,
                 Output::Close => return Ok(true),

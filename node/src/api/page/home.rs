@@ -219,13 +219,19 @@ impl Standing {
         if ours == 0 && snapshot.feeds.values().all(|feed| feed.own) {
             say(CALM, "Nothing is published yet. `lotline publish FILE` checks and signs a measuring file.");
         }
+        let connected = links.iter().filter(|(_, link)| link.connected).count();
+        let set_up = notices.is_empty();
+        if connected == 0 && !links.is_empty() {
+            let text = "No partner is connected now. What they may see waits here and goes out by itself once they are.";
+            notices.push(Notice { tone: CALM, symbol: "→", text: Prose::of(text) });
+        }
         let (tone, symbol, headline) = match notices.iter().map(|notice| notice.tone).collect::<BTreeSet<_>>() {
             tones if tones.contains(BAD) => (BAD, "!", "Something needs you"),
             tones if tones.contains(WARN) => (WARN, "!", "Sharing is stopped"),
-            tones if tones.contains(CALM) => (CALM, "→", "Ready, with something left to set up"),
+            _ if !set_up => (CALM, "→", "Ready, with something left to set up"),
+            tones if tones.contains(CALM) => (CALM, "→", "Waiting for partners"),
             _ => (GOOD, "✓", "Everything is in order"),
         };
-        let connected = links.iter().filter(|(_, link)| link.connected).count();
         let followed: u64 = snapshot.feeds.values().filter(|feed| !feed.own && !feed.origin.is_org()).map(records_in).sum();
         let sharing = match (policy.version(), stopped.everybody) {
             _ if snapshot.restored.is_some() => ("off".to_owned(), "sharing, until confirmed".to_owned()),

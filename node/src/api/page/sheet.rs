@@ -121,7 +121,10 @@ impl Sheet {
         Sheet {
             rank: 2,
             heading,
-            kind: words::capital(&harmless(&certificate.kind)),
+            kind: match view.schema() {
+                Some(schema) => format!("{}, version {} of the form", words::capital(schema.name), schema.version),
+                None => "A kind of record this program does not know".into(),
+            },
             verdict: Tag::verdict(facts.verdict.as_deref()),
             pieces: facts.pieces.map(|(inspected, failed)| match failed {
                 0 => format!("{} inspected, none fails", words::count(inspected, "piece")),
@@ -177,8 +180,7 @@ impl Reading<'_> {
     fn inspection(&self, schema: &Schema) -> Vec<Section> {
         let of = |group: Group| -> Vec<&str> {
             let fields = schema.fields.iter().filter(|field| field.group == group && !is_joined(field));
-            // What the header says already is not said again.
-            fields.map(|field| field.name).filter(|name| !matches!(*name, "recorded_at" | "verdict_recomputed")).collect()
+            fields.map(|field| field.name).filter(|name| *name != "verdict_recomputed").collect()
         };
         let mut sections = vec![self.section("Identity", &of(Group::Identity)), self.verdict(&of(Group::Verdict))];
         let special = self.characteristics("special", "Special characteristics");
@@ -204,6 +206,8 @@ impl Reading<'_> {
         for name in names {
             match self.contents.get(name) {
                 Some(Content::Hidden) => section.hidden.push(label(name).to_lowercase()),
+                // The header has said these.
+                Some(Content::Line(_)) if matches!(*name, "part" | "part_name" | "lot" | "recorded_at") => {}
                 Some(Content::Line(line)) => section.lines.push(Line { label: label(name), text: self.line(name, line) }),
                 Some(Content::Table { heads, rows }) if !rows.is_empty() => section.tables.push(plain_table(label(name), heads, rows)),
                 Some(Content::Absent | Content::Table { .. }) | None => {}
@@ -347,7 +351,11 @@ impl Joined<'_> {
         );
         if self.limits.is_some() {
             column("Characteristic", "", text("name", &|at| words_of(limit(at, 1))), true);
-            column("Class", "", text("", &|at| words_of(limit(at, 2))), false);
+            // That all are special the heading has said.
+            let class = |at: usize| words_of(limit(at, 2));
+            if (0..count).any(|at| class(at) != "special") {
+                column("Class", "", text("", &class), false);
+            }
             column("Nominal", NUMBER, text(NUMBER, &|at| figure(limit(at, 5))), false);
             column("Lower", NUMBER, text(NUMBER, &|at| bound(limit(at, 6), limit(at, 7))), false);
             column("Upper", NUMBER, text(NUMBER, &|at| bound(limit(at, 8), limit(at, 9))), false);
@@ -356,7 +364,7 @@ impl Joined<'_> {
         if let Some(rows) = self.figures {
             const HEADS: [&str; STATISTICS.len()] = ["n", "Mean", "s", "Min", "Max", "Cp", "Cpk", "Pp", "Ppk"];
             for (number, head) in HEADS.into_iter().enumerate() {
-                let of = |at: usize| figure(rows.get(at).and_then(codec::as_array).and_then(|row| row.get(number)));
+                let of = |at: usize| statistic(head, rows.get(at).and_then(codec::as_array).and_then(|row| row.get(number)));
                 column(head, NUMBER, text(NUMBER, &of), false);
             }
         }
@@ -449,6 +457,27 @@ fn figure(value: Option<&Value>) -> String {
     }
 }
 
+/// A figure of statistics, as short as people read it.
+fn statistic(head: &str, value: Option<&Value>) -> String {
+    let short = |number: Decimal| match head {
+        "Cp" | "Cpk" | "Pp" | "Ppk" => Some(cut(number)),
+        "Mean" => Decimal::rounded(number.to_f64(), 6),
+        "s" => Decimal::rounded(number.to_f64(), 4),
+        _ => None,
+    };
+    match value.and_then(codec::as_decimal).and_then(short) {
+        Some(number) => number.to_string(),
+        None => figure(value),
+    }
+}
+
+/// Capability to two decimals, always downwards: 1.3299 must not read as 1.33.
+fn cut(number: Decimal) -> Decimal {
+    let beyond = u32::try_from(-2 - number.exponent()).ok().filter(|beyond| *beyond > 0);
+    let divisor = beyond.map(|beyond| 10_i64.checked_pow(beyond).unwrap_or(i64::MAX));
+    divisor.and_then(|divisor| Decimal::new(number.mantissa().div_euclid(divisor), -2)).unwrap_or(number)
+}
+
 fn words_of(value: Option<&Value>) -> String {
     value.and_then(codec::as_text).map_or_else(|| NOTHING.into(), harmless)
 }
@@ -476,5 +505,22 @@ pub(super) fn label(name: &str) -> String {
         "inputs" => "Lots that went in".into(),
         "source" => "Source file".into(),
         name => words::capital(&name.replace('_', " ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capability_is_cut_downwards() {
+        let check = |text: &str, cut_to: &str| assert_eq!(cut(text.parse().unwrap()).to_string(), cut_to, "{text}");
+        check("1.3299", "1.32");
+        check("1.15", "1.15");
+        check("1.6", "1.6");
+        check("295.64253", "295.64");
+        check("-0.32318095", "-0.33");
+        check("0.00000000000000001", "0.00");
+        check("7", "7");
     }
 }
