@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
+use lotline_node::answer::{Answer, Failure};
+use lotline_node::cli::HomeVerb;
 use lotline_node::config::{Config, Home};
+use lotline_node::desk::Desk;
 use lotline_node::exchange::Message;
 use lotline_node::exchange::message::{Listing, VERSION};
 use lotline_node::feeds::{Feed, Feeds, Founded, Item, OnConflict, Partner, Published, Received, Submission};
@@ -281,7 +284,23 @@ impl Node {
         within("the feeds thread", self.service.handle.with(work)).await.expect("the feeds thread runs")
     }
 
-    /// Puts somebody into its partner book, and waits until the network knows.
+    /// How the partner book of another node names it.
+    pub async fn as_partner(&self, subscribed: bool) -> Partner {
+        let snapshot = self.service.handle.snapshot();
+        let addresses = self.net.listen_addresses().await.iter().map(ToString::to_string).collect();
+        let (party, peer) = (snapshot.party, self.net.peer().to_string());
+        Partner { name: snapshot.name.clone(), party, peer, addresses, feed: "quality".into(), subscribed, added: now() }
+    }
+
+    /// Does a verb of the command line, as the local API would.
+    pub async fn verb(&self, verb: serde_json::Value) -> Result<Answer, Failure> {
+        let verb: HomeVerb = serde_json::from_value(verb).expect("a verb as the command line sends it");
+        let config = self.service.home.config().expect("the configuration reads");
+        let desk = Desk { home: self.service.home.clone(), config, handle: self.service.handle.clone(), board: Some(self.board.clone()) };
+        within("a verb", tokio::task::spawn_blocking(move || verb.perform(&desk))).await.expect("no panic in a verb")
+    }
+
+    /// Puts somebody into its partner book.
     pub async fn know(&self, partner: Partner) {
         self.with(move |feeds| feeds.put_partner(partner)).await.expect("a partner is added");
     }

@@ -223,6 +223,11 @@ pub(crate) fn ask_secret(question: &str) -> Option<String> {
     rpassword::prompt_password(format!("{question}: ")).ok()
 }
 
+/// Asks for a yes where somebody can answer: a verb done inside a running node must not ask on that node's terminal.
+pub(crate) fn confirmed_at(desk: &Desk, flag: bool, question: &str) -> bool {
+    flag || desk.board.is_none() && confirmed(false, question)
+}
+
 /// Asks for a yes; without a terminal only the flag says it.
 pub(crate) fn confirmed(flag: bool, question: &str) -> bool {
     flag || ask(&format!("{question} (yes/no)"), "no").is_some_and(|answer| matches!(answer.as_str(), "y" | "yes" | "j" | "ja"))

@@ -264,7 +264,7 @@ impl Stage {
                 "--verdict",
                 "non-conforming",
                 "--special",
-                "Flatness Datum A,Perpendicularity 1,Position 1",
+                "Flatness Datum A,Cone Angle 1",
                 "--order",
                 "FAIR-1",
             ],
@@ -324,9 +324,9 @@ impl Stage {
                 return Err(Failure::new(format!("{who} does not see exactly what the rules say")));
             }
             if who == "oem-b" {
-                let cpk = record["special_statistics"]["rows"][0][8].clone();
+                let cpk = record["special_statistics"]["rows"][1][8].clone();
                 self.say(format!(
-                    "         OEM B reads Cpk {} of the first special characteristic, and no value behind it",
+                    "         OEM B reads Cpk {} of the second special characteristic (a cone angle out of tolerance), and no value behind it",
                     cpk.as_str().unwrap_or("–")
                 ));
             }
@@ -394,7 +394,7 @@ impl Stage {
         let tampered = self.folder.join("plate-tampered.lotline");
         std::fs::write(&tampered, bytes)?;
         let caught = self.call_with(None, &["verify", &tampered.to_string_lossy(), "--issuer", identity], &[4])?;
-        self.say(format!("  one bit of {} changed: {}", written["bytes"], caught["sentence"].as_str().unwrap_or_default()));
+        self.say(format!("  one bit of those {} bytes changed: {}", written["bytes"], caught["sentence"].as_str().unwrap_or_default()));
         facts.push(("bundle_bytes", written["bytes"].clone()));
         facts.push((
             "auditor",

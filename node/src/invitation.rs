@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn invitation() -> Invitation {
-        let party = crate::keys::Founding::example("supplier").party();
+        let party = crate::keys::Founding::example("supplier").unwrap().party();
         Invitation { party, name: "ACME".into(), peer: "12D3".into(), addresses: vec!["/ip4/127.0.0.1/tcp/4001".into()] }
     }
 

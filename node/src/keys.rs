@@ -16,7 +16,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::platform;
 
 /// Keys of the public demo identities in `keys-example/` (their seeds are published): good on loopback only.
-const EXAMPLE_SEEDS: [&str; 3] = ["lotline example supplier", "lotline example oem-a", "lotline example oem-b"];
+pub const EXAMPLES: [&str; 3] = ["supplier", "oem-a", "oem-b"];
 
 /// Keys that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +90,10 @@ impl Founding {
         Founding::from_seeds(|_| seed())
     }
 
-    /// The keys of a published example identity.
-    pub fn example(name: &str) -> Founding {
-        Founding::from_seeds(|role| {
-            Zeroizing::new(lotline_schema::Hash::of(&[b"lotline example ", name.as_bytes(), b" ", role.as_bytes()]).0)
-        })
+    /// The keys of a published example identity; none for any other name, whose keys would be just as public.
+    pub fn example(name: &str) -> Option<Founding> {
+        let seed = |role: &str| Zeroizing::new(lotline_schema::Hash::of(&[b"lotline example ", name.as_bytes(), b" ", role.as_bytes()]).0);
+        EXAMPLES.contains(&name).then(|| Founding::from_seeds(seed))
     }
 
     fn from_seeds(mut make: impl FnMut(&str) -> Zeroizing<[u8; 32]>) -> Founding {
@@ -200,7 +199,7 @@ impl Keys {
 }
 
 fn is_example(record: &[u8; 32]) -> bool {
-    EXAMPLE_SEEDS.iter().any(|name| lotline_schema::Hash::of(&[name.as_bytes(), b" record"]).0 == *record)
+    EXAMPLES.iter().any(|name| lotline_schema::Hash::of(&[b"lotline example ", name.as_bytes(), b" record"]).0 == *record)
 }
 
 fn read_seed(folder: &Path, role: Role) -> Result<Zeroizing<[u8; 32]>, KeyError> {
@@ -243,7 +242,7 @@ mod tests {
     #[test]
     fn published_keys_are_known() {
         let folder = tempfile::tempdir().unwrap();
-        Founding::example("supplier").write(folder.path()).unwrap();
+        Founding::example("supplier").unwrap().write(folder.path()).unwrap();
         assert!(Keys::read(folder.path()).unwrap().are_examples());
     }
 }

@@ -95,6 +95,8 @@ fn write_sealed(home: &Home, store: &Path, out: &mut std::fs::File, secret: Stri
     recipient.set_work_factor(work_factor);
     let encryptor = age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient)).map_err(Failure::new)?;
     let mut tar = tar::Builder::new(encryptor.wrap_output(out)?);
+    // As plain files: an entry with holes is another type, which `restore` and many tools do not take.
+    tar.sparse(false);
     tar.append_path_with_name(home.config_file(), "lotline.toml")?;
     tar.append_dir_all("keys", home.keys())?;
     if home.policy_file().exists() {

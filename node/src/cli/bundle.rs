@@ -14,7 +14,7 @@ use lotline_schema::{Hash, PartyId, kind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::confirmed;
+use super::confirmed_at;
 use super::lists::{open_row, owner};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::Desk;
@@ -144,7 +144,7 @@ fn door(desk: &Desk, args: &Args, own: bool) -> Result<Door, Failure> {
             false => Err(crate::feeds::FeedError::NoPartner(partner.clone()).into()),
         },
         (true, None, Some(to)) => {
-            if to.trim().is_empty() || !confirmed(args.yes, &format!("Give EVERY field of lot {} to {to}?", args.lot)) {
+            if to.trim().is_empty() || !confirmed_at(desk, args.yes, &format!("Give EVERY field of lot {} to {to}?", args.lot)) {
                 return Err(Failure::new("full disclosure was not confirmed")
                     .exit(exit::REFUSED)
                     .hint("--for PARTNER gives exactly what your rules allow; --yes confirms"));

@@ -51,25 +51,25 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
     }
     let question = |flag: &str| Failure::new(format!("{flag} is missing and there is no terminal to ask on")).exit(exit::USAGE);
     let name =
-        args.name.or_else(|| ask("1. What is your organisation called? Partners see this name", "")).filter(|name| !name.trim().is_empty());
+        args.name.or_else(|| ask("What is your organisation called? Partners see this name", "")).filter(|name| !name.trim().is_empty());
     let name = name.ok_or_else(|| question("--name"))?;
     let listen = match args.listen.is_empty() {
         false => args.listen,
-        true => ask("2. TCP address to listen on for partners (empty: dial out only, no open port needed)", "")
+        true => ask("TCP address to listen on for partners (empty: dial out only, no open port needed)", "")
             .filter(|address| !address.is_empty())
             .into_iter()
             .collect(),
     };
     let default_kit = format!("lotline-recovery-kit-{}.txt", slug(&name));
-    let kit = args.kit.or_else(|| ask("3. Where to write the recovery kit (best on a stick)", &default_kit).map(PathBuf::from));
+    let kit = args.kit.or_else(|| ask("Where to write the recovery kit (best on a stick)", &default_kit).map(PathBuf::from));
     let kit = kit.ok_or_else(|| question("--kit"))?;
     if kit.exists() {
         return Err(Failure::new(format!("`{}` exists already; a recovery kit is never overwritten", kit.display()))
             .hint("give another file with --kit"));
     }
-    let passphrase = passphrase(args.passphrase_file.as_deref(), "4. A passphrase for the kit (write it down elsewhere)")?;
+    let passphrase = passphrase(args.passphrase_file.as_deref(), "A passphrase for the kit (write it down elsewhere)")?;
     let announce = match args.announce.is_empty() && !listen.is_empty() {
-        true => ask("5. Address partners reach you under, when it is another one (empty: the same)", "")
+        true => ask("Address partners reach you under, when it is another one (empty: the same)", "")
             .filter(|address| !address.is_empty())
             .into_iter()
             .collect(),
@@ -81,7 +81,14 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
             .map_err(|why| Failure::new(why).exit(exit::USAGE).hint("write host:port, as 0.0.0.0:4001"))?;
     }
     let config = Config { name: name.clone(), listen, announce, page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)), persons: false };
-    let founding = args.example.as_deref().map_or_else(Founding::new, Founding::example);
+    let founding = match args.example.as_deref() {
+        None => Founding::new(),
+        Some(example) => Founding::example(example).ok_or_else(|| {
+            Failure::new(format!("there is no example identity `{example}`"))
+                .exit(exit::USAGE)
+                .hint(format!("there are {}", crate::keys::EXAMPLES.join(", ")))
+        })?,
+    };
     found(home, &config, &founding)?;
     let text = founding.kit(&name, &passphrase, args.kit_work_factor).map_err(Failure::new)?;
     platform::write_secret(&kit, text.as_bytes()).map_err(|why| {

@@ -52,7 +52,7 @@ pub fn feeds(desk: &Desk, _: FeedsArgs) -> Result<Answer, Failure> {
             None if feed.own => "ours".into(),
             None => "followed".into(),
         };
-        text.push_str(&format!("{:<16} {whose:<14} {:>8} entries  {state}\n", feed.origin.name(), feed.size()));
+        text.push_str(&format!("{:<16} {whose:<14} {:>8} entries  {state}\n", feed_name(feed), feed.size()));
         rows.push(json!({ "origin": feed.origin.to_string(), "name": feed.origin.name(), "whose": whose, "own": feed.own, "size": feed.size(), "root": feed.head.frontier.root().to_string(), "frozen": feed.frozen }));
     }
     if let Some(board) = &desk.board {
@@ -219,6 +219,11 @@ pub(crate) fn owner(desk: &Desk, feed: &Feed) -> String {
         Some(partner) => partner.name.clone(),
         None => feed.origin.party().short(),
     }
+}
+
+/// The name of a feed, with its number from the second life on.
+pub(crate) fn feed_name(feed: &Feed) -> String {
+    if feed.origin.n() == 1 { feed.origin.name().to_owned() } else { format!("{}/{}", feed.origin.name(), feed.origin.n()) }
 }
 
 /// Names of the fields a mask shows.

@@ -97,6 +97,8 @@ fn accept(desk: &Desk, line: &str, name: Option<String>, subscribe: bool) -> Res
             .exit(exit::USAGE)
             .hint("give a short name without spaces with --as"));
     }
+    let examples = desk.feeds(|feeds| Ok(feeds.keys().are_examples()))?;
+    super::run::refuse_examples_off_loopback(examples, invitation.addresses.iter().cloned())?;
     let before = snapshot.book.get(&name);
     let mut opaque = [0u8; 4];
     random(&mut opaque);

@@ -64,11 +64,7 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     match verb {
         Verb::Check { file } => {
             let policy = read(desk, file)?;
-            let text = format!(
-                "The rules are in order: {} shares, {} nevers. Nothing is in force before `lotline policy apply`.",
-                policy.shares().len(),
-                policy.nevers().len()
-            );
+            let text = format!("The rules are in order: {}. Nothing is in force before `lotline policy apply`.", counted(&policy));
             Ok(Answer::new(text, json!({ "shares": policy.shares().len(), "nevers": policy.nevers().len() })))
         }
         Verb::Apply { file, yes } => apply(desk, file, yes),
@@ -86,12 +82,18 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     }
 }
 
+/// How many rules, in words.
+pub(super) fn counted(policy: &Policy) -> String {
+    let of = |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    format!("{}, {}", of(policy.shares().len(), "share"), of(policy.nevers().len(), "never"))
+}
+
 fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
     let path = file.unwrap_or_else(|| desk.home.policy_file());
     let text = std::fs::read_to_string(&path).map_err(|why| {
         Failure::new(format!("cannot read `{}`: {why}", path.display()))
             .exit(exit::NOT_FOUND)
-            .hint("docs/policy.md shows the form; the file is policy.toml in the home")
+            .hint(format!("docs/policy.md shows the form; write the rules into {}", desk.home.policy_file().display()))
     })?;
     let snapshot = desk.handle.snapshot();
     let partners: Vec<String> = snapshot.book.keys().cloned().collect();
@@ -149,7 +151,9 @@ fn apply(desk: &Desk, file: Option<PathBuf>, yes: bool) -> Result<Answer, Failur
     // Inside a running node there is no terminal: whoever asked there has said --yes, or is told to.
     if !yes {
         if desk.board.is_some() {
-            return Err(Failure::new(format!("{text}not confirmed")).exit(exit::USAGE).hint("look at what changes above and add --yes"));
+            return Err(Failure::new(format!("not confirmed. {}", text.trim_end()))
+                .exit(exit::USAGE)
+                .hint("add --yes when that is what you want"));
         }
         eprint!("{text}");
         if !confirmed(false, "Put these rules in force?") {

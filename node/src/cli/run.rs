@@ -1,5 +1,7 @@
 //! `lotline run`: the node. Exchange with partners, the local API and the page, until it is told to stop.
 
+use std::io::IsTerminal as _;
+
 use serde_json::json;
 
 use crate::answer::{Answer, Failure, exit};
@@ -45,7 +47,9 @@ pub fn run(home: Home, args: Args) -> Result<Answer, Failure> {
         .map(|address| address.parse::<Address>())
         .collect::<Result<Vec<_>, _>>()
         .map_err(Failure::new)?;
-    refuse_examples_off_loopback(&service, &listen)?;
+    let snapshot = service.handle.snapshot();
+    let dialled = snapshot.book.values().flat_map(|partner| partner.addresses.iter().cloned());
+    refuse_examples_off_loopback(service.keys.are_examples(), listen.iter().map(ToString::to_string).chain(dialled))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(&service, listen, args.until_stdin_ends));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
@@ -54,12 +58,9 @@ pub fn run(home: Home, args: Args) -> Result<Answer, Failure> {
 }
 
 /// Published keys are anybody's: a node that has them talks to this computer only.
-fn refuse_examples_off_loopback(service: &Service, listen: &[Address]) -> Result<(), Failure> {
-    let snapshot = service.handle.snapshot();
-    let dialled = snapshot.book.values().flat_map(|partner| &partner.addresses).cloned();
-    let all = listen.iter().map(ToString::to_string).chain(dialled);
-    let local = |address: &String| address.contains("/127.") || address.contains("/ip6/::1/") || address.contains("localhost");
-    match all.into_iter().find(|address| service.keys.are_examples() && !local(address)) {
+pub(super) fn refuse_examples_off_loopback(examples: bool, addresses: impl IntoIterator<Item = String>) -> Result<(), Failure> {
+    let local = |address: &String| address.parse::<Address>().is_ok_and(|address| address.is_loopback());
+    match addresses.into_iter().find(|address| examples && !local(address)) {
         None => Ok(()),
         Some(address) => Err(Failure::new(format!("this home has published example keys, and `{address}` is not on this computer"))
             .hint("set up a home of your own with `lotline init`; example keys are for trying things on 127.0.0.1")),
@@ -94,7 +95,12 @@ fn announce(service: &Service, board: &LinkBoard, api: &api::Running) {
     for address in board.listening() {
         eprintln!("  partners   {address}");
     }
-    eprintln!("  page       {}", api.page_link());
+    // The link opens the page to whoever reads it: it is for the person at this terminal, not for a log.
+    if std::io::stderr().is_terminal() {
+        eprintln!("  page       {}", api.page_link());
+    } else {
+        eprintln!("  page       its link is in {}", service.home.run_file().display());
+    }
 }
 
 /// Ctrl-C, a termination signal, or (when asked for) the end of standard input.
@@ -129,5 +135,9 @@ fn start_log(verbose: bool) {
     let default = if verbose { "lotline_node=info,warn" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("LOTLINE_LOG").unwrap_or_else(|_| default.into());
     // A second start in one process (tests) keeps the first.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
 }

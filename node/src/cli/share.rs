@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::confirmed;
+use super::confirmed_at;
 use crate::answer::{Answer, Failure};
 use crate::desk::Desk;
 use crate::service::now;
@@ -39,7 +39,7 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         }
         Verb::Resume { yes } => {
             let policy = desk.handle.snapshot().policy.clone();
-            if !confirmed(yes || desk.board.is_some(), "Share again with everybody as the rules in force say?") {
+            if !confirmed_at(desk, yes, "Share again with everybody as the rules in force say?") {
                 return Err(Failure::new("not confirmed").hint("`lotline policy show` prints the rules; add --yes to confirm"));
             }
             let version = desk.feeds(move |feeds| feeds.apply_policy((*policy).clone().with_stopped(Default::default()), true, now()))?;

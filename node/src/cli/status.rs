@@ -44,7 +44,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     let shares = policy.shares().len();
     let rules = match policy.version() {
         0 => "none yet: nothing is shared".to_owned(),
-        version => format!("version {version}: {shares} shares, {} nevers", policy.nevers().len()),
+        version => format!("version {version}: {}", super::policy::counted(policy)),
     };
     text.push_str(&format!("  rules      {rules}\n"));
     let counted = |count: u64| if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
@@ -57,7 +57,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         };
         // Index 0 of a feed is its own entry, not a record.
         let records = feed.size().saturating_sub(1);
-        text.push_str(&format!("  feed       {:<16} {whose:<12} {}\n", feed.origin.name(), counted(records)));
+        text.push_str(&format!("  feed       {:<16} {whose:<12} {}\n", super::lists::feed_name(feed), counted(records)));
         feeds.push(json!({ "origin": feed.origin.to_string(), "own": feed.own, "whose": whose, "size": feed.size(), "records": records, "frozen": feed.frozen }));
     }
     let mut partners = Vec::new();

@@ -18,6 +18,8 @@ use crate::net::{PeerId, Protocol, Stream};
 
 /// The most feeds taken from one partner's catalog; each is a stream of at most 64.
 const FEEDS_MAX: usize = 32;
+/// The most feeds of one partner that are remembered, those of former catalogs among them.
+const FEEDS_REMEMBERED_MAX: usize = 4 * FEEDS_MAX;
 /// How long a data feed waits for its owner's org feed to arrive beside it.
 const ORG_WAIT: Duration = Duration::from_secs(20);
 
@@ -49,12 +51,20 @@ impl Following {
         if !partner.subscribed {
             return;
         }
+        let snapshot = self.context.handle.snapshot();
+        let mut remembered = snapshot.feeds.values().filter(|feed| feed.origin.party() == partner.party).count();
         for listing in &self.offered {
             // A partner may offer only feeds of its own: what others state comes from them.
             let own = listing.origin.parse::<Origin>().ok().filter(|origin| origin.party() == partner.party);
             let Some(origin) = own.filter(|_| !self.running.contains(&listing.origin)) else {
                 continue;
             };
+            // Each catalog may name other feeds: neither tasks nor the store grow with what a partner makes up.
+            let known = snapshot.feeds.contains_key(&listing.origin);
+            if self.running.len() >= FEEDS_MAX || (!known && remembered >= FEEDS_REMEMBERED_MAX) {
+                continue;
+            }
+            remembered += usize::from(!known);
             self.running.insert(listing.origin.clone());
             let (context, peer, partner) = (self.context.clone(), self.peer, partner.clone());
             self.tasks.spawn(async move {

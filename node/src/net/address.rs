@@ -104,6 +104,13 @@ impl Address {
         self.0.parse().expect("the text was a multiaddr when it was made")
     }
 
+    /// Whether it is on this computer. Whole hosts only: anybody may call one `localhost.example`.
+    pub fn is_loopback(&self) -> bool {
+        let host_port = self.host_port();
+        let host = host_port.rsplit_once(':').map_or(host_port.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
     /// The same place as `host:port`, for people.
     pub fn host_port(&self) -> String {
         let mut parts = self.0.split('/').skip(1);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use lotline_schema::codec::{self, Value};
-use lotline_schema::kind::{Field, Form, Group, STATISTICS, Schema};
+use lotline_schema::kind::{Column, Field, Form, Group, STATISTICS, Schema};
 use lotline_schema::statement::Body;
 use lotline_schema::view::VerifiedView;
 use lotline_schema::{Decimal, PartyId};
@@ -52,6 +52,15 @@ pub(super) struct Signer {
 pub(super) struct Line {
     pub(super) label: String,
     pub(super) text: String,
+    /// Takes a row of its own.
+    pub(super) long: bool,
+}
+
+impl Line {
+    fn new(label: impl Into<String>, text: impl Into<String>) -> Line {
+        let text = text.into();
+        Line { label: label.into(), long: text.chars().count() > 40, text }
+    }
 }
 
 /// One part of the certificate.
@@ -100,7 +109,7 @@ impl Sheet {
         let certificate = Certificate::of(view);
         let reading = Reading { view, contents: certificate.fields.iter().map(|field| (field.name.as_str(), &field.content)).collect() };
         let text = |text: &Option<String>| text.as_deref().map_or_else(|| "hidden".to_owned(), harmless);
-        let line = |label: &str, text: String| Line { label: label.into(), text };
+        let line = |label: &str, text: String| Line::new(label, text);
         let dated = match &facts.recorded_at {
             Some(time) => words::readable_time(time),
             None => format!("{} (claimed day)", words::day(claims.day)),
@@ -122,7 +131,7 @@ impl Sheet {
             rank: 2,
             heading,
             kind: match view.schema() {
-                Some(schema) => format!("{}, version {} of the form", words::capital(schema.name), schema.version),
+                Some(schema) => format!("{} record", words::capital(schema.name)),
                 None => "A kind of record this program does not know".into(),
             },
             verdict: Tag::verdict(facts.verdict.as_deref()),
@@ -145,7 +154,7 @@ impl Sheet {
 
 fn technical(view: &VerifiedView) -> Vec<Line> {
     let claims = view.claims();
-    let line = |label: &str, text: String| Line { label: label.into(), text };
+    let line = |label: &str, text: String| Line::new(label, text);
     let mut lines = vec![
         line("Leaf hash", view.leaf().to_string()),
         line("Feed", claims.origin.clone()),
@@ -183,22 +192,24 @@ impl Reading<'_> {
             fields.map(|field| field.name).filter(|name| *name != "verdict_recomputed").collect()
         };
         let mut sections = vec![self.section("Identity", &of(Group::Identity)), self.verdict(&of(Group::Verdict))];
-        let special = self.characteristics("special", "Special characteristics");
+        let mut special = self.characteristics("special", "Special characteristics");
         // Without special ones there is nothing to tell apart.
-        let others = if special.is_empty() { "Characteristics" } else { "Other characteristics" };
-        sections.extend([special, self.characteristics("other", others)]);
+        let other = self.characteristics("other", if special.is_empty() { "Characteristics" } else { "Other characteristics" });
+        // Said once, at the end.
+        special.notes.retain(|note| !other.notes.contains(note));
+        sections.extend([special, other]);
         for group in &Group::ALL[Group::ALL.iter().position(|group| *group == Group::Defects).unwrap_or(0)..] {
             sections.push(self.section(&words::capital(group.name()), &of(*group)));
         }
         sections.retain(|section| !section.is_empty());
-        sections
+        gather_hidden(sections)
     }
 
     fn by_group(&self, schema: &Schema) -> Vec<Section> {
         let fields =
             |group: Group| schema.fields.iter().filter(move |field| field.group == group).map(|field| field.name).collect::<Vec<_>>();
         let sections = Group::ALL.into_iter().map(|group| self.section(&words::capital(group.name()), &fields(group)));
-        sections.filter(|section| !section.is_empty()).collect()
+        gather_hidden(sections.filter(|section| !section.is_empty()).collect())
     }
 
     fn section(&self, title: &str, names: &[&str]) -> Section {
@@ -208,7 +219,7 @@ impl Reading<'_> {
                 Some(Content::Hidden) => section.hidden.push(label(name).to_lowercase()),
                 // The header has said these.
                 Some(Content::Line(_)) if matches!(*name, "part" | "part_name" | "lot" | "recorded_at") => {}
-                Some(Content::Line(line)) => section.lines.push(Line { label: label(name), text: self.line(name, line) }),
+                Some(Content::Line(line)) => section.lines.extend(self.lines(name, line)),
                 Some(Content::Table { heads, rows }) if !rows.is_empty() => section.tables.push(plain_table(label(name), heads, rows)),
                 Some(Content::Absent | Content::Table { .. }) | None => {}
             }
@@ -216,10 +227,18 @@ impl Reading<'_> {
         section
     }
 
-    fn line(&self, name: &str, line: &str) -> String {
-        match self.view.schema().and_then(|schema| schema.fields.iter().find(|field| field.name == name)) {
-            Some(Field { form: Form::Time, .. }) => words::readable_time(line),
-            _ => line.to_owned(),
+    /// A field's line; of a row, one for each column.
+    fn lines(&self, name: &str, line: &str) -> Vec<Line> {
+        match self.view.schema().and_then(|schema| schema.fields.iter().find(|field| field.name == name)).map(|field| field.form) {
+            Some(Form::Time) => vec![Line::new(label(name), words::readable_time(line))],
+            Some(Form::Row(columns)) => {
+                let cells = self.view.value(name).and_then(codec::as_array).unwrap_or_default();
+                let named = |(column, cell): (&Column, &Value)| {
+                    Line::new(format!("{}, {}", label(name), column.name.replace('_', " ")), plain(cell))
+                };
+                columns.iter().zip(cells).map(named).collect()
+            }
+            _ => vec![Line::new(label(name), line)],
         }
     }
 
@@ -230,7 +249,7 @@ impl Reading<'_> {
             Some(Content::Line(_)) => {
                 let row = self.view.value("verdict_recomputed").and_then(codec::as_array).unwrap_or_default();
                 let number = |at: usize| row.get(at).and_then(codec::as_uint).map_or_else(|| NOTHING.into(), words::grouped);
-                let line = |label: &str, text: String| Line { label: label.into(), text };
+                let line = |label: &str, text: String| Line::new(label, text);
                 let verdict = row.first().and_then(codec::as_text).map_or_else(|| NOTHING.into(), harmless);
                 let lines = [
                     line("Recomputed from the values", verdict),
@@ -264,12 +283,13 @@ impl Reading<'_> {
             if limits.as_ref().is_some_and(|rows| rows.iter().any(is_bounded_by_nature)) {
                 section.notes.push("* natural boundary: nothing can lie beyond it, and Cpk ignores it.".into());
             }
-            let method = statistics.as_ref().and_then(|parts| parts.first()).and_then(codec::as_text);
-            section.notes.extend(
-                method
-                    .filter(|_| recomputed.is_some())
-                    .map(|method| format!("{}.", words::capital(&harmless(method)).trim_end_matches('.'))),
-            );
+            if recomputed.is_some() {
+                let method = statistics.as_ref().and_then(|parts| parts.first()).and_then(codec::as_text).unwrap_or_default();
+                section.notes.push(words::sentence(&harmless(method)));
+                section
+                    .notes
+                    .push("Shown short: capability cut to two decimals, mean and s rounded. The record holds them in full.".into());
+            }
             if stated.as_ref().is_some_and(|rows| rows.iter().any(|row| *row != Value::Null)) {
                 let joined = Joined { limits: &limits, figures: &stated, verdicts: &None };
                 section.tables.push(joined.table(count, "Statistics as the source states them"));
@@ -305,7 +325,10 @@ impl Reading<'_> {
                 let serial = Cell { text: rows[row].first().cloned().unwrap_or_default(), class: "", mark: None };
                 std::iter::once(serial).chain(these.clone().map(|column| cell(row, column))).collect()
             };
-            let caption = format!("Values of characteristics {} to {} of {columns}", these.start + 1, these.end);
+            let caption = match columns {
+                0..=VALUE_COLUMNS => "Values".to_owned(),
+                _ => format!("Values of characteristics {} to {} of {columns}", these.start + 1, these.end),
+            };
             section.values.push(Table { caption, heads: table_heads, rows: (0..shown).map(line).collect() });
         }
         if shown < rows.len() {
@@ -480,6 +503,28 @@ fn cut(number: Decimal) -> Decimal {
 
 fn words_of(value: Option<&Value>) -> String {
     value.and_then(codec::as_text).map_or_else(|| NOTHING.into(), harmless)
+}
+
+fn plain(value: &Value) -> String {
+    match (codec::as_text(value), codec::as_bytes(value)) {
+        (Some(text), _) => harmless(text),
+        (_, Some(bytes)) => lotline_schema::id::hex(bytes),
+        _ => figure(Some(value)),
+    }
+}
+
+/// Sections of which nothing can be seen, in one at the end: a page of headings says no more than their names.
+fn gather_hidden(sections: Vec<Section>) -> Vec<Section> {
+    let (shown, unseen): (Vec<_>, Vec<_>) =
+        sections.into_iter().partition(|section| section.lines.len() + section.tables.len() + section.values.len() > 0);
+    let name = |section: Section| {
+        let title = section.title.to_lowercase();
+        // A group of one field of the same name is named once.
+        if section.hidden == [title.as_str()] { title } else { format!("{title} ({})", section.hidden.join(", ")) }
+    };
+    let hidden: Vec<String> = unseen.into_iter().map(name).collect();
+    let last = (!hidden.is_empty()).then(|| Section { title: "Not shown here".into(), hidden, ..Section::default() });
+    shown.into_iter().chain(last).collect()
 }
 
 fn plain_table(caption: String, heads: &[String], rows: &[Vec<String>]) -> Table {
