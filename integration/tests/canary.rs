@@ -460,7 +460,6 @@ async fn what_is_hidden_is_nowhere_on_the_other_side() {
     assert!(all.iter().all(|what| stored.iter().any(|found| found.starts_with(what))), "{stored:?}");
     assert_eq!(shown.find(&caught.bundles[0]), all);
     assert_eq!(shown.find(&caught.bundles[2]), all);
-    assert!(caught.words.contains("the log is kept") || log().lock().unwrap().starts_with(b"\x1b") || !log().lock().unwrap().is_empty());
     assert!(caught.words.contains("connected"), "the nodes' own log was kept");
     assert!(!shown.find(caught.words.as_bytes()).is_empty(), "the customer is told what it may see");
 }

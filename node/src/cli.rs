@@ -60,8 +60,10 @@ enum Verb {
     /// Restore a backup into a new home, or confirm a restored one.
     Restore(backup::RestoreArgs),
     /// See it work: a supplier, two OEMs and a competitor on this computer, with real data.
+    #[command(after_help = "Example: lotline demo --keep demo-homes")]
     Demo(crate::demo::Args),
     /// Measure speed and memory on this computer, against a baseline in the same run.
+    #[command(after_help = "Example: lotline bench --records 100000")]
     Bench(crate::bench::Args),
     /// Print shell completions.
     Completions {
@@ -77,34 +79,45 @@ enum Verb {
 #[allow(clippy::large_enum_variant)] // one is made a run
 pub enum HomeVerb {
     /// How this node stands: feeds, partners, connections, sharing.
+    #[command(after_help = "Example: lotline status")]
     Status(status::Args),
     /// Check, sign and publish a measuring file.
     Publish(publish::Args),
     /// Partners: invite, accept, list, remove.
     #[command(subcommand)]
+    #[command(after_help = "Example: lotline partner invite\n         lotline partner accept lotline-1-… --as oem-a")]
     Partner(partner::Verb),
     /// Stop or resume sharing without touching any file.
     #[command(subcommand)]
+    #[command(after_help = "Example: lotline share stop oem-a\n         lotline share resume")]
     Share(share::Verb),
     /// The sharing rules: check, apply, show, explain, preview.
     #[command(subcommand)]
+    #[command(after_help = "Example: lotline policy check\n         lotline policy apply\n         lotline policy explain L-2026-11 oem-a")]
     Policy(policy::Verb),
     /// Follow what a partner offers.
+    #[command(after_help = "Example: lotline subscribe supplier")]
     Subscribe(subscribe::Args),
     /// Feeds written and followed here.
+    #[command(after_help = "Example: lotline feeds")]
     Feeds(lists::FeedsArgs),
     /// Records here, newest first.
+    #[command(after_help = "Example: lotline records --lot L-2026-11")]
     Records(lists::RecordsArgs),
     /// One record, as far as it can be seen here.
+    #[command(after_help = "Example: lotline show L-2026-11")]
     Show(lists::ShowArgs),
     /// Put everything an auditor needs about a lot into one file.
     Bundle(bundle::Args),
     /// Re-read and re-verify the whole store. Repairs nothing.
+    #[command(after_help = "Example: lotline audit")]
     Audit(audit::Args),
     /// What left, to whom, when, under which rules.
+    #[command(after_help = "Example: lotline ledger --to oem-a --last 20")]
     Ledger(ledger::Args),
     /// The public keys of this organisation.
     #[command(subcommand)]
+    #[command(after_help = "Example: lotline keys show")]
     Keys(keys::Verb),
     /// Copy the journal into a folder: a step of `backup`.
     #[command(hide = true)]

@@ -260,7 +260,7 @@ fn notes(import: &Import) -> String {
 }
 
 fn answer(import: &Import, published: &[Published], feed: &str, resumed: usize, total: usize) -> Answer {
-    let mut text = format!("{}: {}\n{}", import.source.name, import.source.importer, notes(import));
+    let mut text = format!("{}\n{}", import.source.name, notes(import));
     let mut rows = Vec::new();
     for (lot, one) in import.lots.iter().zip(published) {
         let what = if one.repeated { "is published already with the same content: nothing to do" } else { "signed, saved and published" };

@@ -47,6 +47,7 @@ pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) ->
         origin: None,
         pinned: None,
         sent: None,
+        looked: now() as i64,
         unacknowledged: VecDeque::new(),
         concluded: Vec::new(),
     };
@@ -66,6 +67,8 @@ struct Serving {
     pinned: Option<(Arc<Head>, Option<Arc<Tree>>)>,
     /// Slots the partner has acknowledged, by entry; read from the ledger when a backfill first asks.
     sent: Option<HashMap<u64, u64>>,
+    /// When the session last heard how the partner stands.
+    looked: i64,
     unacknowledged: VecDeque<Row>,
     concluded: Vec<(Row, Outcome)>,
 }
@@ -91,17 +94,13 @@ impl Serving {
                 },
                 changed = snapshots.changed() => {
                     changed.map_err(|_| LinkError::Stopping)?;
-                    let standing = self.standing(None);
-                    self.sender.handle(Input::Standing(standing))
+                    self.look()
                 }
                 () = self.rest() => {
                     self.conclude().await?;
                     Vec::new()
                 }
-                () = self.boundary() => {
-                    let standing = self.standing(None);
-                    self.sender.handle(Input::Standing(standing))
-                }
+                () = self.boundary() => self.look(),
             };
         }
     }
@@ -159,6 +158,13 @@ impl Serving {
         self.context.handle.snapshot().feeds.get(&self.origin.as_ref()?.to_string()).filter(|feed| feed.own).cloned()
     }
 
+    /// Tells the session how the partner stands now.
+    fn look(&mut self) -> Vec<Output> {
+        self.looked = now() as i64;
+        let standing = self.standing(None);
+        self.sender.handle(Input::Standing(standing))
+    }
+
     /// How the partner stands now; none: it may not follow this feed.
     fn standing(&self, root_at_cursor: Option<Hash>) -> Option<Standing> {
         let snapshot = self.context.handle.snapshot();
@@ -196,16 +202,16 @@ impl Serving {
         }
     }
 
-    /// Sleeps until time alone changes what this partner sees.
+    /// Sleeps until time alone changes what this partner sees, counted from when the session last heard: a moment that
+    /// passed while something else was done must not be missed.
     async fn boundary(&self) {
-        let now_seconds = now() as i64;
         let next = self.origin.as_ref().and_then(|origin| {
             let snapshot = self.context.handle.snapshot();
-            lotline_policy::next_change(&snapshot.policy, &self.viewer, origin.name(), now_seconds)
+            lotline_policy::next_change(&snapshot.policy, &self.viewer, origin.name(), self.looked)
         });
         match next {
             // A day at most: clocks are set, and a sleeping laptop does not count.
-            Some(at) => tokio::time::sleep(std::time::Duration::from_secs((at - now_seconds).clamp(1, 86_400) as u64)).await,
+            Some(at) => tokio::time::sleep(std::time::Duration::from_secs((at - now() as i64).clamp(0, 86_400) as u64)).await,
             None => std::future::pending().await,
         }
     }
@@ -380,11 +386,10 @@ impl Serving {
         let outcomes = std::mem::take(&mut self.concluded);
         let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, now())).await?;
         let row = row.map_err(|why| LinkError::Ours(why.to_string()))?;
-        let standing = self.standing(None);
-        if standing.as_ref().is_none_or(|standing| standing.view != rules.view) {
+        if self.standing(None).is_none_or(|standing| standing.view != rules.view) {
             self.concluded.push((row, Outcome::NotSent));
             // The session hears of the change before it asks again: else it would ask for the same, for ever.
-            let mut outputs = self.sender.handle(Input::Standing(standing));
+            let mut outputs = self.look();
             outputs.extend(self.sender.handle(Input::Stale));
             return Ok(outputs);
         }
