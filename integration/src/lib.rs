@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "test support: what cannot be set up ends the test")]
 
 pub mod forge;
+pub mod sim;
 pub mod world;

@@ -3,7 +3,7 @@
 //! A firm's port is chosen at random below the range the system hands out by itself and then kept: partners that
 //! dial a firm after it was killed find it where it was, as they do in real life.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -174,17 +174,15 @@ pub struct Firm {
     home: PathBuf,
     log: PathBuf,
     node: RefCell<Option<Child>>,
-    starts: Cell<u32>,
 }
 
 impl Drop for Firm {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            eprintln!("--- what {} said last:", self.home.display());
-            for line in log.lines().rev().take(20).collect::<Vec<_>>().into_iter().rev() {
-                eprintln!("    {line}");
-            }
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(20).collect();
+            eprintln!("--- what the node on {} said last:", self.home.display());
+            last.iter().rev().for_each(|line| eprintln!("    {line}"));
         }
         self.kill();
     }
@@ -193,7 +191,7 @@ impl Drop for Firm {
 impl Firm {
     /// A home at this path, set up or not.
     pub fn at(home: &Path) -> Firm {
-        Firm { log: home.with_extension("log"), home: home.to_owned(), node: RefCell::new(None), starts: Cell::new(0) }
+        Firm { log: home.with_extension("log"), home: home.to_owned(), node: RefCell::new(None) }
     }
 
     fn set_up(self, world: &World, name: &str, more: &[&str]) -> Firm {
@@ -247,23 +245,43 @@ impl Firm {
 
     /// Starts the node and waits until it answers.
     pub fn start(&self) {
+        if let Err(code) = self.try_start() {
+            panic!("the node ended with {code:?}: {}", self.log());
+        }
+    }
+
+    /// Starts the node although commands may hold the home at times: for tests that run both at once.
+    pub fn start_among_commands(&self) {
+        wait("a node to get the home", || match self.try_start() {
+            Ok(()) => true,
+            Err(Some(6)) => false,
+            Err(code) => panic!("the node ended with {code:?}: {}", self.log()),
+        });
+    }
+
+    /// Starts the node and waits until it answers, or ends with a code.
+    fn try_start(&self) -> Result<(), Option<i32>> {
         self.spawn();
-        let child = || self.node.borrow_mut().as_mut().unwrap().try_wait().unwrap();
         let pid = self.node.borrow().as_ref().unwrap().id();
+        let mut ended = None;
         wait("a node to start", || {
-            if let Some(status) = child() {
-                panic!("the node ended with {status}: {}", std::fs::read_to_string(&self.log).unwrap_or_default());
-            }
+            ended = self.node.borrow_mut().as_mut().unwrap().try_wait().unwrap();
             // A run file may be left of a node that was killed.
             let run: Option<Value> = std::fs::read(self.path("run.json")).ok().and_then(|run| serde_json::from_slice(&run).ok());
-            run.is_some_and(|run| run["pid"] == pid)
+            ended.is_some() || run.is_some_and(|run| run["pid"] == pid)
         });
+        match ended {
+            None => Ok(()),
+            Some(status) => {
+                self.node.borrow_mut().take();
+                Err(status.code())
+            }
+        }
     }
 
     /// Starts the node and does not wait.
     pub fn spawn(&self) {
         assert!(self.node.borrow().is_none(), "a node runs already");
-        self.starts.set(self.starts.get() + 1);
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = self.command(["run", "--until-stdin-ends", "--verbose"]);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
@@ -275,12 +293,14 @@ impl Firm {
         self.node.borrow().is_some()
     }
 
-    /// kill -9.
-    pub fn kill(&self) {
-        if let Some(mut child) = self.node.borrow_mut().take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+    /// kill -9. Whether there was something to kill.
+    pub fn kill(&self) -> bool {
+        let Some(mut child) = self.node.borrow_mut().take() else {
+            return false;
+        };
+        let _ = child.kill();
+        // A process that was killed has no exit code; one that ended before has.
+        child.wait().is_ok_and(|status| status.code().is_none())
     }
 
     /// Stops the node in order.
@@ -298,7 +318,7 @@ impl Firm {
             }
             std::thread::sleep(POLL);
         };
-        assert!(status.success(), "the node ended with {status}: {}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        assert!(status.success(), "the node ended with {status}: {}", self.log());
     }
 
     /// What its node said so far.

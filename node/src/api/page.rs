@@ -14,6 +14,7 @@ use super::Context;
 use crate::answer::{Failure, exit};
 use crate::certificate::harmless;
 use crate::feeds::Snapshot;
+use crate::store::Reader;
 
 mod home;
 mod record;
@@ -89,6 +90,15 @@ fn problem(snapshot: &Snapshot, failure: &Failure) -> Response {
         Ok(page) => (status, Html(page)).into_response(),
         Err(_) => status.into_response(),
     }
+}
+
+/// The reader, once it shows all that was committed; while the index is rebuilt that would take long, and it says so itself.
+fn settled(context: &Context) -> Result<&Reader, Failure> {
+    let reader = context.handle.reader();
+    if !reader.status().rebuilding {
+        reader.settle()?;
+    }
+    Ok(reader)
 }
 
 /// For every other address.

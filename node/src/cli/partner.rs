@@ -64,7 +64,9 @@ fn invite(desk: &Desk) -> Result<Answer, Failure> {
         party: snapshot.party,
         name: snapshot.name.clone(),
         peer: crate::net::peer_id_of(transport.as_bytes()).to_string(),
-        addresses: addresses.filter(|address| !address.contains("/0.0.0.0/") && !address.contains("/ip6/::/")).collect(),
+        addresses: addresses
+            .filter(|address| !address.contains("/0.0.0.0/") && !address.contains("/ip6/::/") && !address.ends_with("/tcp/0"))
+            .collect(),
     };
     let line = invitation.to_text();
     let listens = !desk.config.listen.is_empty() || !listening.is_empty();

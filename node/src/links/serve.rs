@@ -296,7 +296,7 @@ impl Serving {
                 let new = cleared.mask() & !known.get(&seq).copied().unwrap_or(0);
                 (new != 0).then_some(cleared)
             };
-            let (page, read) = self.clear_page(&rules.snapshot, &feed, at, page_end, fresh).await?;
+            let (page, read) = self.clear(&rules.snapshot, &feed, at, page_end, fresh).await?;
             if page.is_empty() {
                 at = read;
                 continue;
@@ -309,19 +309,8 @@ impl Serving {
         Ok(self.sender.handle(Input::Nothing))
     }
 
-    async fn clear(
-        &self,
-        snapshot: &Shown,
-        feed: &Feed,
-        from: u64,
-        to: u64,
-        keep: impl Fn(u64, Cleared) -> Option<Cleared> + Send + 'static,
-    ) -> Result<Vec<Cleared>, LinkError> {
-        Ok(self.clear_page(snapshot, feed, from, to, keep).await?.0)
-    }
-
     /// Clears entries from `from` on, as many as one batch takes; what `keep` drops is not counted. Returns where it stopped.
-    async fn clear_page(
+    async fn clear(
         &self,
         snapshot: &Shown,
         feed: &Feed,

@@ -11,7 +11,7 @@ use lotline_schema::kind::{Group, inspection};
 use serde::Deserialize;
 
 use super::words::{self, BAD, CALM, GOOD, Prose, Tag, WARN};
-use super::{Context, Frame, rendered};
+use super::{Context, Frame, rendered, settled};
 use crate::answer::Failure;
 use crate::certificate::harmless;
 use crate::feeds::{Feed, FeedError, Feeds, Partner, Snapshot, Summary};
@@ -136,7 +136,7 @@ struct LedgerLine {
 
 impl Home {
     fn of(context: &Context, query: &str, ledger: Vec<ledger::Row>) -> Result<Home, Failure> {
-        let (snapshot, reader) = (context.handle.snapshot(), context.handle.reader());
+        let (snapshot, reader) = (context.handle.snapshot(), settled(context)?);
         let links: Vec<(Partner, PartnerLink)> =
             snapshot.book.values().map(|partner| (partner.clone(), context.board.of(&partner.name))).collect();
         let query = query.trim();

@@ -11,7 +11,7 @@ use super::home::owner;
 use super::sheet::{Sheet, Signer};
 use super::sight::Sight;
 use super::words::Tag;
-use super::{Context, Frame, rendered};
+use super::{Context, Frame, rendered, settled};
 use crate::answer::{Failure, exit};
 use crate::certificate::harmless;
 use crate::feeds::{Feed, Snapshot, Summary};
@@ -33,7 +33,7 @@ struct RecordPage {
 
 impl RecordPage {
     fn of(context: &Context, origin: &str, seq: &str) -> Result<RecordPage, Failure> {
-        let (snapshot, reader) = (context.handle.snapshot(), context.handle.reader());
+        let (snapshot, reader) = (context.handle.snapshot(), settled(context)?);
         let missing = || Failure::new("there is no such record here").exit(exit::NOT_FOUND).hint("the overview lists what is here");
         let feed = snapshot.feeds.get(origin).filter(|feed| !feed.origin.is_org()).ok_or_else(missing)?;
         let seq: u64 = seq.parse().ok().filter(|seq| *seq > 0).ok_or_else(missing)?;
