@@ -910,10 +910,11 @@ fn a_sender_that_ignores_its_credit_is_cut() {
     let mut taken = 0;
     let outputs = loop {
         let outputs = receiver.handle(batch(MIB));
-        match &outputs[..] {
-            [Output::Verify(_)] => taken += MIB,
-            _ => break outputs,
+        if !matches!(outputs[..], [Output::Verify(_)]) {
+            break outputs;
         }
+        taken += MIB;
+        assert!(taken <= CREDIT_BYTES, "more is taken than was granted");
     };
     assert_eq!(taken, CREDIT_BYTES);
     assert_eq!(outputs, [Output::Send(Message::Error(Code::Malformed)), Output::Close]);

@@ -323,7 +323,7 @@ fn nothing_that_a_stranger_wrote_runs_in_the_page() {
         inert(payload, &page.body);
         let name = payload.replace('"', "%22");
         let page = node.verify(&name, b"no bundle");
-        assert_eq!(page.status, 200, "{payload}");
+        assert_eq!(page.status, 200, "{payload}: {}", page.body);
         inert(payload, &page.body);
         let page = node.get(&format!("/record/{query}/1"));
         assert_eq!(page.status, 404, "{payload}");

@@ -95,7 +95,8 @@ fn problem(snapshot: &Snapshot, failure: &Failure) -> Response {
 /// The reader, once it shows all that was committed; while the index is rebuilt that would take long, and it says so itself.
 fn settled(context: &Context) -> Result<&Reader, Failure> {
     let reader = context.handle.reader();
-    if !reader.status().rebuilding {
+    let status = reader.status();
+    if !status.rebuilding && !status.index_failed {
         reader.settle()?;
     }
     Ok(reader)

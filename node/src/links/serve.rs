@@ -253,7 +253,7 @@ impl Serving {
         }
         let (head, _) = self.pinned.clone().expect("pinned above");
         let rules = self.rules();
-        let cleared = self.clear(&rules.snapshot, &feed, from, head.frontier.size(), |_, cleared| Some(cleared)).await?;
+        let (cleared, _) = self.clear(&rules.snapshot, &feed, from, head.frontier.size(), |_, cleared| Some(cleared)).await?;
         let to = from + cleared.len() as u64;
         let tail = if to == head.frontier.size() {
             Vec::new()
