@@ -320,11 +320,15 @@ impl Sim {
         }
     }
 
-    /// The line holds from now on, and something is shared; then both sides come to rest.
+    /// The line holds from now on; then both sides come to rest.
     pub fn heal(&mut self) {
         self.stormy = false;
-        let rules = Rules::open(&mut self.dice);
-        self.apply(rules);
+        // Rules that show something stay as they are: another version would have everything looked at again, and hide
+        // what was lost before.
+        if self.standing(None).is_none() {
+            let rules = Rules::open(&mut self.dice);
+            self.apply(rules);
+        }
         self.run_until_quiet();
         self.publish();
         self.run_until_quiet();

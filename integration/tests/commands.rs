@@ -10,7 +10,7 @@ use lotline_node::keys::{Keys, random};
 use lotline_schema::bundle::{Bundle, OrgPart};
 use lotline_schema::note::Checkpoint;
 use lotline_schema::org::{self, Entry, Org};
-use lotline_schema::{Hash, Origin, PartyId, tree};
+use lotline_schema::{Origin, PartyId, codec, tree};
 use serde_json::{Value, json};
 
 const RULES: &str = r#"
@@ -77,7 +77,11 @@ fn copy_folder(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy_folder(&path, &target) } else { drop(std::fs::copy(&path, &target).unwrap()) }
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
     }
 }
 
@@ -1110,6 +1114,8 @@ fn the_parts_of_a_bundle_are_written_for_other_tools() {
     }
     assert_eq!(issuer["keys"]["log"]["public_hex"], supplier.ok(&["keys", "show"])["keys"]["log"]["public"]);
     assert_eq!(issuer["vkeys"].as_object().unwrap().len(), 2);
+    let codec::Value::Array(entries) = codec::decode(&read("org.cbor")).unwrap() else { panic!("org.cbor is no array") };
+    assert_eq!(entries.len(), 2, "the keyring, and the feed");
     let proof = String::from_utf8(read("000.tlog-proof")).unwrap();
     let checkpoint = String::from_utf8(read("checkpoint-0.txt")).unwrap();
     assert!(proof.ends_with(&checkpoint) && checkpoint.contains("/quality/1\n3\n"), "{checkpoint}");
@@ -1117,5 +1123,4 @@ fn the_parts_of_a_bundle_are_written_for_other_tools() {
     let none = world.path("none");
     assert_eq!(world.verify(&world.file("garbage", "garbage"), &["--explode", &text(&none)]).code, 11);
     assert!(!none.join("000.core.cbor").exists());
-    assert_eq!(Hash::of(&[&read("org.cbor")]).to_string().is_empty(), false);
 }

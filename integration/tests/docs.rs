@@ -380,7 +380,7 @@ fn the_table_of_dependencies_is_that_of_the_lock_file() {
 fn example_identities_are_the_ones_described() {
     let page = read("keys-example/README.md");
     for name in ["supplier", "oem-a", "oem-b"] {
-        let founding = Founding::example(name);
+        let founding = Founding::example(name).unwrap();
         let row = format!("| `{name}` | `{}` | {} |", founding.party(), founding.party().six_words());
         assert!(page.contains(&row), "keys-example/README.md lacks\n{row}");
         let folder = tempfile::tempdir().unwrap();

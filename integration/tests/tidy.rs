@@ -40,8 +40,8 @@ fn code_of(line: &str) -> String {
         if from.starts_with("//") {
             return code;
         }
-        if from.starts_with("'\"'") {
-            rest = &from[3..];
+        if let Some(behind) = from.strip_prefix("'\"'") {
+            rest = behind;
         } else if let Some(literal) = from.strip_prefix('"') {
             let escaped = |at: usize| literal[..at].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
             let end = literal.match_indices('"').map(|(at, _)| at).find(|at| !escaped(*at));
