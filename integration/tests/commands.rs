@@ -557,37 +557,19 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_refuses_and_loses_nothing() {
     use std::io::Write as _;
-    const LOTS: usize = 1500;
+    const LOTS: usize = 60;
     let world = World::new();
-    let disk = match SmallDisk::mount(world.path("disk"), 48) {
+    let disk = match SmallDisk::mount(world.path("disk"), 160) {
         Ok(disk) => disk,
         Err(why) => return eprintln!("SKIPPED: a full disk was not tested, since a small one could not be mounted: {why}"),
     };
     let firm = Firm::at(&disk.0.join("firm"));
-    firm.ok(&[
-        "init",
-        "--name",
-        "firm",
-        "--kit",
-        &text(&world.path("kit.txt")),
-        "--passphrase-file",
-        &world.passphrase(),
-        "--kit-work-factor",
-        "2",
-    ]);
+    let kit = text(&world.path("kit.txt"));
+    firm.ok(&["init", "--name", "firm", "--kit", &kit, "--passphrase-file", &world.passphrase(), "--kit-work-factor", "2"]);
     firm.start();
-    publish_lots(&world, &firm, "A", 1);
-    let ballast = disk.0.join("ballast");
-    let fill = || {
-        let mut file = std::fs::File::options().create(true).append(true).open(&ballast).unwrap();
-        while file.write_all(&[0; 65536]).is_ok() {}
-        while file.write_all(&[0; 512]).is_ok() {}
-    };
-    fill();
-    // The journal's own segment was reserved; it takes some until it is full as well.
     let mut acknowledged = Vec::new();
-    let refused = (0..20).find_map(|round| {
-        let file = world.file(&format!("{round}.csv"), lots_file(&format!("R{round}"), "PIN", LOTS));
+    let mut publish = |name: &str| {
+        let file = world.file(&format!("{name}.csv"), lots_file(name, "PIN", LOTS));
         let said = firm.call(&["publish", &file, "--feed", "quality"]);
         if said.code != 0 {
             return Some((said, file));
@@ -595,16 +577,26 @@ fn a_full_disk_refuses_and_loses_nothing() {
         acknowledged
             .extend(said.json["published"].as_array().unwrap().iter().map(|one| (one["seq"].as_u64().unwrap(), string(&one["leaf"]))));
         None
-    });
-    let (said, file) = refused.expect("the disk is full at last");
-    eprintln!("{} records acknowledged on a full disk, then: {}", acknowledged.len(), said.error());
+    };
+    assert!(publish("BEFORE").is_none());
+    let ballast = disk.0.join("ballast");
+    {
+        // Closed again: a deleted file keeps its blocks for as long as somebody has it open.
+        let mut file = std::fs::File::create(&ballast).unwrap();
+        while file.write_all(&[0; 65536]).is_ok() {}
+        while file.write_all(&[0; 512]).is_ok() {}
+    }
+    // The journal's own segment was reserved and goes on taking records; the index was not.
+    let (said, file) = (0..200).find_map(|round| publish(&format!("R{round}"))).expect("the disk is full at last");
+    eprintln!("{} records acknowledged until the full disk said: {}", acknowledged.len(), said.error());
     assert_eq!(said.code, 1, "{}", said.out);
-    assert!(said.error().contains("disk is full") || said.error().contains("rebuilding its index"), "{}", said.out);
-    // The node still answers.
-    assert_eq!(firm.ok(&["status"])["running"], true);
+    assert!(said.error().contains("disk is full") || said.hint().contains("make room on the disk"), "{}", said.out);
+    // The node still answers, and says what to do.
+    let status = firm.ok(&["status"]);
+    assert!(status["running"] == true && status["alarms"].to_string().contains("is the disk full?"), "{status}");
     firm.ok(&["partner", "list"]);
 
-    // Room again, and a new start if the index has to be made again: everything acknowledged is there.
+    // Room again and a new start: everything acknowledged is there, and the refused file goes in.
     std::fs::remove_file(&ballast).unwrap();
     firm.kill();
     let records = firm.records();
@@ -613,10 +605,12 @@ fn a_full_disk_refuses_and_loses_nothing() {
         assert_eq!((there.1, &there.2), (*seq, leaf));
     }
     firm.is_clean();
-    let again = firm.publish(&file, &["--feed", "quality"]);
-    assert_eq!(again["published"].as_array().unwrap().len(), LOTS);
-    assert_eq!(firm.records().last().unwrap().1, firm.records().len() as u64, "no gaps");
+    firm.start();
+    firm.publish(&file, &["--feed", "quality"]);
+    let records = firm.records();
+    assert!(records.len() >= acknowledged.len() + LOTS && records.last().unwrap().1 == records.len() as u64, "no gaps");
     firm.is_clean();
+    firm.stop();
 }
 
 // ---- backup and restore
@@ -690,7 +684,6 @@ fn a_restored_node_keeps_still_until_it_is_confirmed_and_goes_on_in_a_new_life()
 }
 
 #[test]
-#[ignore = "the org feed is not yet taken whole from partners (docs/design.md 5a): the restored node writes another entry 2 of it, and partners take nothing more"]
 fn a_restored_node_whose_keys_stated_more_since_the_backup_incriminates_nobody() {
     let world = World::new();
     let (supplier, oem) = two_firms(&world);
@@ -712,7 +705,13 @@ fn a_restored_node_whose_keys_stated_more_since_the_backup_incriminates_nobody()
     let restored = Firm::at(&world.path("restored"));
     restored.ok(&["restore", &backup, "--passphrase-file", &secret]);
     restored.start();
-    wait("both to be connected", || restored.partner("oem")["connected"] == true && oem.partner("supplier")["connected"] == true);
+    wait("the org feed to be handed back", || {
+        restored.ok(&["feeds"])["feeds"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|feed| feed["name"] == "org" && feed["own"] == true && feed["size"] == 3)
+    });
     restored.stop();
     restored.ok(&["restore", "--confirm", "--yes"]);
     publish_lots(&world, &restored, "NEW", 1);

@@ -108,7 +108,23 @@ macro_rules! failure_from {
     };
 }
 
-failure_from!(std::io::Error, crate::store::StoreError, crate::feeds::StateError);
+failure_from!(std::io::Error, crate::feeds::StateError);
+
+impl From<crate::store::StoreError> for Failure {
+    fn from(error: crate::store::StoreError) -> Failure {
+        use crate::store::StoreError;
+        // What the system said belongs to it.
+        let why = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
+        let failure = Failure::new(format!("{error}{why}"));
+        match error {
+            StoreError::Locked => failure.exit(exit::BUSY),
+            StoreError::Rebuilding => {
+                failure.hint("`lotline status` says whether to wait, or to make room on the disk and restart the node")
+            }
+            _ => failure,
+        }
+    }
+}
 
 impl From<crate::config::HomeError> for Failure {
     fn from(error: crate::config::HomeError) -> Failure {
@@ -137,7 +153,7 @@ impl From<crate::feeds::FeedError> for Failure {
             FeedError::Restored(_) => {
                 failure.hint("look at `lotline partner list` and `lotline policy show`, then `lotline restore --confirm`")
             }
-            FeedError::Store(crate::store::StoreError::Locked) => failure.exit(exit::BUSY),
+            FeedError::Store(error) => error.into(),
             _ => failure,
         }
     }

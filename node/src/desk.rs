@@ -62,12 +62,25 @@ pub fn at_home(home: Home, verb: HomeVerb) -> Result<Answer, Failure> {
 }
 
 fn here(service: Service, verb: HomeVerb) -> Result<Answer, Failure> {
+    let home = service.home.clone();
+    let (answer, index_failed) = once(service, verb.clone())?;
+    if answer.is_err() && index_failed {
+        // The check after an unclean stop found the index wanting while the verb ran. It is marked: opening again
+        // rebuilds it from the journal. Every verb may be done twice: what was saved already is recognised.
+        return once(Service::open(home, &show_progress)?, verb)?.0;
+    }
+    answer
+}
+
+/// Does a verb, and says whether the index failed meanwhile.
+fn once(service: Service, verb: HomeVerb) -> Result<(Result<Answer, Failure>, bool), Failure> {
     let desk = Desk { home: service.home.clone(), config: service.home.config()?, handle: service.handle.clone(), board: None };
     warn_of(&service);
     let answer = verb.perform(&desk);
+    let index_failed = desk.handle.reader().status().index_failed;
     drop(desk);
     service.close()?;
-    answer
+    Ok((answer, index_failed))
 }
 
 /// Says on stderr what opening found, when there is anything to say.

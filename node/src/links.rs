@@ -11,9 +11,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use lotline_schema::note::Checkpoint;
+
 use crate::exchange::message::{Listing, VERSION};
 use crate::exchange::{Code, FIRST_FRAME, FRAME_BYTES_MAX, Message, MessageError, SILENCE, WRITE_DEADLINE};
-use crate::feeds::{Partner, Snapshot};
+use crate::feeds::{Feed, Partner, Snapshot};
 use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
 use crate::service::{Handle, LinkBoard, now};
 
@@ -270,7 +272,19 @@ fn catalog(snapshot: &Snapshot, partner: &Partner) -> Vec<Listing> {
         let size = snapshot.orgs[&snapshot.party].size();
         listings.insert(0, Listing { origin, size, term: "keys and feeds of the organisation; hides nothing".into() });
     }
+    listings.extend(held_for(snapshot, partner).into_iter().map(|feed| {
+        let term = "your own keys and feeds, as we hold them: for a node of yours that was restored";
+        Listing { origin: feed.origin.to_string(), size: feed.size(), term: term.into() }
+    }));
     listings
+}
+
+/// What we hold of a partner's own org feed, whole up to a checkpoint of its. A restored node takes it from its
+/// partners, so that it does not state something else where they have seen an entry already.
+fn held_for<'a>(snapshot: &'a Snapshot, partner: &Partner) -> Option<&'a Feed> {
+    let feed = snapshot.feeds.get(lotline_schema::Origin::org(partner.party).as_str())?;
+    let whole = Checkpoint::read(&feed.head.checkpoint).is_ok_and(|checkpoint| checkpoint.size == feed.size());
+    (whole && feed.size() > 0 && feed.frozen.is_none()).then_some(feed)
 }
 
 /// Frames of a stream, read by a task of their own.

@@ -140,6 +140,7 @@ pub fn restore(home: &Home, args: RestoreArgs) -> Result<Answer, Failure> {
     service.close()?;
     let text = format!(
         "{name} is restored to {}.\nIt signs and sends nothing yet: what happened after the backup is missing here, and partners may have seen it.\n\
+         First:   lotline run, until status shows your partners connected: they hand back what you stated about keys and feeds since\n\
          Look at: lotline partner list, lotline policy show, lotline audit\nThen:    lotline restore --confirm   (each feed goes on in a new life, so that nobody is told two truths)",
         home.path().display()
     );

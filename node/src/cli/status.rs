@@ -33,6 +33,12 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     for damage in &store.damage {
         alarms.push(format!("DAMAGE in the journal: {damage}"));
     }
+    if store.index_failed {
+        alarms.push(
+            "THE INDEX BROKE (is the disk full?): what is saved is safe; make room if needed and restart the node, which makes it again"
+                .into(),
+        );
+    }
     let edited = super::policy::file_differs(desk);
     if let Some(trouble) = &edited {
         alarms.push(trouble.clone());

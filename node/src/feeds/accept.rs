@@ -308,7 +308,8 @@ impl Feeds {
     pub fn accept(&mut self, batch: VerifiedBatch, view: Option<Hash>) -> Result<u64, AcceptError> {
         let VerifiedBatch { origin, from, items, head, org } = batch;
         let name = origin.to_string();
-        let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.own).ok_or(StateError("followed feed"))?;
+        let taken_back = self.snapshot.restored.is_some() && origin.is_org();
+        let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.own || taken_back).ok_or(StateError("followed feed"))?;
         if let Some(why) = &feed.frozen {
             return Err(AcceptError::Frozen(why.clone()));
         }

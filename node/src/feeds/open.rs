@@ -8,7 +8,7 @@ use lotline_policy::{Policy, Stopped};
 use lotline_schema::codec::{self, Value};
 use lotline_schema::org::{self, Entry as OrgEntry, Org, Role};
 use lotline_schema::statement::{Body, Type, Unverified};
-use lotline_schema::{Hash, Origin};
+use lotline_schema::{Hash, Origin, tree};
 use tokio::sync::watch;
 
 use super::state::{Head, Partner, StateError, Summary, key, take};
@@ -50,9 +50,16 @@ impl Feeds {
         keys: Arc<Keys>,
         progress: &dyn Fn(store::Progress),
     ) -> Result<(Feeds, Opened, watch::Receiver<Arc<Snapshot>>), FeedError> {
-        let (store, opened) = Store::open(store_path, store::Options::default(), progress)?;
-        let reader = store.reader();
-        catch_up(&reader, progress)?;
+        let (mut store, mut opened) = Store::open(store_path, store::Options::default(), progress)?;
+        let mut reader = store.reader();
+        if catch_up(&reader, progress).is_err() {
+            // An index that a full disk or a crash left half written can fail after it was opened. It is marked by now:
+            // opening again rebuilds it from the journal. Once, or a disk that is still full would keep us here.
+            store.close()?;
+            (store, opened) = Store::open(store_path, store::Options::default(), progress)?;
+            reader = store.reader();
+            catch_up(&reader, progress)?;
+        }
         let feeds = read_feeds(&reader)?;
         let mut orgs = BTreeMap::new();
         for feed in feeds.values().filter(|feed| feed.origin.is_org() && feed.size() > 0) {
@@ -84,14 +91,25 @@ impl Feeds {
         self.store.confirm_restored()?;
         self.snapshot.restored = None;
         let mut renewed = Vec::new();
-        for name in self.snapshot.own_feed_names() {
-            let feed = self.snapshot.own_feed(&name).expect("named a line above");
-            let (origin, before) = (feed.origin.renewed(), (feed.size(), feed.head.frontier.root()));
+        for (name, n) in self.newest_lives() {
+            // Of a feed opened after the backup nothing is here but its name in the org feed that partners gave back.
+            let before = self.snapshot.own_feed(&name).map_or((0, tree::empty_root()), |feed| (feed.size(), feed.head.frontier.root()));
+            let origin = Origin::new(self.snapshot.party, &name, n + 1)?;
             self.open_feed(origin.clone(), Some(before), now)?;
             renewed.push(origin);
         }
         self.show();
         Ok(renewed)
+    }
+
+    /// Every data feed of ours and its newest life, by what the org feed says.
+    fn newest_lives(&self) -> BTreeMap<String, u32> {
+        let mut lives = BTreeMap::new();
+        for origin in self.snapshot.orgs[&self.snapshot.party].feeds().filter_map(|text| text.parse::<Origin>().ok()) {
+            let newest = lives.entry(origin.name().to_owned()).or_default();
+            *newest = origin.n().max(*newest);
+        }
+        lives
     }
 }
 

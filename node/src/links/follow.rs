@@ -40,7 +40,8 @@ impl Following {
     /// What the partner offers now.
     pub(super) fn take_catalog(&mut self, mut listings: Vec<Listing>, partner: &Partner) {
         listings.truncate(FEEDS_MAX);
-        let offers = listings.iter().map(|of| (of.origin.clone(), of.size, of.term.clone())).collect();
+        let theirs = |of: &&Listing| of.origin.parse::<Origin>().is_ok_and(|origin| origin.party() == partner.party);
+        let offers = listings.iter().filter(theirs).map(|of| (of.origin.clone(), of.size, of.term.clone())).collect();
         self.context.board.update(&partner.name, |link| link.offers = offers);
         self.offered = listings;
         self.set_wanted(partner);
@@ -48,14 +49,14 @@ impl Following {
 
     /// Starts what is offered, wanted and not running.
     pub(super) fn set_wanted(&mut self, partner: &Partner) {
-        if !partner.subscribed {
-            return;
-        }
         let snapshot = self.context.handle.snapshot();
+        // A restored node takes its own org feed back from whoever holds it, before its owner lets it sign again.
+        let lost = |origin: &Origin| snapshot.restored.is_some() && *origin == Origin::org(snapshot.party);
         let mut remembered = snapshot.feeds.values().filter(|feed| feed.origin.party() == partner.party).count();
         for listing in &self.offered {
             // A partner may offer only feeds of its own: what others state comes from them.
-            let own = listing.origin.parse::<Origin>().ok().filter(|origin| origin.party() == partner.party);
+            let wanted = |origin: &Origin| (partner.subscribed && origin.party() == partner.party) || lost(origin);
+            let own = listing.origin.parse::<Origin>().ok().filter(wanted);
             let Some(origin) = own.filter(|_| !self.running.contains(&listing.origin)) else {
                 continue;
             };
@@ -277,7 +278,8 @@ impl Run<'_> {
         match error {
             AcceptError::OrgBehind => Err(LinkError::Ours(why)),
             AcceptError::Ours(ours) => Err(LinkError::Ours(ours.to_string())),
-            error if error.freezes() => {
+            // What a partner says of our own org feed is no evidence against us.
+            error if error.freezes() && self.origin.party() == self.partner.party => {
                 let origin = self.origin.clone();
                 let frozen = self.context.handle.with(move |feeds| feeds.freeze(&origin, &why, &evidence.to_frame())).await?;
                 frozen.map_err(|why| LinkError::Ours(why.to_string()))?;
@@ -289,6 +291,9 @@ impl Run<'_> {
 
     /// The keyring must name the key this partner is connected with: else its org feed and our partner book disagree.
     fn check_transport_key(&self, batch: VerifiedBatch) -> Result<VerifiedBatch, AcceptError> {
+        if self.origin.party() != self.partner.party {
+            return Ok(batch);
+        }
         match batch.org().and_then(|org| org.key(Role::Transport)) {
             Some(key) if crate::net::peer_id_of(key.as_bytes()).to_string() != self.partner.peer => Err(AcceptError::TransportKey),
             _ => Ok(batch),

@@ -135,8 +135,9 @@ impl Serving {
 
     /// Whether this partner may follow that feed, and whether its past is ours. "Forbidden" and "does not exist" are one answer.
     async fn authorise(&mut self, origin: &str, next: u64) -> Result<Option<Standing>, LinkError> {
-        let own = origin.parse::<Origin>().ok().filter(|origin| origin.party() == self.context.handle.snapshot().party);
-        self.origin = own;
+        let ours = self.context.handle.snapshot().party;
+        let held = |origin: &Origin| origin.is_org() && origin.party() == self.partner.party;
+        self.origin = origin.parse::<Origin>().ok().filter(|origin| origin.party() == ours || held(origin));
         let Some(feed) = self.feed() else {
             return Ok(None);
         };
@@ -155,7 +156,11 @@ impl Serving {
     }
 
     fn feed(&self) -> Option<Feed> {
-        self.context.handle.snapshot().feeds.get(&self.origin.as_ref()?.to_string()).filter(|feed| feed.own).cloned()
+        let (snapshot, origin) = (self.context.handle.snapshot(), self.origin.as_ref()?);
+        match origin.party() == snapshot.party {
+            true => snapshot.feeds.get(origin.as_str()).filter(|feed| feed.own).cloned(),
+            false => super::held_for(&snapshot, &self.partner).cloned(),
+        }
     }
 
     /// Tells the session how the partner stands now.
@@ -174,7 +179,11 @@ impl Serving {
             return None;
         }
         let offered = snapshot.policy.feeds_for(&self.partner.name, &snapshot.own_feed_names(), now);
-        let allowed = if origin.is_org() { !offered.is_empty() } else { offered.iter().any(|name| name == origin.name()) };
+        let allowed = match origin.is_org() {
+            // Its own org feed is its own.
+            true => origin.party() == self.partner.party || !offered.is_empty(),
+            false => offered.iter().any(|name| name == origin.name()),
+        };
         allowed.then(|| Standing {
             size: feed.size(),
             view: self.view_of(&snapshot, origin, now),

@@ -129,7 +129,9 @@ impl Shared {
     /// Waits until the index has reached everything committed before the call.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
         let end = lock(&self.progress).end;
-        let level = self.wait_while(|l| l.reached < end && l.phase != Phase::Failed && !l.stopping);
+        // Level is not enough: reads answer only once the phase says so, a moment later.
+        let behind = |l: &mut Level| (l.reached < end || l.phase == Phase::CatchingUp) && l.phase != Phase::Failed && !l.stopping;
+        let level = self.wait_while(behind);
         match level.phase {
             _ if level.reached >= end && level.phase != Phase::Failed => Ok(()),
             Phase::Failed => Err(StoreError::Rebuilding),
