@@ -180,6 +180,14 @@ pub enum ProofError {
 
 /// Checks an inclusion proof (RFC 9162 2.1.3.2). The path must have exactly the length its place asks for.
 pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, path: &[Hash], root: &Hash) -> Result<(), ProofError> {
+    match root_from_inclusion(leaf, index, size, path)? == *root {
+        true => Ok(()),
+        false => Err(ProofError::Root),
+    }
+}
+
+/// The root to which an inclusion proof leads, if it has the length its place asks for.
+pub fn root_from_inclusion(leaf: &Hash, index: u64, size: u64, path: &[Hash]) -> Result<Hash, ProofError> {
     if index >= size {
         return Err(ProofError::Outside { index, size });
     }
@@ -200,11 +208,7 @@ pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, path: &[Hash], root:
         node >>= 1;
         last >>= 1;
     }
-    match (last, hash == *root) {
-        (1.., _) => Err(ProofError::Length),
-        (0, true) => Ok(()),
-        (0, false) => Err(ProofError::Root),
-    }
+    if last == 0 { Ok(hash) } else { Err(ProofError::Length) }
 }
 
 /// Checks a consistency proof (RFC 9162 2.1.4.2). Equal sizes need equal roots and no proof; size 0 proves nothing.

@@ -70,7 +70,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         let Some((view, mask)) = door.pass(desk, one, sealed)? else {
             continue;
         };
-        packages.push(Package { view, proof: prove(desk, one, &mut trees)? });
+        packages.push(Package::new(view, prove(desk, one, &mut trees)?));
         items.push((one.row.seq, mask));
     }
     if packages.is_empty() {
@@ -81,7 +81,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let parties: std::collections::BTreeSet<PartyId> = found.iter().map(|one| one.feed.origin.party()).collect();
     let orgs = parties.iter().map(|party| org_part(desk, party)).collect::<Result<Vec<_>, _>>()?;
     let records = packages.len();
-    let bytes = Bundle { orgs, packages }.to_bytes();
+    let bytes = Bundle { orgs, packages, ..Bundle::default() }.to_bytes();
     door.write_down(desk, &found[0].feed, items, &bytes)?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
     let text = format!(
