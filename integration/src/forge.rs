@@ -128,7 +128,7 @@ impl Forge {
         let items = self.org.entries().iter().skip(from as usize);
         let items = items.map(|core| Item::View(SealedView { core: core.clone(), disclosures: Vec::new() })).collect();
         let checkpoint = Checkpoint { origin: Origin::org(self.party()), size: self.org.size(), root: self.org.frontier().root() };
-        Received { from, items, checkpoint: checkpoint.sign(&self.keys.log), tail: Vec::new() }
+        Received { from, items, checkpoint: checkpoint.sign(&self.keys.log), tail: Vec::new(), policy: None }
     }
 
     /// A listing of its org feed.
@@ -213,7 +213,7 @@ impl Line {
     /// Entries `from` to `to`, whole, under a checkpoint over the first `to`.
     pub fn batch(&self, forge: &Forge, from: u64, to: u64) -> Received {
         let items = self.entries[from as usize..to as usize].iter().map(|entry| Item::View(entry.view())).collect();
-        Received { from, items, checkpoint: self.checkpoint(to).sign(&forge.keys.log), tail: Vec::new() }
+        Received { from, items, checkpoint: self.checkpoint(to).sign(&forge.keys.log), tail: Vec::new(), policy: None }
     }
 
     /// A listing of it.

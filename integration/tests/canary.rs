@@ -367,7 +367,7 @@ impl Scene {
         all.extend(needles_in(&self.maker, &live[1], 4, |name| !SHOWN.contains(&name)).await);
         let hidden = Search::new(all);
         until("the customer to catch up", || self.customer.feed(&origin).filter(|feed| feed.size() == size())).await;
-        wires[0].send(&Message::Ack { next: 0, credit: CREDIT_BYTES }).await;
+        wires[0].send(&Message::Ack { next: 0, credit: CREDIT_BYTES, receipt: None }).await;
         while !matches!(wires[0].next().await, Some(Message::Batch(batch)) if batch.from + batch.items.len() as u64 == size()) {}
         // And once more from the start, under the rules in force now; and what is not there for it.
         let mut again = peer.follow(&open(&origin)).await;

@@ -10,7 +10,7 @@ use lotline_integration::forge::{Forge, Forged, Line, Node, Peer, Wire, record, 
 use lotline_node::exchange::message::{Listing, VERSION};
 use lotline_node::exchange::receive::{Cursor, Input, Output, Receiver};
 use lotline_node::exchange::{CREDIT_BYTES, Code, FRAME_BYTES_MAX, Message};
-use lotline_node::feeds::{Item, Received};
+use lotline_node::feeds::{Backfill, Item, Received};
 use lotline_node::net::{Event, Protocol};
 use lotline_node::platform::resident_bytes;
 use lotline_schema::cose::Signer;
@@ -289,7 +289,7 @@ async fn a_cursor_with_another_past() {
 async fn an_acknowledgement_of_what_was_never_sent() {
     let maker = Maker::new().await;
     let asked = open(&maker.node.own("quality"), 0, empty_root());
-    let last = maker.answers(&[asked, Message::Ack { next: 5, credit: 0 }]).await;
+    let last = maker.answers(&[asked, Message::Ack { next: 5, credit: 0, receipt: None }]).await;
     assert_eq!(last, Some(Message::Error(Code::Unexpected)));
     assert_eq!(maker.trouble().await, "a message that does not belong here");
     maker.still_serves().await;
@@ -301,8 +301,8 @@ async fn an_acknowledgement_that_goes_back() {
     let peer = maker.bad().await;
     let mut wire = peer.follow(&open(&maker.node.own("quality"), 0, empty_root())).await;
     while !matches!(wire.next().await, Some(Message::CaughtUp { .. })) {}
-    wire.send(&Message::Ack { next: 4, credit: 0 }).await;
-    wire.send(&Message::Ack { next: 3, credit: 0 }).await;
+    wire.send(&Message::Ack { next: 4, credit: 0, receipt: None }).await;
+    wire.send(&Message::Ack { next: 3, credit: 0, receipt: None }).await;
     assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
     maker.still_serves().await;
 }
@@ -314,9 +314,9 @@ async fn credit_of_nothing_and_of_everything() {
     let (peer, origin) = (maker.bad().await, maker.node.own("quality").to_string());
     let mut wire = peer.follow(&Message::Open { origin, next: 0, root: empty_root(), view: None, credit: 0 }).await;
     assert!(matches!(wire.next().await, Some(Message::Opened { .. })));
-    wire.send(&Message::Ack { next: 0, credit: 0 }).await;
+    wire.send(&Message::Ack { next: 0, credit: 0, receipt: None }).await;
     for _ in 0..3 {
-        wire.send(&Message::Ack { next: 0, credit: i64::MAX as u64 }).await;
+        wire.send(&Message::Ack { next: 0, credit: i64::MAX as u64, receipt: None }).await;
     }
     assert!(matches!(wire.next().await, Some(Message::Batch(batch)) if batch.items.len() == 4));
     maker.still_serves().await;
@@ -327,10 +327,10 @@ async fn messages_out_of_order_on_a_feed() {
     let maker = Maker::new().await;
     let quality = maker.node.own("quality");
     let asked = open(&quality, 0, empty_root());
-    let batch = Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new() });
+    let batch = Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new(), policy: None });
     let hello = Message::Hello { version: VERSION, name: "bad".into(), now: 0 };
     let orders: [&[Message]; 6] = [
-        &[Message::Ack { next: 0, credit: 9 }],
+        &[Message::Ack { next: 0, credit: 9, receipt: None }],
         &[batch],
         &[Message::Ping],
         &[hello],
@@ -353,7 +353,7 @@ async fn messages_out_of_order_on_the_control_stream() {
         (&[Message::Catalog(Vec::new())], "a message that does not belong here"),
         (&[hello(VERSION + 1)], "the partner speaks version 2 of the protocol"),
         (&[hello(VERSION), hello(VERSION)], "a message that does not belong here"),
-        (&[hello(VERSION), Message::Ack { next: 0, credit: 0 }], "a message that does not belong here"),
+        (&[hello(VERSION), Message::Ack { next: 0, credit: 0, receipt: None }], "a message that does not belong here"),
     ];
     for (messages, why) in orders {
         let maker = Maker::new().await;
@@ -376,7 +376,7 @@ async fn three_strikes_and_the_line_is_cut() {
         (vec![0; 4], "a frame of 0 bytes (1 to 1048576 are allowed)"),
         ([&5u32.to_be_bytes()[..], &[OPEN, 0xff, 0, 0, 0]].concat(), "a message out of form: not the shortest form at byte 0"),
         // In form, but not in order.
-        (Message::Ack { next: 1, credit: 1 }.to_frame(), "a message that does not belong here"),
+        (Message::Ack { next: 1, credit: 1, receipt: None }.to_frame(), "a message that does not belong here"),
     ];
     for (strike, why) in strikes {
         until("the node to see us", || maker.node.board.of("bad").connected.then_some(())).await;
@@ -768,7 +768,7 @@ async fn a_backfill_of_another_statement() {
     let mut rewritten = scene.line.clone();
     rewritten.entries.truncate(1);
     rewritten.publish(&scene.forge, &record("L-1", "P-1", "another first"));
-    let backfill = Message::Backfill(vec![(1, rewritten.entries[1].view())]);
+    let backfill = Message::Backfill(Backfill { policy: None, items: vec![(1, rewritten.entries[1].view())] });
     scene.freezes_on(&mut wire, backfill, 2, "FORK: entry 1 has another leaf hash than the one we were given before").await;
 }
 
@@ -776,7 +776,7 @@ async fn a_backfill_of_another_statement() {
 async fn a_backfill_of_what_has_not_come_yet() {
     let mut scene = Follower::new().await;
     let mut wire = scene.following().await;
-    wire.send(&Message::Backfill(vec![(2, scene.next().view())])).await;
+    wire.send(&Message::Backfill(Backfill { policy: None, items: vec![(2, scene.next().view())] })).await;
     assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
     assert_eq!(scene.node.board.of("bad").trouble.as_deref(), Some("feed quality: expected entry 2, got 2"));
     scene.still_follows().await;
@@ -902,7 +902,10 @@ async fn an_org_feed_that_names_another_transport_key() {
 #[test]
 fn a_sender_that_ignores_its_credit_is_cut() {
     let batch = |bytes| {
-        Input::Received(Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new() }), bytes)
+        Input::Received(
+            Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new(), policy: None }),
+            bytes,
+        )
     };
     let opened = Message::Opened { view: Hash([0; 32]), size: 9, org_size: 1, term: String::new() };
     let (mut receiver, _) = Receiver::start("feed", Cursor { next: 0, root: empty_root(), view: None });

@@ -117,8 +117,8 @@ async fn a_slow_reader_gets_everything_in_the_end() {
     let (node, _peer, mut wire) = stuck().await;
     while !matches!(wire.next().await, Some(Message::CaughtUp { .. })) {}
     assert!(wire.read.len() > RECORD_BYTES);
-    wire.send(&Message::Ack { next: 2, credit: 0 }).await;
-    wire.send(&Message::Ack { next: 2, credit: 0 }).await;
+    wire.send(&Message::Ack { next: 2, credit: 0, receipt: None }).await;
+    wire.send(&Message::Ack { next: 2, credit: 0, receipt: None }).await;
     for _ in 0..1000 {
         if last_outcome(&node).await == Outcome::Acknowledged {
             return;

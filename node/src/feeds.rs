@@ -3,8 +3,8 @@
 //! [`Feeds`] is the only writer of a home. Nothing derived from a core leaves this module before the batch that holds
 //! it is durable: heads in memory, answers and snapshots change after `store.commit` returned.
 //!
-//! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/book.rs`: partners, sharing
-//! rules and the ledger. `feeds/open.rs`: founding and reading a home. `feeds/state.rs`: what is stored, and how.
+//! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/witness.rs`: what others sign of
+//! our feeds and we of theirs. `feeds/book.rs`: partners, sharing rules and the ledger. `feeds/open.rs`: founding and reading a home. `feeds/state.rs`: what is stored, and how.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,8 +28,9 @@ pub mod accept;
 mod book;
 mod open;
 pub mod state;
+pub mod witness;
 
-pub use accept::{AcceptError, Item, Received, VerifiedBackfill, VerifiedBatch};
+pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};
 pub use book::Intent;
 pub use open::Founded;
 use state::key;
@@ -140,6 +141,8 @@ pub struct Feed {
     pub frozen: Option<String>,
     /// For a followed feed: the view it was last taken under.
     pub view: Option<Hash>,
+    /// For a followed feed: size and root of the last checkpoint we cosigned.
+    pub witnessed: Option<(u64, Hash)>,
 }
 
 impl Feed {
@@ -207,6 +210,9 @@ pub struct Feeds {
     changed: watch::Sender<Arc<Snapshot>>,
     next_feed: u32,
     next_ledger: u64,
+    next_receipt: u64,
+    /// How often this home was restored: witness keys are other ones after each.
+    epoch: u64,
     /// Identities committed since the index was last level; older ones are found through it.
     recent: HashMap<Hash, Live>,
 }
@@ -406,7 +412,7 @@ impl Feeds {
         self.store.commit(batch)?;
         self.next_feed += 1;
         self.take_org(org, org_head);
-        let feed = Feed { id, origin: origin.clone(), own: true, head: Arc::new(head), frozen: None, view: None };
+        let feed = Feed { id, origin: origin.clone(), own: true, head: Arc::new(head), frozen: None, view: None, witnessed: None };
         self.snapshot.feeds.insert(origin.to_string(), feed);
         self.show();
         Ok(())

@@ -55,6 +55,7 @@ pub struct Keys {
     /// Signs checkpoints.
     pub log: Signer,
     transport: Zeroizing<[u8; 32]>,
+    witness: Zeroizing<[u8; 32]>,
     example: bool,
 }
 
@@ -182,6 +183,7 @@ impl Keys {
         Ok(Keys {
             log: Signer::from_seed(&*read_seed(folder, Role::Log)?),
             transport: read_seed(folder, Role::Transport)?,
+            witness: read_seed(folder, Role::Witness)?,
             record: Signer::from_seed(&record),
             example,
         })
@@ -192,10 +194,28 @@ impl Keys {
         *self.transport
     }
 
+    /// The key with which this node cosigns checkpoints of one followed feed: another one for each feed, so that nobody
+    /// can tell who follows what, and another one after each restore, so that none ever signs two histories.
+    pub fn witness(&self, origin: &str, epoch: u64) -> Signer {
+        Signer::from_seed(&witness_seed(&self.witness, origin, epoch))
+    }
+
     /// Whether these are published keys, which anybody can use: never off loopback.
     pub fn are_examples(&self) -> bool {
         self.example
     }
+}
+
+/// HMAC-SHA-256 (RFC 2104) of the feed under the witness secret.
+fn witness_seed(secret: &[u8; 32], origin: &str, epoch: u64) -> Zeroizing<[u8; 32]> {
+    let pad = |byte: u8| {
+        let mut block = Zeroizing::new([byte; 64]);
+        block.iter_mut().zip(secret).for_each(|(pad, secret)| *pad ^= secret);
+        block
+    };
+    let message = format!("lotline witness v1\n{origin}\n{epoch}");
+    let inner = lotline_schema::Hash::of(&[&*pad(0x36), message.as_bytes()]);
+    Zeroizing::new(lotline_schema::Hash::of(&[&*pad(0x5c), &inner.0]).0)
 }
 
 fn is_example(record: &[u8; 32]) -> bool {

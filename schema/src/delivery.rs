@@ -142,6 +142,14 @@ impl Receipt {
         Unverified::read(core).ok()?.claims().issuer.parse().ok()
     }
 
+    /// What a receipt says, before anything is checked: for finding those one kept.
+    pub fn peek(core: &[u8]) -> Option<Delivery> {
+        match &Unverified::read(core).ok()?.claims().body {
+            Body::Entry(entry) => Delivery::read(entry).ok(),
+            Body::Slots(..) => None,
+        }
+    }
+
     /// Verifies a receipt against its receiver's org feed.
     pub fn open(core: &[u8], receiver: &Org) -> Result<Receipt, DeliveryError> {
         if core.len() > RECEIPT_BYTES_MAX {

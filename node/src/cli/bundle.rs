@@ -192,8 +192,8 @@ impl Door {
         };
         let intent = Intent { to, origin: feed.origin.to_string(), items, policy, digest: Hash::of(&[bytes]) };
         desk.feeds(move |feeds| {
-            let row = feeds.intend(intent, &[], now())?;
-            feeds.conclude(&[(row, Outcome::Exported)])
+            let row = feeds.intend(intent, &[], &[], now())?;
+            feeds.conclude(&[(row, Outcome::Exported)], &[])
         })
     }
 }

@@ -46,11 +46,29 @@ pub(crate) mod key {
     pub(crate) const STOPPED: &str = "stopped";
     /// The ledger, by number.
     pub(crate) const LEDGER: &str = "ledger/";
+    /// Size and root of the last checkpoint we cosigned of a followed feed, by origin.
+    pub(crate) const WITNESSED: &str = "witnessed/";
+    /// The first cosignature of each witness on each checkpoint, by origin, size (8 bytes, big-endian) and witness.
+    pub(crate) const COSIGNED: &str = "cosigned/";
+    /// The newest cosignature of each witness, by origin and witness.
+    pub(crate) const FRESH: &str = "fresh/";
+    /// Delivery receipts we gave, by origin, end and number; and how many there are.
+    pub(crate) const GIVEN: &str = "given/";
+    pub(crate) const RECEIPTS: &str = "receipts";
+    /// Delivery receipts we got, by origin, end and number of the ledger's row.
+    pub(crate) const GOT: &str = "got/";
+    /// How often this home was restored and confirmed.
+    pub(crate) const EPOCH: &str = "epoch";
     /// Imports, by identity of file and options.
     pub(crate) const IMPORT: &str = "import/";
 
     pub(crate) fn of(prefix: &str, name: &str) -> Vec<u8> {
         [prefix.as_bytes(), name.as_bytes()].concat()
+    }
+
+    /// A key with a place behind a name, so that what follows a place in a feed is found by range.
+    pub(crate) fn placed(prefix: &str, name: &str, place: u64) -> Vec<u8> {
+        [prefix.as_bytes(), name.as_bytes(), b"/", &place.to_be_bytes()].concat()
     }
 
     pub(crate) fn numbered(prefix: &str, number: u64) -> Vec<u8> {

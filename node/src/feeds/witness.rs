@@ -112,7 +112,9 @@ impl Feeds {
             Some((before, root)) if before == size && root != signed.root => {
                 return Err(AcceptError::Fork { size, source: ProofError::Root });
             }
-            Some((before, _)) if before > size => return Err(AcceptError::Fork { size, source: ProofError::Outside { index: before, size } }),
+            Some((before, _)) if before > size => {
+                return Err(AcceptError::Fork { size, source: ProofError::Outside { index: before, size } });
+            }
             _ => {}
         }
         let signer = self.keys.witness(origin, self.epoch);
@@ -194,17 +196,6 @@ impl Feeds {
     fn sign_again(&self, checkpoint: &Checkpoint) -> Option<String> {
         let note = checkpoint.sign(&self.keys.log);
         self.snapshot.orgs[&self.snapshot.party].open(&note).is_ok().then_some(note)
-    }
-
-    /// Writes down what arrived, on its own.
-    pub fn keep_evidence(&mut self, evidence: &[Evidence]) -> Result<(), FeedError> {
-        self.settle()?;
-        let mut batch = Batch::new();
-        self.keep(&mut batch, evidence)?;
-        if !batch.is_empty() {
-            self.store.commit(batch)?;
-        }
-        Ok(())
     }
 }
 

@@ -8,20 +8,20 @@ use lotline_schema::{Hash, Origin};
 use tokio::io::WriteHalf;
 use tokio::task::JoinSet;
 
-use super::{Context, Frames, LinkError, RETRY_AFTER, blocking, split, write};
+use super::{Context, Frames, LinkError, ORG_WAIT, RETRY_AFTER, blocking, split, write};
 use crate::exchange::message::Listing;
 use crate::exchange::receive::{Cursor, Input, Output, Receiver};
 use crate::exchange::{Code, FIRST_FRAME, Message};
 use crate::feeds::accept::{self, AcceptError, VerifiedBatch};
-use crate::feeds::{Feed, Partner, Received};
+use crate::feeds::witness::FRESH_FOR_SECONDS;
+use crate::feeds::{Accepted, Backfill, Feed, Partner, Received};
 use crate::net::{PeerId, Protocol, Stream};
+use crate::service::now;
 
 /// The most feeds taken from one partner's catalog; each is a stream of at most 64.
 const FEEDS_MAX: usize = 32;
 /// The most feeds of one partner that are remembered, those of former catalogs among them.
 const FEEDS_REMEMBERED_MAX: usize = 4 * FEEDS_MAX;
-/// How long a data feed waits for its owner's org feed to arrive beside it.
-const ORG_WAIT: Duration = Duration::from_secs(20);
 
 /// The feeds followed over one connection.
 pub(super) struct Following {
@@ -55,7 +55,9 @@ impl Following {
         let mut remembered = snapshot.feeds.values().filter(|feed| feed.origin.party() == partner.party).count();
         for listing in &self.offered {
             // A partner may offer only feeds of its own: what others state comes from them.
-            let wanted = |origin: &Origin| (partner.subscribed && origin.party() == partner.party) || lost(origin);
+            let theirs = |origin: &Origin| origin.party() == partner.party && (partner.subscribed || origin.is_org());
+            // While it waits for its owner's word it signs nothing, receipts and cosignatures neither.
+            let wanted = |origin: &Origin| snapshot.restored.is_none() && theirs(origin) || lost(origin);
             let own = listing.origin.parse::<Origin>().ok().filter(wanted);
             let Some(origin) = own.filter(|_| !self.running.contains(&listing.origin)) else {
                 continue;
@@ -152,7 +154,15 @@ impl Run<'_> {
             if self.perform(outputs, writer).await? {
                 return Ok(());
             }
-            next = frames.next().await?;
+            next = loop {
+                tokio::select! {
+                    frame = frames.next() => break frame?,
+                    () = tokio::time::sleep(Duration::from_secs(FRESH_FOR_SECONDS)) => {
+                        let outputs = self.witness_again().await?;
+                        self.perform(outputs, writer).await?;
+                    }
+                }
+            };
         }
         Err(LinkError::Io(std::io::ErrorKind::ConnectionReset.into()))
     }
@@ -168,7 +178,7 @@ impl Run<'_> {
                     self.wait_for_org(org_size).await?;
                 }
                 Output::Verify(received) => queue.extend(self.verify(received).await?),
-                Output::Backfill(items) => queue.extend(self.backfill(items).await?),
+                Output::Backfill(backfill) => queue.extend(self.backfill(backfill).await?),
                 Output::View { view, .. } => {
                     self.view = Some(view);
                     let origin = self.origin.clone();
@@ -181,6 +191,7 @@ impl Run<'_> {
                     }
                 }
                 Output::CaughtUp { size } => {
+                    queue.extend(self.witness_again().await?);
                     let name = self.origin.to_string();
                     self.context.board.update(&self.partner.name, |link| {
                         link.caught_up.insert(name, size);
@@ -191,6 +202,17 @@ impl Run<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Signs a head at rest again when the last time is long ago: so the owner can show how fresh its word is.
+    async fn witness_again(&mut self) -> Result<Vec<Output>, LinkError> {
+        if self.origin.party() != self.partner.party {
+            return Ok(Vec::new());
+        }
+        let origin = self.origin.clone();
+        let cosigned = self.context.handle.with(move |feeds| feeds.cosign_again(&origin, now())).await?;
+        let cosigned = cosigned.map_err(|why| LinkError::Ours(why.to_string()))?;
+        Ok(cosigned.map_or_else(Vec::new, |cosigned| self.receiver.handle(Input::Witnessed(cosigned))))
     }
 
     fn ended(&self, code: Code) -> Result<bool, LinkError> {
@@ -235,36 +257,36 @@ impl Run<'_> {
         .await?;
         let view = self.view;
         let stored = match verified.and_then(|batch| self.check_transport_key(batch)) {
-            Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view)).await?,
+            Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view, now())).await?,
             Err(error) => Err(error),
         };
         match stored {
-            Ok(next) => Ok(self.receiver.handle(Input::Stored { next })),
+            Ok(Accepted { next, receipt, cosigned }) => Ok(self.receiver.handle(Input::Stored { next, receipt, cosigned })),
             Err(error) => self.refused(error, evidence).await,
         }
     }
 
-    async fn backfill(&mut self, items: Vec<(u64, lotline_schema::view::SealedView)>) -> Result<Vec<Output>, LinkError> {
+    async fn backfill(&mut self, backfill: Backfill) -> Result<Vec<Output>, LinkError> {
         let snapshot = self.context.handle.snapshot();
         let feed = feed_of(self.context, &self.origin.to_string())?;
         let Some(org) = snapshot.orgs.get(&self.origin.party()).cloned() else {
             return Err(LinkError::Unexpected);
         };
-        let evidence = Message::Backfill(items.clone());
+        let evidence = Message::Backfill(backfill.clone());
         let reader = self.context.handle.reader().clone();
         let verified = blocking(move || {
             // What we look up was committed by us before: wait until the index shows it.
             let _ = reader.settle();
             let leaf_of = |seq| reader.row(feed.id, seq).ok().flatten().map(|row| Hash(row.leaf));
-            accept::verify_backfill(&org, &feed, items, leaf_of)
+            accept::verify_backfill(&org, &feed, backfill, leaf_of)
         })
         .await?;
         let stored = match verified {
-            Ok(backfill) => self.context.handle.with(move |feeds| feeds.accept_backfill(backfill)).await?,
+            Ok(backfill) => self.context.handle.with(move |feeds| feeds.accept_backfill(backfill, now())).await?,
             Err(error) => Err(error),
         };
         match stored {
-            Ok(()) => Ok(self.receiver.handle(Input::Opened)),
+            Ok(receipt) => Ok(self.receiver.handle(Input::Opened { receipt })),
             Err(error) => self.refused(error, evidence).await,
         }
     }
