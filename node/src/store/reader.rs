@@ -121,22 +121,6 @@ impl Reader {
         Ok(open.into_iter().collect())
     }
 
-    /// Leaf hashes of a feed from `from` up to, but without, `to`; ends early at the first one that is not here.
-    pub fn leaves(&self, feed: u32, from: u64, to: u64) -> Result<Vec<[u8; 32]>, StoreError> {
-        self.shared.read(|db| {
-            let mut leaves = Vec::new();
-            for entry in db.range(record_key(feed, from)..record_key(feed, to.max(from))) {
-                let (key, value) = entry?;
-                let expected = from + leaves.len() as u64;
-                match Record::leaf(&value).ok_or(IndexError::Entry)? {
-                    Some(leaf) if key == record_key(feed, expected) => leaves.push(leaf),
-                    _ => break,
-                }
-            }
-            Ok(leaves)
-        })
-    }
-
     /// The root of the `2^level` entries of a feed from `index * 2^level` on, unless one of them is not here.
     pub fn node(&self, feed: u32, level: u32, index: u64) -> Result<Option<Hash>, StoreError> {
         self.shared.read(|db| tree::read(db, feed, level, index))
