@@ -12,7 +12,7 @@ use std::sync::Arc;
 use lotline_policy::Policy;
 use lotline_schema::cose::Signer;
 use lotline_schema::id::IdError;
-use lotline_schema::note::Checkpoint;
+use lotline_schema::note::{Checkpoint, NoteError};
 use lotline_schema::org::{self, Entry as OrgEntry, Org, OrgError};
 use lotline_schema::record::Facts;
 use lotline_schema::statement::{self, Place, Sealed, StatementError};
@@ -80,6 +80,9 @@ pub enum FeedError {
     /// Ours: our own org feed does not hold together.
     #[error("our own org feed does not hold: {0}")]
     Org(#[from] OrgError),
+    /// Ours: a stored checkpoint does not read.
+    #[error(transparent)]
+    Note(#[from] NoteError),
     /// Ours: a stored policy does not read.
     #[error("the stored sharing rules do not read: {0}")]
     Policy(String),

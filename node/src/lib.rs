@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod desk;
+pub mod evidence;
 pub mod exchange;
 pub mod feeds;
 pub mod import;

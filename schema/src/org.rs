@@ -24,6 +24,9 @@ use keys::Keys;
 /// Names that no data feed may have: numbered statements of their own, which stand in no tree.
 pub const PSEUDO_FEEDS: [&str; 5] = [ORG_FEED, "policy", "receipts", "vouchers", "members"];
 
+/// The most attestations of an organisation, those of its keyring among them.
+const ATTESTATIONS_MAX: usize = 256;
+
 /// What a key is for; one key each.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Role {
@@ -269,6 +272,8 @@ impl Org {
                     Role::Witness | Role::Transport => Err("places for a key that signs in no feed"),
                 }
             }
+            Entry::Attestation { .. } if self.about.attestations.len() >= ATTESTATIONS_MAX => Err("too many attestations"),
+            Entry::Attestation { .. } => Ok(()),
             Entry::Successor { .. } if self.successor.is_some() => Err("a second successor"),
             Entry::Successor { .. } => Ok(()),
             Entry::Root { key } => fresh(key),
@@ -333,6 +338,7 @@ impl Org {
                 self.withdrawn.insert(*leaf, reason.clone());
             }
             Entry::Rotation { role, key, from, reason } => self.keys.rotate(*role, *key, from, reason),
+            Entry::Attestation { kind, bytes } => self.about.attestations.push((kind.clone(), bytes.clone())),
             Entry::Successor { thumbprint } => self.successor = Some(*thumbprint),
             Entry::Root { key } => (self.root, self.successor) = (*key, None),
             Entry::Delegation { name, origin, record, log, until } => {
@@ -417,7 +423,7 @@ impl Org {
         &self.name
     }
 
-    /// What else its keyring says.
+    /// What else it says of itself, and what others attest.
     pub fn about(&self) -> &About {
         &self.about
     }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bundle::{self, Bundle, History, OrgPart};
 use crate::codec::CodecError;
@@ -319,10 +320,16 @@ impl fmt::Display for Finding {
 /// assert_eq!(report.sentence(), "Unreadable. the file: this is not a Lotline bundle.");
 /// ```
 pub fn verify(bytes: &[u8], trust: &Trust) -> Report {
+    verify_showing(bytes, trust, &|_, _| {})
+}
+
+/// The same; `progress` hears how many of how many records are done, from several threads.
+pub fn verify_showing(bytes: &[u8], trust: &Trust, progress: &(dyn Fn(u64, u64) + Sync)) -> Report {
     if crate::fork::is_fork_proof(bytes) {
         return crate::fork::verify(bytes, trust);
     }
-    let mut run = Run { trust, report: Report::new(), witnesses: Witnesses::default(), opened: BTreeMap::new(), vouching: BTreeSet::new() };
+    let mut run =
+        Run { trust, report: Report::new(), witnesses: Witnesses::default(), opened: BTreeMap::new(), vouching: BTreeSet::new(), progress };
     match Bundle::read(bytes) {
         Ok(bundle) => run.bundle(bundle),
         Err(why) => {
@@ -353,6 +360,7 @@ struct Run<'a> {
     opened: Opened,
     /// Who vouches for somebody here.
     vouching: BTreeSet<PartyId>,
+    progress: &'a (dyn Fn(u64, u64) + Sync),
 }
 
 /// Opened checkpoints by their text.
@@ -468,11 +476,16 @@ impl Run<'_> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(packages.len() / PACKAGES_PER_THREAD_MIN).max(1);
         let share = packages.len().div_ceil(cores).max(1);
         let mut rest = packages.into_iter();
+        let (report, progress, total, done) = (&self.report, self.progress, rest.len() as u64, AtomicU64::new(0));
         let chunks: Vec<Vec<Package>> = (0..cores).map(|_| rest.by_ref().take(share).collect()).collect();
-        let report = &self.report;
         let work = |chunk: Vec<Package>| {
             let mut shelf = Shelf::default();
-            let results: Vec<_> = chunk.into_iter().map(|package| hold(report, package, &mut shelf)).collect();
+            let one = |package| {
+                let held = hold(report, package, &mut shelf);
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                held
+            };
+            let results: Vec<_> = chunk.into_iter().map(one).collect();
             (results, shelf.opened)
         };
         let done: Vec<_> = match cores {

@@ -8,6 +8,7 @@ use lotline_schema::codec::{self, Value};
 use lotline_schema::delivery::{Delivery, Receipt, Way};
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::org::Org;
+use lotline_schema::receipt;
 use lotline_schema::tree::ProofError;
 use lotline_schema::{Hash, Origin};
 
@@ -164,6 +165,14 @@ impl Feeds {
         batch.push(Entry::State { key: receipt_key(key::GIVEN, delivery, number), value: Some(core.clone()) });
         batch.push(Entry::State { key: key::RECEIPTS.into(), value: Some(put(codec::uint(number + 1))) });
         Ok(core)
+    }
+
+    /// The log owner's receipts for places in our feeds (RFC 9942); none for a feed of one entry.
+    pub fn inclusion_receipts(&self, asked: Vec<(usize, Checkpoint, u64, Vec<Hash>)>, now: u64) -> Vec<(usize, Vec<u8>)> {
+        let issue = |(at, checkpoint, seq, path): (usize, Checkpoint, u64, Vec<Hash>)| {
+            Some((at, receipt::issue(&self.keys.log, &checkpoint, seq, &path, now)?))
+        };
+        asked.into_iter().filter_map(issue).collect()
     }
 
     /// Puts what arrived at a sender into a batch.

@@ -44,11 +44,14 @@ impl Keys {
         Keys { terms: keys.iter().map(|(role, key)| (*role, vec![Term::new(*key, Places::new())])).collect() }
     }
 
-    /// A role's next key.
+    /// A role's next key. Where it begins, all former ones end: also one that an earlier rotation let stand longer.
     pub(super) fn rotate(&mut self, role: Role, key: VerifyingKey, from: &Places, reason: &str) {
         let terms = self.terms.entry(role).or_default();
-        if let Some(last) = terms.last_mut() {
-            last.until = Some((from.clone(), reason.to_owned()));
+        for term in terms.iter_mut() {
+            let (places, _) = term.until.get_or_insert_with(|| (from.clone(), reason.to_owned()));
+            for (origin, end) in places.iter_mut() {
+                *end = (*end).min(from.get(origin).copied().unwrap_or(*end));
+            }
         }
         terms.push(Term::new(key, from.clone()));
     }
