@@ -17,6 +17,7 @@ use lotline_node::keys::random;
 use lotline_schema::codec::{self, Value};
 use lotline_schema::cose::{self, Signer};
 use lotline_schema::note::{Checkpoint, InclusionProof, key_id};
+use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::{self, Place, Type};
 use lotline_schema::tree::{Tree, leaf_hash};
 use lotline_schema::{Hash, Origin, PartyId, Record, id};
@@ -180,7 +181,8 @@ fn a_bundle_of_the_program_is_checked_by_tools_of_others() {
     let short = bench.accepts("short.py", &bundle, &[&identity]);
     assert!(short.contains("slot 6 ['L-0004']"), "{short}");
     let whole = bench.accepts("whole.py", &bundle, &[&identity]);
-    assert!(whole.contains("slot 6: ['L-0004']") && whole.contains(&format!("signed with {record}, log key {log}")), "{whole}");
+    assert!(whole.contains("slot 6: ['L-0004']") && whole.contains(&format!("signed by record key {record}\n")), "{whole}");
+    assert!(whole.contains(&format!("size 12 signed by log key {log}\n")), "{whole}");
     bench.accepts("sdcwt.py", &bundle, &[&record]);
     bench.accepts("tlog.py", &bundle, &[&log, "0"]);
 
@@ -214,12 +216,13 @@ fn a_bundle_of_the_program_is_checked_by_tools_of_others() {
     bench.refuses_every_bit("tlog.py", &bundle, &[&log, "0"], core.step_by(3).chain(proof));
 }
 
-/// A bundle of version 2 with everything in it that has a signature, made here of the parts: the supplier's record key
-/// changes at place 5.
+/// The keys behind a bundle of version 2, which is made here of its parts.
 struct Scene {
     supplier: Signer,
-    records: [Signer; 2],
+    successor: Signer,
+    records: [Signer; 3],
     log: Signer,
+    person: Signer,
     customer: Signer,
     receiving: Signer,
     witness: Signer,
@@ -232,7 +235,13 @@ impl Scene {
             random(&mut seed);
             Signer::from_seed(&seed)
         };
-        Scene { supplier: key(), records: [key(), key()], log: key(), customer: key(), receiving: key(), witness: key() }
+        let records = [key(), key(), key()];
+        let (supplier, successor, customer) = (key(), key(), key());
+        Scene { supplier, successor, records, log: key(), person: key(), customer, receiving: key(), witness: key() }
+    }
+
+    fn delegated(&self) -> Origin {
+        Origin::new(PartyId::of(&self.supplier.public()), "second-plant", 1).unwrap()
     }
 
     fn feed(&self) -> Origin {
@@ -278,11 +287,11 @@ impl Scene {
     }
 
     /// An inclusion receipt (RFC 9942).
-    fn receipt(&self, tree: &Tree, index: u64) -> Vec<u8> {
+    fn receipt(&self, origin: &Origin, tree: &Tree, index: u64) -> Vec<u8> {
         let size = tree.size();
         let claims = codec::map([
             (1, codec::text(PartyId::of(&self.supplier.public()).to_string())),
-            (2, codec::text(self.feed().to_string())),
+            (2, codec::text(origin.to_string())),
             (6, codec::uint(NOW + 60)),
         ]);
         let kid = codec::bytes(self.log.kid().0);
@@ -298,17 +307,7 @@ impl Scene {
 
     /// What the customer signs for a batch.
     fn delivery(&self, root: &Hash) -> Vec<u8> {
-        let party = PartyId::of(&self.customer.public());
-        let (iss, sub) = (codec::text(party.to_string()), codec::text("urn:uuid:cb70511d-9ccd-45a3-9d65-134b780a7e6f"));
-        let named = codec::map([(1, iss.clone()), (2, sub.clone())]);
-        let kid = || codec::bytes(self.receiving.kid().0);
-        let protected = codec::map([
-            (1, codec::int(-19)),
-            (3, codec::text("application/x.lotline.claims+cbor")),
-            (4, kid()),
-            (15, named),
-            (16, codec::text("application/x.lotline.receipt+cwt")),
-        ]);
+        let origin = Origin::new(PartyId::of(&self.customer.public()), "receipts", 1).unwrap();
         let null = || codec::optional(None::<u64>, codec::uint);
         let entry = codec::map([
             (1, codec::text(self.feed().to_string())),
@@ -322,72 +321,108 @@ impl Scene {
             (9, codec::uint(NOW + 70)),
             (10, codec::text("batch")),
         ]);
-        let payload = codec::map([
-            (1, iss),
-            (2, sub),
-            (6, codec::uint(NOW)),
-            (7, codec::bytes([9; 16])),
-            (8, codec::map([(5, kid())])),
-            (-65803, codec::uint(0)),
-            (-65804, codec::text(format!("{}/receipts/1", party.key_text()))),
-            (-65806, entry),
-        ]);
-        cose::sign(&self.receiving, &codec::encode(&protected), &codec::encode(&payload))
+        seal("receipt+cwt", &origin, 0, entry, &self.receiving)
     }
 
-    /// A bundle of one record: proven in the tree of 13, and in the one of 6, which a witness saw first.
-    fn bundle(&self, index: u64) -> Vec<u8> {
-        let feed = self.feed();
-        let opened = codec::array([codec::text("feed"), codec::text(feed.to_string()), codec::optional(None::<u64>, codec::uint)]);
-        let places =
-            [(codec::text(feed.to_string()), codec::uint(5)), (codec::text(Origin::org(feed.party()).to_string()), codec::uint(2))];
-        let rotation = codec::array([
-            codec::text("rotation"),
-            codec::text("record"),
-            codec::bytes(self.records[1].public().as_bytes().as_slice()),
-            Value::Map(places.into()),
-            codec::text("the old computer was sold"),
-        ]);
-        let more = [(opened, &self.records[0]), (rotation, &self.supplier)];
-        let supplier = self.org_part(&self.supplier, &self.log, "Brandt Precision", &self.records[0], &more);
-        let customer = self.org_part(&self.customer, &self.receiving, "OEM A", &self.receiving, &[]);
+    /// What the supplier states of itself: its record key changes at place 5 of the feed, its root is handed on, a feed is
+    /// delegated until a day, a person releases records.
+    fn org(&self, until: u64) -> Value {
+        let (text, key) = (|text: &str| codec::text(text), |signer: &Signer| codec::bytes(signer.public().as_bytes().as_slice()));
+        let (feed, org) = (self.feed().to_string(), Origin::org(self.feed().party()).to_string());
+        let places = [(text(&feed), codec::uint(5)), (text(&org), codec::uint(2))];
+        let rotation = [text("rotation"), text("record"), key(&self.records[1]), Value::Map(places.into()), text("a new computer")];
+        let delegated = self.delegated().to_string();
+        let delegation =
+            [text("delegation"), text("the second plant"), text(&delegated), key(&self.records[2]), key(&self.log), codec::uint(until)];
+        let entries = [
+            (codec::array([text("feed"), text(&feed), codec::optional(None::<u64>, codec::uint)]), &self.records[0]),
+            (codec::array(rotation), &self.supplier),
+            (codec::array([text("successor"), codec::bytes(self.successor.kid().0)]), &self.supplier),
+            (codec::array([text("root"), key(&self.successor)]), &self.successor),
+            (codec::array(delegation), &self.successor),
+            (codec::array([text("signer"), text("J. Doe"), text("head of quality"), key(&self.person)]), &self.successor),
+        ];
+        self.org_part(&self.supplier, &self.log, "Brandt Precision", &self.records[0], &entries)
+    }
 
-        let sealed: Vec<_> = (0..13u64)
-            .map(|seq| {
-                let place = Place { origin: feed.clone(), seq, now: NOW, supersedes: None };
-                let record = Record::benchmark(vec![codec::text(format!("L-{seq}")), codec::text("PIN")]);
-                statement::seal_record(&record, &place, &self.records[usize::from(seq >= 5)], random).unwrap()
-            })
-            .collect();
-        let tree = Tree::new(sealed.iter().map(|sealed| sealed.leaf).collect());
-        let at = |size: u64| Checkpoint { origin: feed.clone(), size, root: tree.root(size) };
+    /// A package: proven in the newest tree, and in an older one that a witness saw first.
+    fn package(&self, origin: &Origin, tree: &Tree, older: u64, index: u64, core: &[u8], disclosures: &[Disclosure]) -> Value {
         let proof = |size: u64| {
-            let checkpoint = self.cosigned(&at(size), NOW + 10 * size);
+            let checkpoint = Checkpoint { origin: origin.clone(), size, root: tree.root(size) };
             let path = tree.inclusion(index, size).unwrap();
-            codec::bytes(InclusionProof { index, path, checkpoint }.to_text())
+            codec::bytes(InclusionProof { index, path, checkpoint: self.cosigned(&checkpoint, NOW + 10 * size) }.to_text())
         };
+        let mut parts = vec![(1, codec::bytes(core)), (3, codec::bytes(self.receipt(origin, tree, index))), (4, proof(tree.size()))];
+        if !disclosures.is_empty() {
+            parts.push((2, codec::array(disclosures.iter().map(|disclosure| codec::bytes(disclosure.bytes())))));
+        }
+        if older != tree.size() {
+            parts.push((6, proof(older)));
+        }
+        codec::map(parts)
+    }
+
+    /// A bundle of one record, proven in the trees of 13 and of 6; perhaps with one of the delegated feed, and with the
+    /// release of a record by a person.
+    fn bundle(&self, index: u64, until: u64, others: bool) -> Vec<u8> {
+        let feed = self.feed();
+        let record = |origin: &Origin, seq: u64, signer: &Signer| {
+            let place = Place { origin: origin.clone(), seq, now: NOW, supersedes: None };
+            let record = Record::benchmark(vec![codec::text(format!("L-{seq}")), codec::text("PIN")]);
+            statement::seal_record(&record, &place, signer, random).unwrap()
+        };
+        let sealed: Vec<_> = (0..12u64).map(|seq| record(&feed, seq, &self.records[usize::from(seq >= 5)])).collect();
         let one = &sealed[usize::try_from(index).unwrap()];
-        let disclosures = one.disclosures.iter().take(2).map(|disclosure| codec::bytes(disclosure.bytes()));
-        let package = codec::map([
-            (1, codec::bytes(one.core.as_slice())),
-            (2, codec::array(disclosures)),
-            (3, codec::bytes(self.receipt(&tree, index))),
-            (4, proof(13)),
-            (6, proof(6)),
-        ]);
+        let release = codec::map([(1, codec::bytes(one.leaf.0)), (2, codec::uint(index))]);
+        let release = seal("release+cwt", &feed, 12, release, &self.person);
+        let tree = Tree::new(sealed.iter().map(|sealed| sealed.leaf).chain([leaf_hash(&release)]).collect());
+        let mut packages = vec![self.package(&feed, &tree, 6, index, &one.core, &one.disclosures[..2])];
+        if others {
+            let delegated = self.delegated();
+            let theirs: Vec<_> = (0..2u64).map(|seq| record(&delegated, seq, &self.records[2])).collect();
+            let their_tree = Tree::new(theirs.iter().map(|sealed| sealed.leaf).collect());
+            packages.push(self.package(&feed, &tree, 13, 12, &release, &[]));
+            packages.push(self.package(&delegated, &their_tree, 2, 1, &theirs[1].core, &[]));
+        }
         let link = tree.consistency(6, 13).unwrap().into_iter().map(|hash| codec::bytes(hash.0));
         let link = codec::array([codec::uint(6), codec::array(link)]);
         let history = codec::map([(1, codec::text(feed.to_string())), (2, codec::uint(13)), (3, codec::array([link]))]);
+        let customer = self.org_part(&self.customer, &self.receiving, "OEM A", &self.receiving, &[]);
         codec::encode(&codec::map([
             (0, codec::text("lotline bundle")),
             (1, codec::uint(2)),
-            (2, codec::array([supplier, customer])),
-            (3, codec::array([package])),
+            (2, codec::array([self.org(until), customer])),
+            (3, codec::array(packages)),
             (4, codec::array([codec::text(self.vkey())])),
             (5, codec::array([history])),
             (6, codec::array([codec::bytes(self.delivery(&tree.root(6)))])),
         ]))
     }
+}
+
+/// A statement with a clear entry, of a type that the crate does not sign yet.
+fn seal(typ: &str, origin: &Origin, seq: u64, entry: Value, signer: &Signer) -> Vec<u8> {
+    let iss = || codec::text(origin.party().to_string());
+    let sub = || codec::text("urn:uuid:cb70511d-9ccd-45a3-9d65-134b780a7e6f");
+    let kid = || codec::bytes(signer.kid().0);
+    let protected = codec::map([
+        (1, codec::int(-19)),
+        (3, codec::text("application/x.lotline.claims+cbor")),
+        (4, kid()),
+        (15, codec::map([(1, iss()), (2, sub())])),
+        (16, codec::text(format!("application/x.lotline.{typ}"))),
+    ]);
+    let payload = codec::map([
+        (1, iss()),
+        (2, sub()),
+        (6, codec::uint(NOW)),
+        (7, codec::bytes([9; 16])),
+        (8, codec::map([(5, kid())])),
+        (-65803, codec::uint(seq)),
+        (-65804, codec::text(origin.to_string())),
+        (-65806, entry),
+    ]);
+    cose::sign(signer, &codec::encode(&protected), &codec::encode(&payload))
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -420,12 +455,13 @@ fn witnesses_receipts_histories_and_a_changed_key_are_checked_by_tools_of_others
     let (log, vkey) = (hex(&scene.log), scene.vkey());
 
     for (index, signer) in [(3, &scene.records[0]), (5, &scene.records[1])] {
-        let bytes = scene.bundle(index);
+        let bytes = scene.bundle(index, NOW, false);
         let bundle = world.file(&format!("{index}.lotline"), &bytes);
         let record = hex(signer);
         let whole = bench.accepts("whole.py", &bundle, &[&identity]);
         assert_eq!(whole.matches(" seen by 'w-").count(), 2, "{whole}");
-        assert!(whole.contains(&format!("signed with {record}, log key {log}")) && whole.contains("receipt by did:key:"), "{whole}");
+        assert!(whole.contains(&format!("signed by record key {record}\n")) && whole.contains("receipt by did:key:"), "{whole}");
+        assert!(whole.contains(&format!("size 13 signed by log key {log}\n")), "{whole}");
         bench.accepts("sdcwt.py", &bundle, &[&record]);
         bench.accepts("receipt.py", &bundle, &[&record, &log]);
         let tlog = bench.accepts("tlog.py", &bundle, &[&log, "1", &vkey]);
@@ -453,6 +489,32 @@ fn witnesses_receipts_histories_and_a_changed_key_are_checked_by_tools_of_others
             bench.refuses("short.py", &bundle, &[&identity]);
         }
     }
+}
+
+#[test]
+fn releases_by_persons_and_delegated_feeds_are_checked_by_tools_of_others() {
+    let Some(bench) = Bench::set_up() else { return };
+    let (world, scene) = (World::new(), Scene::new());
+    let identity = PartyId::of(&scene.supplier.public()).to_string();
+    let hex = |signer: &Signer| id::hex(signer.public().as_bytes());
+    let bundle = world.file("all.lotline", scene.bundle(5, NOW, true));
+    let whole = bench.accepts("whole.py", &bundle, &[&identity]);
+    assert!(whole.contains("'J. Doe', 'head of quality', releases record 5"), "{whole}");
+    let signers = [&scene.records[1], &scene.person, &scene.records[2]].map(hex);
+    bench.accepts("sdcwt.py", &bundle, &signers.each_ref().map(String::as_str));
+    bench.accepts("receipt.py", &bundle, &[&signers.join(","), &hex(&scene.log)]);
+    bench.accepts("tlog.py", &bundle, &[&hex(&scene.log), "1", &scene.vkey()]);
+
+    // The delegation ended the day before.
+    let expired = world.file("expired.lotline", scene.bundle(5, NOW - 86_400, true));
+    assert!(bench.refuses("whole.py", &expired, &[&identity]).contains("after the last day"));
+    // Somebody whom the org feed does not name.
+    let stranger = Scene { person: Scene::new().person, ..scene };
+    let named = codec::decode(&std::fs::read(&bundle).unwrap()).unwrap();
+    let mut mixed = codec::as_map(&codec::decode(&stranger.bundle(5, NOW, true)).unwrap()).unwrap().clone();
+    mixed.insert(codec::int(2), codec::as_map(&named).unwrap()[&codec::int(2)].clone());
+    let mixed = world.file("mixed.lotline", codec::encode(&Value::Map(mixed)));
+    bench.refuses("whole.py", &mixed, &[&identity]);
 }
 
 fn part_of_history(bundle: &Value) -> Value {
