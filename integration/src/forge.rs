@@ -90,8 +90,7 @@ impl Forge {
             keys.extend(other.public().into_iter().filter(|(role, _)| *role == Role::Transport));
         }
         let mut org = Org::new(founding.party());
-        let sealed =
-            org::seal(&org, &Entry::Keyring { name: name.into(), keys }, now(), &founding.root, random).expect("a keyring is sealed");
+        let sealed = org::seal(&org, &Entry::keyring(name, keys), now(), &founding.root, random).expect("a keyring is sealed");
         org.accept(sealed.core).expect("a keyring comes first");
         Forge { name: name.into(), keys: secret, org, founding, _folder: folder }
     }

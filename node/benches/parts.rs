@@ -48,7 +48,7 @@ fn main() {
     let party = PartyId::of(&root.public());
     let mut org = Org::new(party);
     let keys = Role::ALL.into_iter().zip(signers.iter().map(Signer::public)).collect();
-    org.accept(org::seal(&org, &Entry::Keyring { name: "bench".into(), keys }, 0, &root, random).unwrap().core).unwrap();
+    org.accept(org::seal(&org, &Entry::keyring("bench", keys), 0, &root, random).unwrap().core).unwrap();
     let origin = Origin::new(party, "bench", 1).unwrap();
     let record_signer = &signers[0];
     org.accept(org::seal(&org, &Entry::Feed { origin: origin.clone(), follows: None }, 0, record_signer, random).unwrap().core).unwrap();

@@ -384,7 +384,7 @@ impl Feeds {
             return Ok(feed.origin.clone());
         }
         let origin = Origin::new(self.snapshot.party, name, 1)?;
-        if origin.is_org() || name == "policy" {
+        if org::PSEUDO_FEEDS.contains(&name) {
             return Err(IdError::FeedName(name.into()).into());
         }
         self.open_feed(origin.clone(), None, now)?;

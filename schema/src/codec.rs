@@ -383,6 +383,15 @@ impl Fields {
         }
     }
 
+    /// Byte string under a key that may be missing.
+    pub fn take_bytes(&mut self, key: i64, what: &'static str) -> Result<Option<Vec<u8>>, CodecError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Bytes(bytes)) => Ok(Some(bytes)),
+            Some(_) => Err(CodecError::Shape(what)),
+        }
+    }
+
     /// Takes an array.
     pub fn array(&mut self, key: i64, what: &'static str) -> Result<Vec<Value>, CodecError> {
         match self.need(key, what)? {

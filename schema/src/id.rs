@@ -93,10 +93,18 @@ pub fn thumbprint(key: &VerifyingKey) -> Hash {
     Hash::of(&[&[0xa3, 0x01, 0x01, 0x20, 0x06, 0x21, 0x58, 0x20], key.as_bytes()])
 }
 
-/// A key fit to trust: decoded, and not of small order (pitfall 11 of the format notes).
+/// A key fit to verify with: decoded, and not of small order (pitfall 11 of the format notes).
 pub fn strong_key(bytes: &[u8]) -> Option<VerifyingKey> {
     let key = VerifyingKey::from_bytes(bytes.try_into().ok()?).ok()?;
     (!key.is_weak()).then_some(key)
+}
+
+/// A key fit to be learnt: strong, in its one spelling, and wholly in the prime-order group. With a part of small order
+/// verifiers of other make, which look at a key less strictly, would disagree with ours. Takes as long as a signature.
+pub fn pure_key(bytes: &[u8]) -> Option<VerifyingKey> {
+    let key = strong_key(bytes)?;
+    let point = key.to_edwards();
+    (point.compress().as_bytes() == key.as_bytes() && point.is_torsion_free()).then_some(key)
 }
 
 /// An organisation for life: the key it was founded with, as `did:key` (multicodec 0xed01, base58btc).

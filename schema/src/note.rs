@@ -1,14 +1,15 @@
-//! Signed notes of C2SP: checkpoints, verifier keys and tlog-proofs, as text.
+//! Signed notes of C2SP: checkpoints, cosignatures, verifier keys and tlog-proofs, as text.
 //!
-//! Inside our bundles a checkpoint is read strictly: the origin is the key's name, no extension lines, exactly one
-//! signature line, canonical base64. [`verify_signature`] is the tolerant reader the C2SP text asks of verifiers.
+//! Inside our bundles a checkpoint is read strictly: the origin is the key's name, no extension lines, the log's
+//! signature line and then cosignature lines in the order of their names, canonical base64. [`verify_signature`] is
+//! the tolerant reader the C2SP text asks of verifiers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::cose::Signer;
-use crate::id::{Hash, Origin, hex, strong_key, unhex};
+use crate::id::{Hash, Origin, hex, pure_key, unhex};
 
 /// The signed size and root of a feed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +24,10 @@ pub struct Checkpoint {
 
 /// The kind of key behind a signature line.
 const TYPE_ED25519: u8 = 1;
+/// The kind of key behind a cosignature line (C2SP tlog-cosignature, cosignature/v1).
+const TYPE_COSIGNATURE: u8 = 4;
+/// The most cosignature lines of a checkpoint.
+pub const COSIGNATURES_MAX: usize = 16;
 /// The longest checkpoint we read, in bytes; ours are about 250, sixteen cosignatures add 3 KiB.
 pub const CHECKPOINT_BYTES_MAX: usize = 16 * 1024;
 /// The most hashes in a proof: one a level.
@@ -38,6 +43,9 @@ pub enum NoteError {
     /// A line we do not know, in a file that must hold nothing unknown.
     #[error("the checkpoint has a signature line that is not the feed's own")]
     UnknownLine,
+    /// Cosignature lines out of order, twice, or too many.
+    #[error("the checkpoint's cosignature lines are out of form")]
+    Cosignatures,
     /// The signature does not hold.
     #[error("the checkpoint's signature does not match")]
     Signature,
@@ -55,18 +63,141 @@ pub fn vkey(name: &str, key: &VerifyingKey) -> String {
     format!("{name}+{}+{}", hex(&id), BASE64.encode([&[TYPE_ED25519], &key.as_bytes()[..]].concat()))
 }
 
-/// Name and key of a verifier key.
+/// Name and key of a log's verifier key.
 pub fn read_vkey(text: &str) -> Result<(String, VerifyingKey), NoteError> {
+    read_vkey_of(TYPE_ED25519, text)
+}
+
+fn read_vkey_of(kind: u8, text: &str) -> Result<(String, VerifyingKey), NoteError> {
     const FORM: NoteError = NoteError::Form("not a verifier key");
     let mut parts = text.trim_end().splitn(3, '+');
     let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(FORM);
     };
     let key = BASE64.decode(key).map_err(|_| FORM)?;
-    let (kind, key) = key.split_first().ok_or(FORM)?;
-    let key = strong_key(key).filter(|_| *kind == TYPE_ED25519).ok_or(FORM)?;
-    let matches = unhex(id).is_some_and(|id| id == key_id(name, *kind, key.as_bytes()));
-    if matches && !name.is_empty() { Ok((name.into(), key)) } else { Err(FORM) }
+    let key = key.split_first().filter(|(found, _)| **found == kind).and_then(|(_, key)| pure_key(key)).ok_or(FORM)?;
+    let matches = unhex(id).is_some_and(|id| id == key_id(name, kind, key.as_bytes()));
+    let name_fits = !name.is_empty() && name.len() <= 255 && !name.chars().any(|c| c.is_whitespace() || c.is_control());
+    if matches && name_fits { Ok((name.into(), key)) } else { Err(FORM) }
+}
+
+/// A witness's key, under the name its cosignatures carry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WitnessKey {
+    name: String,
+    key: VerifyingKey,
+}
+
+impl WitnessKey {
+    /// One of ours: its name says nothing but which key it is, `w-` and eight hex digits.
+    pub fn opaque(key: VerifyingKey) -> WitnessKey {
+        WitnessKey { name: format!("w-{}", &hex(&Hash::of(&[key.as_bytes()]).0)[..8]), key }
+    }
+
+    /// Reads the verifier key of any C2SP witness: `name+hex8+base64`.
+    pub fn read(vkey: &str) -> Result<WitnessKey, NoteError> {
+        let (name, key) = read_vkey_of(TYPE_COSIGNATURE, vkey)?;
+        let read = WitnessKey { name, key };
+        if read.to_string() == vkey { Ok(read) } else { Err(NoteError::Form("a verifier key in another spelling")) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn id(&self) -> [u8; 4] {
+        key_id(&self.name, TYPE_COSIGNATURE, self.key.as_bytes())
+    }
+}
+
+/// The verifier key.
+impl std::fmt::Display for WitnessKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}+{}+{}", self.name, hex(&self.id()), BASE64.encode([&[TYPE_COSIGNATURE], &self.key.as_bytes()[..]].concat()))
+    }
+}
+
+/// A witness's signature on a checkpoint: it saw this one follow from all it saw before, at this time by its clock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cosignature {
+    name: String,
+    id: [u8; 4],
+    time: u64,
+    signature: [u8; 64],
+}
+
+impl Cosignature {
+    /// Cosigns a checkpoint; the name is [`WitnessKey::opaque`]'s. `time`: seconds since 1970.
+    pub fn sign(checkpoint: &Checkpoint, witness: &Signer, time: u64) -> Cosignature {
+        let key = WitnessKey::opaque(witness.public());
+        let signature = witness.sign(&cosigned(&checkpoint.body(), time));
+        Cosignature { id: key.id(), name: key.name, time, signature }
+    }
+
+    /// Reads a line of a note, without its newline.
+    pub fn read(line: &str) -> Result<Cosignature, NoteError> {
+        const FORM: NoteError = NoteError::Form("a cosignature line out of form");
+        let (name, blob) = read_line(line)?;
+        let (Some((id, rest)), true) = (blob.split_first_chunk::<4>(), blob.len() == 76) else {
+            return Err(FORM);
+        };
+        let (time, signature) = rest.split_first_chunk::<8>().ok_or(FORM)?;
+        let signature = signature.try_into().map_err(|_| FORM)?;
+        Ok(Cosignature { name: name.into(), id: *id, time: u64::from_be_bytes(*time), signature })
+    }
+
+    /// The line, without its newline.
+    pub fn to_line(&self) -> String {
+        let blob = [&self.id[..], &self.time.to_be_bytes(), &self.signature].concat();
+        format!("\u{2014} {} {}", self.name, BASE64.encode(blob))
+    }
+
+    /// The name it was made under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When, by the witness's clock, in seconds since 1970.
+    pub fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// Whether it was made under this key's name.
+    pub fn is_of(&self, key: &WitnessKey) -> bool {
+        self.name == key.name && self.id == key.id()
+    }
+
+    /// Verifies it, strictly.
+    pub fn verify(&self, checkpoint: &Checkpoint, key: &WitnessKey) -> Result<(), NoteError> {
+        let message = cosigned(&checkpoint.body(), self.time);
+        let holds = self.is_of(key) && key.key.verify_strict(&message, &Signature::from_bytes(&self.signature)).is_ok();
+        if holds { Ok(()) } else { Err(NoteError::Signature) }
+    }
+}
+
+/// What a witness signs.
+fn cosigned(body: &str, time: u64) -> Vec<u8> {
+    format!("cosignature/v1\ntime {time}\n{body}").into_bytes()
+}
+
+/// A checkpoint's note with cosignature lines behind the log's line, in the order of their names. Of one name the
+/// first given stays.
+pub fn with_cosignatures(note: &str, cosignatures: &[Cosignature]) -> String {
+    let mut lines: Vec<&Cosignature> = cosignatures.iter().collect();
+    lines.sort_by(|a, b| a.name.cmp(&b.name));
+    lines.dedup_by(|later, kept| later.name == kept.name);
+    lines.truncate(COSIGNATURES_MAX);
+    lines.into_iter().fold(note.to_owned(), |text, line| text + &line.to_line() + "\n")
+}
+
+/// A checkpoint whose log line holds, with its cosignatures: each is still to be verified, under a key the reader knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cosigned {
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// The cosignatures, in the order of their names.
+    pub cosignatures: Vec<Cosignature>,
 }
 
 impl Checkpoint {
@@ -100,20 +231,50 @@ impl Checkpoint {
 
     /// Reads a note and verifies that exactly this key signed it, strictly.
     pub fn open(note: &str, key: &VerifyingKey) -> Result<Checkpoint, NoteError> {
+        Checkpoint::open_by(note, &[key])
+    }
+
+    /// Reads a note and verifies that exactly one of these keys signed it, strictly; cosignatures are refused.
+    pub fn open_by(note: &str, keys: &[&VerifyingKey]) -> Result<Checkpoint, NoteError> {
+        match Cosigned::open(note, keys)? {
+            Cosigned { checkpoint, cosignatures } if cosignatures.is_empty() => Ok(checkpoint),
+            _ => Err(NoteError::UnknownLine),
+        }
+    }
+}
+
+impl Cosigned {
+    /// Reads a note of ours: the log's line under one of these keys, then cosignature lines, each name once.
+    pub fn open(note: &str, keys: &[&VerifyingKey]) -> Result<Cosigned, NoteError> {
         let checkpoint = Checkpoint::read(note)?;
         let (body, signatures) = split(note)?;
-        let name = checkpoint.origin.to_string();
+        let name = checkpoint.origin.as_str();
         let mut lines = signatures.split_terminator('\n');
-        let (Some(line), None) = (lines.next(), lines.next()) else {
-            return Err(NoteError::UnknownLine);
-        };
-        let (line_name, blob) = read_line(line)?;
-        if line_name != name || blob[..4] != key_id(&name, TYPE_ED25519, key.as_bytes()) {
+        let (line_name, blob) = read_line(lines.next().ok_or(NoteError::Form("no signatures"))?)?;
+        let key = keys.iter().find(|key| blob[..4] == key_id(name, TYPE_ED25519, key.as_bytes()));
+        let key = key.filter(|_| line_name == name).ok_or(NoteError::UnknownLine)?;
+        verify_blob(body, &blob, key)?;
+        let cosignatures = read_cosignatures(lines, name)?;
+        Ok(Cosigned { checkpoint, cosignatures })
+    }
+}
+
+/// Cosignature lines in ascending order of their names.
+fn read_cosignatures<'a>(lines: impl Iterator<Item = &'a str>, origin: &str) -> Result<Vec<Cosignature>, NoteError> {
+    let mut read: Vec<Cosignature> = Vec::new();
+    for line in lines {
+        let (name, _) = read_line(line)?;
+        if name == origin {
             return Err(NoteError::UnknownLine);
         }
-        verify_blob(body, &blob, key)?;
-        Ok(checkpoint)
+        let cosignature = Cosignature::read(line)?;
+        let in_order = read.last().is_none_or(|before| before.name < cosignature.name);
+        if !in_order || read.len() == COSIGNATURES_MAX {
+            return Err(NoteError::Cosignatures);
+        }
+        read.push(cosignature);
     }
+    Ok(read)
 }
 
 /// Checks a note of any origin under one verifier key, ignoring lines of other keys (C2SP signed-note).

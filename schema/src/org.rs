@@ -10,10 +10,19 @@ use ed25519_dalek::VerifyingKey;
 
 use crate::codec::{self, CodecError, Fields, Value};
 use crate::cose::Signer;
-use crate::id::{Hash, Origin, PartyId, strong_key, thumbprint};
-use crate::note::{Checkpoint, NoteError};
+use crate::id::{Hash, ORG_FEED, Origin, PartyId, pure_key, thumbprint};
+use crate::note::{Checkpoint, Cosigned, NoteError};
 use crate::statement::{self, Body, Place, Sealed, StatementError, Type, Unverified};
 use crate::tree::Frontier;
+
+mod entry;
+mod keys;
+
+pub use entry::{About, By, Entry, Places, REASON_BYTES_MAX};
+use keys::Keys;
+
+/// Names that no data feed may have: numbered statements of their own, which stand in no tree.
+pub const PSEUDO_FEEDS: [&str; 5] = [ORG_FEED, "policy", "receipts", "vouchers", "members"];
 
 /// What a key is for; one key each.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -32,6 +41,11 @@ impl Role {
     /// Every role of the keyring, in its order.
     pub const ALL: [Role; 4] = [Role::Record, Role::Log, Role::Witness, Role::Transport];
 
+    /// The role of this name.
+    pub fn named(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.name() == name)
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -47,39 +61,6 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// The longest reason of a withdrawal, in bytes; it is shown to people on one line.
-pub const REASON_BYTES_MAX: usize = 1000;
-
-/// An entry of the org feed.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Entry {
-    /// The organisation's name and its keys. Signed by the root.
-    Keyring {
-        /// What it calls itself; nobody has checked that.
-        name: String,
-        /// One key a role.
-        keys: BTreeMap<Role, VerifyingKey>,
-    },
-    /// A feed begins. Signed by the record key.
-    Feed {
-        /// Its origin.
-        origin: Origin,
-        /// For n above 1: last known size and root of the life before.
-        follows: Option<(u64, Hash)>,
-    },
-    /// A record is withdrawn: it stays provable, and every verdict says so. Signed by the record key.
-    Withdrawal {
-        /// Its feed.
-        origin: Origin,
-        /// Its place.
-        seq: u64,
-        /// Its leaf hash.
-        leaf: Hash,
-        /// Why.
-        reason: String,
-    },
 }
 
 /// An org feed that does not hold together.
@@ -107,91 +88,11 @@ pub enum OrgError {
     Empty,
 }
 
-/// An entry of a type that a later version added.
-const UNKNOWN: &str = "is of a type this program does not know: made by a newer Lotline, update the program";
-
 impl OrgError {
     /// Whether the feed may well be in order, and only this program too old to say.
     pub fn is_newer(&self) -> bool {
-        matches!(self, OrgError::Rule(_, UNKNOWN))
+        matches!(self, OrgError::Rule(_, entry::UNKNOWN))
     }
-}
-
-impl Entry {
-    fn to_value(&self) -> Value {
-        match self {
-            Entry::Keyring { name, keys } => codec::array([
-                codec::text("keyring"),
-                codec::text(name),
-                Value::Map(keys.iter().map(|(role, key)| (codec::text(role.name()), codec::bytes(*key.as_bytes()))).collect()),
-                // Reserved: registered ids (BPN, DUNS, VAT) and attestations over the root key.
-                codec::map([]),
-                codec::array([]),
-            ]),
-            Entry::Feed { origin, follows } => codec::array([
-                codec::text("feed"),
-                codec::text(origin.to_string()),
-                codec::optional(*follows, |(size, root)| codec::array([codec::uint(size), codec::bytes(root.0)])),
-            ]),
-            Entry::Withdrawal { origin, seq, leaf, reason } => codec::array([
-                codec::text("withdrawal"),
-                codec::text(origin.to_string()),
-                codec::uint(*seq),
-                codec::bytes(leaf.0),
-                codec::text(reason),
-            ]),
-        }
-    }
-
-    fn read(value: &Value) -> Result<Entry, &'static str> {
-        let parts = codec::as_array(value).ok_or("not an array")?;
-        let origin = |value: &Value| codec::as_text(value).and_then(|text| text.parse::<Origin>().ok()).ok_or("not the origin of a feed");
-        match (parts.first().and_then(codec::as_text), &parts[1.min(parts.len())..]) {
-            (Some("keyring"), [Value::Text(name), Value::Map(keys), Value::Map(ids), Value::Array(attestations)]) => {
-                if !ids.is_empty() || !attestations.is_empty() {
-                    return Err("ids and attestations are for a newer Lotline: update the program");
-                }
-                if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
-                    return Err("the name is empty, too long, or has control characters");
-                }
-                Ok(Entry::Keyring { name: name.clone(), keys: read_keys(keys)? })
-            }
-            (Some("feed"), [origin_text, Value::Null]) => Ok(Entry::Feed { origin: origin(origin_text)?, follows: None }),
-            (Some("feed"), [origin_text, Value::Array(before)]) => match &before[..] {
-                [size, root] => {
-                    let size = codec::as_uint(size).ok_or("the size of the life before is no number")?;
-                    let root = codec::as_bytes(root).and_then(Hash::from_slice).ok_or("the root of the life before is no hash")?;
-                    Ok(Entry::Feed { origin: origin(origin_text)?, follows: Some((size, root)) })
-                }
-                _ => Err("the life before is not [size, root]"),
-            },
-            (Some("withdrawal"), [origin_text, seq, Value::Bytes(leaf), Value::Text(reason)]) => {
-                if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
-                    return Err("the reason is too long or has control characters");
-                }
-                Ok(Entry::Withdrawal {
-                    origin: origin(origin_text)?,
-                    seq: codec::as_uint(seq).ok_or("no sequence number")?,
-                    leaf: Hash::from_slice(leaf).ok_or("a leaf hash of another length")?,
-                    reason: reason.clone(),
-                })
-            }
-            _ => Err(UNKNOWN),
-        }
-    }
-}
-
-fn read_keys(map: &BTreeMap<Value, Value>) -> Result<BTreeMap<Role, VerifyingKey>, &'static str> {
-    let mut keys = BTreeMap::new();
-    for role in Role::ALL {
-        let bytes = map.get(&codec::text(role.name())).and_then(codec::as_bytes).ok_or("the keyring lacks a role")?;
-        let key = strong_key(bytes).ok_or("a key of the keyring is weak or broken")?;
-        if keys.values().any(|other| *other == key) {
-            return Err("one key has two roles");
-        }
-        keys.insert(role, key);
-    }
-    if map.len() == keys.len() { Ok(keys) } else { Err("the keyring has an unknown role") }
 }
 
 /// An organisation's statements about itself, folded from its org feed.
@@ -201,11 +102,62 @@ pub struct Org {
     issuer: String,
     origin: String,
     name: String,
-    keys: BTreeMap<Role, (VerifyingKey, Hash)>,
+    about: About,
+    root: VerifyingKey,
+    successor: Option<Hash>,
+    keys: Keys,
     feeds: BTreeMap<String, Option<(u64, Hash)>>,
+    delegations: BTreeMap<String, Delegation>,
+    signers: BTreeMap<Hash, Person>,
     withdrawn: BTreeMap<Hash, String>,
     entries: Vec<Vec<u8>>,
+    read: Vec<(Entry, Hash)>,
     frontier: Frontier,
+}
+
+/// Another holder's feed under this organisation's name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delegation {
+    /// Who, in words.
+    pub name: String,
+    /// The last day, in seconds since 1970.
+    pub until: u64,
+    /// Where it ended, if it did.
+    pub ended: Option<u64>,
+    record: (VerifyingKey, Hash),
+    log: VerifyingKey,
+}
+
+/// A named person who releases records.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Person {
+    /// Who.
+    pub name: String,
+    /// In which function.
+    pub function: String,
+    key: VerifyingKey,
+    ended: Option<Places>,
+}
+
+impl Person {
+    /// Whether the person still releases records.
+    pub fn is_active(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// The person's key.
+    pub fn key(&self) -> &VerifyingKey {
+        &self.key
+    }
+}
+
+/// How a key stands at a place of a feed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Standing<'a> {
+    /// It may sign there.
+    Good(&'a VerifyingKey),
+    /// It signed there, and its organisation does not vouch for that: why, in words.
+    Revoked(&'a VerifyingKey, String),
 }
 
 impl Org {
@@ -216,15 +168,21 @@ impl Org {
             issuer: party.to_string(),
             origin: Origin::org(party).to_string(),
             name: String::new(),
-            keys: BTreeMap::new(),
+            about: About::default(),
+            root: party.root(),
+            successor: None,
+            keys: Keys::default(),
             feeds: BTreeMap::new(),
+            delegations: BTreeMap::new(),
+            signers: BTreeMap::new(),
             withdrawn: BTreeMap::new(),
             entries: Vec::new(),
+            read: Vec::new(),
             frontier: Frontier::new(),
         }
     }
 
-    /// Folds a whole org feed and checks its checkpoint.
+    /// Folds a whole org feed and checks its checkpoint; cosignatures on it are the caller's to verify.
     pub fn from_parts(party: PartyId, entries: impl IntoIterator<Item = Vec<u8>>, checkpoint: &str) -> Result<Org, OrgError> {
         let mut org = Org::new(party);
         for entry in entries {
@@ -238,61 +196,210 @@ impl Org {
     pub fn accept(&mut self, core: Vec<u8>) -> Result<Entry, OrgError> {
         let seq = self.frontier.size();
         let statement = |source| OrgError::Statement { seq, source };
+        let rule = |why| OrgError::Rule(seq, why);
         let unverified = Unverified::read(&core).map_err(statement)?;
         let claims = unverified.claims();
         if claims.typ != Type::Org || claims.issuer != self.issuer || claims.origin != self.origin || claims.seq != seq {
-            return Err(OrgError::Rule(seq, "belongs elsewhere"));
+            return Err(rule("belongs elsewhere"));
         }
-        let signer =
-            if seq == 0 { self.party.root() } else { *self.key(Role::Record).ok_or(OrgError::Rule(seq, "comes before the keyring"))? };
-        let verified = unverified.verify(&signer).map_err(statement)?;
-        let Body::Entry(value) = &verified.claims().body else {
-            return Err(OrgError::Rule(seq, "has no entry"));
+        let Body::Entry(value) = &claims.body else {
+            return Err(rule("has no entry"));
         };
-        let entry = Entry::read(value).map_err(|why| OrgError::Rule(seq, why))?;
-        self.fold(&entry).map_err(|why| OrgError::Rule(seq, why))?;
+        // What an entry is decides who must have signed it; nothing of it counts before that signature holds.
+        let (entry, kid) = (Entry::read(value).map_err(rule)?, claims.kid);
+        let signer = self.signer_of(&entry, &kid, seq).map_err(rule)?;
+        let verified = unverified.verify(&signer).map_err(statement)?;
+        self.may(&entry).map_err(rule)?;
+        self.apply(&entry);
         self.frontier.push(verified.leaf());
         self.entries.push(core);
+        self.read.push((entry.clone(), kid));
+        if matches!(entry, Entry::Rotation { role: Role::Record, .. }) {
+            self.void_revoked();
+        }
         Ok(entry)
     }
 
-    fn fold(&mut self, entry: &Entry) -> Result<(), &'static str> {
-        match entry {
-            Entry::Keyring { name, keys } => {
-                if self.frontier.size() != 0 {
-                    return Err("a second keyring");
+    /// The key that must have signed an entry.
+    fn signer_of(&self, entry: &Entry, kid: &Hash, seq: u64) -> Result<VerifyingKey, &'static str> {
+        match (entry, entry.signed_by()) {
+            (Entry::Root { key }, _) if self.successor == Some(thumbprint(key)) => Ok(*key),
+            (Entry::Root { .. }, _) => Err("a new root that no successor entry named"),
+            (_, By::Root | By::Successor) if seq > 0 => Ok(self.root),
+            (_, By::Root | By::Successor) => pure_key(self.root.as_bytes()).ok_or("the root key is weak or broken"),
+            (_, By::Record) if seq == 0 => Err("the keyring must come first"),
+            (_, By::Record) => {
+                let current = self.key(Role::Record).ok_or("comes before the keyring")?;
+                // The key it names decides which message a reader gets: an old key, or none of ours.
+                match self.key_for(Role::Record, kid, &self.origin, seq) {
+                    Some(key) => Ok(*key),
+                    None => Ok(*current),
                 }
-                if keys.values().any(|key| *key == self.party.root()) {
-                    return Err("the root key has another role too");
-                }
-                self.name = name.clone();
-                self.keys = keys.iter().map(|(role, key)| (*role, (*key, thumbprint(key)))).collect();
-            }
-            _ if self.frontier.size() == 0 => return Err("the keyring must come first"),
-            Entry::Feed { origin, follows } => {
-                let own = origin.party() == self.party && !origin.is_org();
-                let renews = origin.n() > 1;
-                if !own || renews != follows.is_some() || self.feeds.contains_key(&origin.to_string()) {
-                    return Err("a feed that is not ours to open, or open already");
-                }
-                self.feeds.insert(origin.to_string(), *follows);
-            }
-            Entry::Withdrawal { origin, leaf, reason, .. } => {
-                if !self.feeds.contains_key(&origin.to_string()) {
-                    return Err("a withdrawal from a feed that is not open");
-                }
-                self.withdrawn.insert(*leaf, reason.clone());
             }
         }
-        Ok(())
+    }
+
+    /// Whether an entry may follow those before it.
+    fn may(&self, entry: &Entry) -> Result<(), &'static str> {
+        if matches!(entry, Entry::Keyring { .. }) != (self.frontier.size() == 0) {
+            return Err(if self.frontier.size() == 0 { "the keyring must come first" } else { "a second keyring" });
+        }
+        let fresh = |key: &VerifyingKey| match self.was_used(key) {
+            false => Ok(()),
+            true => Err("a key that has, or had, another place in this organisation"),
+        };
+        match entry {
+            Entry::Keyring { keys, .. } => match keys.values().any(|key| *key == self.party.root()) {
+                true => Err("the root key has another role too"),
+                false => Ok(()),
+            },
+            Entry::Feed { origin, follows } => match self.may_open(origin) && (origin.n() > 1) == follows.is_some() {
+                true => Ok(()),
+                false => Err("a feed that is not ours to open, or open already"),
+            },
+            Entry::Withdrawal { origin, .. } => match self.feeds.contains_key(origin.as_str()) {
+                true => Ok(()),
+                false => Err("a withdrawal from a feed that is not open"),
+            },
+            Entry::Rotation { role, key, from, .. } => {
+                fresh(key)?;
+                match role {
+                    Role::Record | Role::Log => self.names_all_places(from, true),
+                    Role::Witness | Role::Transport if from.is_empty() => Ok(()),
+                    Role::Witness | Role::Transport => Err("places for a key that signs in no feed"),
+                }
+            }
+            Entry::Successor { .. } if self.successor.is_some() => Err("a second successor"),
+            Entry::Successor { .. } => Ok(()),
+            Entry::Root { key } => fresh(key),
+            Entry::Delegation { origin, record, log, .. } => {
+                fresh(record)?;
+                fresh(log)?;
+                match (record == log, self.may_open(origin)) {
+                    (true, _) => Err("one key has two roles"),
+                    (_, false) => Err("a feed that is not ours to open, or open already"),
+                    _ => Ok(()),
+                }
+            }
+            Entry::DelegationEnd { origin, .. } => match self.delegations.get(origin.as_str()) {
+                Some(Delegation { ended: None, .. }) => Ok(()),
+                _ => Err("the end of a delegation that is not there"),
+            },
+            Entry::Signer { key, .. } => fresh(key),
+            Entry::SignerEnd { thumbprint, from } => match self.signers.get(thumbprint) {
+                Some(Person { ended: None, .. }) => self.names_all_places(from, false),
+                _ => Err("the end of a signer who is not there"),
+            },
+        }
+    }
+
+    fn may_open(&self, origin: &Origin) -> bool {
+        let own = origin.party() == self.party && !PSEUDO_FEEDS.contains(&origin.name());
+        own && !self.feeds.contains_key(origin.as_str())
+    }
+
+    fn was_used(&self, key: &VerifyingKey) -> bool {
+        let past_roots = self.read.iter().any(|(entry, _)| matches!(entry, Entry::Root { key: root } if root == key));
+        let delegated = self.delegations.values().any(|to| to.record.0 == *key || to.log == *key);
+        *key == self.party.root() || past_roots || delegated || self.keys.knows(key) || self.signers.contains_key(&thumbprint(key))
+    }
+
+    /// A map of places must name every feed, so that no feed is forgotten; and only feeds there are.
+    fn names_all_places(&self, from: &Places, org_too: bool) -> Result<(), &'static str> {
+        let own = self.feeds.keys().filter(|origin| !self.delegations.contains_key(*origin));
+        if own.clone().any(|origin| !from.contains_key(origin)) || org_too && !from.contains_key(&self.origin) {
+            return Err("it does not say where it holds for every feed");
+        }
+        if from.get(&self.origin).is_some_and(|seq| *seq > self.frontier.size()) {
+            return Err("a place in the org feed that is not there yet");
+        }
+        let known = |origin: &String| match origin.parse::<Origin>() {
+            Ok(read) => self.feeds.contains_key(origin) || read.party() == self.party && PSEUDO_FEEDS.contains(&read.name()),
+            Err(_) => false,
+        };
+        if from.keys().all(known) { Ok(()) } else { Err("a place in a feed that is not open") }
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Keyring { name, keys, about } => {
+                (self.name, self.about) = (name.clone(), about.clone());
+                self.keys = Keys::first(keys);
+            }
+            Entry::Feed { origin, follows } => {
+                self.feeds.insert(origin.to_string(), *follows);
+            }
+            Entry::Withdrawal { leaf, reason, .. } => {
+                self.withdrawn.insert(*leaf, reason.clone());
+            }
+            Entry::Rotation { role, key, from, reason } => self.keys.rotate(*role, *key, from, reason),
+            Entry::Successor { thumbprint } => self.successor = Some(*thumbprint),
+            Entry::Root { key } => (self.root, self.successor) = (*key, None),
+            Entry::Delegation { name, origin, record, log, until } => {
+                let record = (*record, thumbprint(record));
+                let delegation = Delegation { name: name.clone(), until: *until, ended: None, record, log: *log };
+                self.delegations.insert(origin.to_string(), delegation);
+                self.feeds.insert(origin.to_string(), None);
+            }
+            Entry::DelegationEnd { origin, from } => {
+                self.delegations.get_mut(origin.as_str()).expect("checked before").ended = Some(*from);
+            }
+            Entry::Signer { name, function, key } => {
+                let person = Person { name: name.clone(), function: function.clone(), key: *key, ended: None };
+                self.signers.insert(thumbprint(key), person);
+            }
+            Entry::SignerEnd { thumbprint, from } => {
+                self.signers.get_mut(thumbprint).expect("checked before").ended = Some(from.clone());
+            }
+        }
+    }
+
+    /// What a record key stated in this feed after it was revoked does not count: the feeds and withdrawals are folded
+    /// again without it.
+    fn void_revoked(&mut self) {
+        self.feeds = self.delegations.keys().map(|origin| (origin.clone(), None)).collect();
+        self.withdrawn = BTreeMap::new();
+        for (seq, (entry, kid)) in std::mem::take(&mut self.read).into_iter().enumerate() {
+            let counts = self.key_for(Role::Record, &kid, &self.origin, seq as u64).is_some();
+            if entry.signed_by() == By::Record && counts {
+                self.apply(&entry);
+            }
+            self.read.push((entry, kid));
+        }
     }
 
     /// Whether a checkpoint is signed by the log key and fits the entries.
-    pub fn check(&self, checkpoint: &str) -> Result<(), OrgError> {
-        let key = self.key(Role::Log).ok_or(OrgError::Empty)?;
-        let opened = Checkpoint::open(checkpoint, key)?;
-        let fits = opened.origin.to_string() == self.origin && opened.size == self.size() && opened.root == self.frontier.root();
-        if fits { Ok(()) } else { Err(OrgError::Checkpoint) }
+    pub fn check(&self, checkpoint: &str) -> Result<Cosigned, OrgError> {
+        if self.size() == 0 {
+            return Err(OrgError::Empty);
+        }
+        let opened = self.open_cosigned(checkpoint)?;
+        let Checkpoint { origin, size, root } = &opened.checkpoint;
+        let fits = origin.as_str() == self.origin && *size == self.size() && *root == self.frontier.root();
+        if fits { Ok(opened) } else { Err(OrgError::Checkpoint) }
+    }
+
+    /// Opens a checkpoint of one of its feeds under the log keys of that place, without cosignatures.
+    pub fn open(&self, note: &str) -> Result<Checkpoint, NoteError> {
+        let claimed = Checkpoint::read(note)?;
+        Checkpoint::open_by(note, &self.log_keys(&claimed.origin, claimed.size))
+    }
+
+    /// The same with its cosignatures, which are the caller's to verify.
+    pub fn open_cosigned(&self, note: &str) -> Result<Cosigned, NoteError> {
+        let claimed = Checkpoint::read(note)?;
+        Cosigned::open(note, &self.log_keys(&claimed.origin, claimed.size))
+    }
+
+    /// The log keys that may sign a checkpoint of this size: two where one took over from the other.
+    pub fn log_keys(&self, origin: &Origin, size: u64) -> Vec<&VerifyingKey> {
+        if origin.party() != self.party {
+            return Vec::new();
+        }
+        match self.delegations.get(origin.as_str()) {
+            Some(delegation) => vec![&delegation.log],
+            None => self.keys.log_at(origin.as_str(), size),
+        }
     }
 
     /// The party.
@@ -310,6 +417,21 @@ impl Org {
         &self.name
     }
 
+    /// What else its keyring says.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The key that signs root entries now.
+    pub fn root(&self) -> &VerifyingKey {
+        &self.root
+    }
+
+    /// Thumbprint of the key that may replace the root, if one was named.
+    pub fn successor(&self) -> Option<&Hash> {
+        self.successor.as_ref()
+    }
+
     /// Entries so far.
     pub fn size(&self) -> u64 {
         self.frontier.size()
@@ -325,16 +447,55 @@ impl Org {
         &self.entries
     }
 
-    /// The key for a role now.
-    pub fn key(&self, role: Role) -> Option<&VerifyingKey> {
-        self.keys.get(&role).map(|(key, _)| key)
+    /// What its entries say, in order.
+    pub fn statements(&self) -> impl Iterator<Item = &Entry> {
+        self.read.iter().map(|(entry, _)| entry)
     }
 
-    /// The key with this thumbprint, if it may sign in this role at this place.
-    ///
-    /// The place decides, never a claimed time. With one keyring and no revocation yet, every place is within range.
-    pub fn key_for(&self, role: Role, kid: &Hash, _origin: &str, _seq: u64) -> Option<&VerifyingKey> {
-        self.keys.get(&role).filter(|(_, thumbprint)| thumbprint == kid).map(|(key, _)| key)
+    /// The key for a role now.
+    pub fn key(&self, role: Role) -> Option<&VerifyingKey> {
+        self.keys.current(role)
+    }
+
+    /// The key with this thumbprint, if it may sign in this role at this place. The place decides, never a claimed time.
+    pub fn key_for(&self, role: Role, kid: &Hash, origin: &str, seq: u64) -> Option<&VerifyingKey> {
+        match self.keys.standing(role, kid, origin, seq)? {
+            Standing::Good(key) => Some(key),
+            Standing::Revoked(..) => None,
+        }
+    }
+
+    /// How the key with this thumbprint stands at a place of a data feed, for a record of this claimed day; none if it
+    /// never could sign there.
+    pub fn record_key(&self, kid: &Hash, origin: &str, seq: u64, day: u64) -> Option<Standing<'_>> {
+        let Some(delegation) = self.delegations.get(origin) else {
+            return self.keys.standing(Role::Record, kid, origin, seq);
+        };
+        let (key, thumbprint) = &delegation.record;
+        if thumbprint != kid {
+            return None;
+        }
+        Some(match delegation.ended {
+            Some(from) if seq >= from => Standing::Revoked(key, format!("the delegation to {} ended before this record", delegation.name)),
+            _ if day > delegation.until => Standing::Revoked(key, format!("the delegation to {} had expired", delegation.name)),
+            _ => Standing::Good(key),
+        })
+    }
+
+    /// How a person's key stands at a place of a data feed; none if no such person was named.
+    pub fn signer_key(&self, kid: &Hash, origin: &str, seq: u64) -> Option<(&Person, Standing<'_>)> {
+        let person = self.signers.get(kid)?;
+        let ended = person.ended.as_ref().is_some_and(|places| seq >= places.get(origin).copied().unwrap_or(0));
+        let standing = match ended {
+            true => Standing::Revoked(&person.key, format!("{} released no more at that time", person.name)),
+            false => Standing::Good(&person.key),
+        };
+        Some((person, standing))
+    }
+
+    /// The persons who release records, or did.
+    pub fn signers(&self) -> impl Iterator<Item = (&Hash, &Person)> {
+        self.signers.iter()
     }
 
     /// Whether a feed was opened here.
@@ -347,13 +508,23 @@ impl Org {
         self.feeds.keys().map(String::as_str)
     }
 
+    /// For a feed in a later life: last known size and root of the one before.
+    pub fn follows(&self, origin: &str) -> Option<(u64, Hash)> {
+        self.feeds.get(origin).copied().flatten()
+    }
+
+    /// To whom a feed is delegated, if it is.
+    pub fn delegation(&self, origin: &str) -> Option<&Delegation> {
+        self.delegations.get(origin)
+    }
+
     /// Why a record was withdrawn, if it was.
     pub fn withdrawn(&self, leaf: &Hash) -> Option<&str> {
         self.withdrawn.get(leaf).map(String::as_str)
     }
 }
 
-/// Signs the next org entry: the keyring by the root, everything else by the record key.
+/// Signs the next org entry; [`Entry::signed_by`] says with whose key.
 pub fn seal(org: &Org, entry: &Entry, now: u64, signer: &Signer, random: impl FnMut(&mut [u8])) -> Result<Sealed, StatementError> {
     let place = Place { origin: Origin::org(org.party), seq: org.size(), now, supersedes: None };
     statement::seal_entry(Type::Org, entry.to_value(), &place, signer, random)

@@ -1,6 +1,6 @@
 //! A statement: a record, a feed's first entry or an org entry, signed, at its place in a feed.
 //!
-//! Three types (`typ`, RFC 9596) share one envelope: a COSE_Sign1 whose protected header carries algorithm, content type,
+//! All types (`typ`, RFC 9596) share one envelope: a COSE_Sign1 whose protected header carries algorithm, content type,
 //! key thumbprint and the CWT claims issuer and subject (RFC 9597, RFC 9943), and whose payload repeats those and adds
 //! day, id, confirmation, feed origin and sequence number. The bytes are in `docs/wire.md`. A record's body is slots
 //! (SD-CWT element redaction); the others' is one clear value.
@@ -43,10 +43,18 @@ pub enum Type {
     Org,
     /// A version of the owner's sharing rules, kept in the owner's store; its sequence number is the version.
     Policy,
+    /// A named person releases a record of the same feed.
+    Release,
+    /// A delivery receipt: a partner signs what it received.
+    Receipt,
+    /// A voucher: one organisation says what it checked about another.
+    Voucher,
+    /// The members of an association, as its key lists them; its sequence number is the version.
+    Members,
 }
 
 impl Type {
-    const ALL: [Type; 4] = [Type::Record, Type::Feed, Type::Org, Type::Policy];
+    const ALL: [Type; 8] = [Type::Record, Type::Feed, Type::Org, Type::Policy, Type::Release, Type::Receipt, Type::Voucher, Type::Members];
 
     fn media_type(self) -> &'static str {
         match self {
@@ -54,6 +62,10 @@ impl Type {
             Type::Feed => "application/x.lotline.feed+cwt",
             Type::Org => "application/x.lotline.org+cwt",
             Type::Policy => "application/x.lotline.policy+cwt",
+            Type::Release => "application/x.lotline.release+cwt",
+            Type::Receipt => "application/x.lotline.receipt+cwt",
+            Type::Voucher => "application/x.lotline.voucher+cwt",
+            Type::Members => "application/x.lotline.members+cwt",
         }
     }
 }
@@ -371,7 +383,7 @@ fn read_claims(payload: &[u8], header: Header) -> Result<Claims, StatementError>
             let schema = read_schema(&fields.array(CLAIM_SCHEMA, "no schema")?)?;
             Body::Slots(schema, Slots::read(&fields.array(CLAIM_SLOTS, "no slots")?)?)
         }
-        Type::Feed | Type::Org | Type::Policy => Body::Entry(fields.need(CLAIM_ENTRY, "no entry")?),
+        _ => Body::Entry(fields.need(CLAIM_ENTRY, "no entry")?),
     };
     fields.end()?;
     let Header { typ, kid, issuer, subject } = header;

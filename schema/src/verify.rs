@@ -1,21 +1,32 @@
-//! The auditor's question: is this bundle intact, and whose is it? A pure function from bytes to a reasoned report.
+//! The auditor's question: is this file intact, and whose is it? A pure function from bytes to a reasoned report.
+//!
+//! Three questions, answered apart. *Intact?*: signatures, slots, places, roots, one truth. *Whose?*: does somebody the
+//! reader trusts vouch for the root. *Since when, and still?*: what witnesses signed proves a date and how fresh the
+//! news about keys and withdrawals is; the reader's demands ([`Trust`]) say whether that is enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::bundle::{self, Bundle, OrgPart};
+use crate::bundle::{self, Bundle, History, OrgPart};
 use crate::codec::CodecError;
+use crate::delivery::{Delivery, Receipt};
 use crate::id::{Hash, Origin, PartyId};
-use crate::note::{Checkpoint, InclusionProof};
-use crate::org::{Org, Role};
+use crate::note::{Checkpoint, Cosigned, InclusionProof, WitnessKey, vkey};
+use crate::org::{Org, OrgError};
+use crate::quorum::Quorum;
+use crate::receipt::{self, Included};
 use crate::statement::Unverified;
 use crate::tree;
 use crate::view::{Expected, Package, VerifiedView};
+use crate::voucher::Voucher;
 
-/// Roots somebody checked, from a trust file, the command line or a partner book.
+/// Whom the reader trusts, and what evidence the reader demands.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     roots: BTreeMap<PartyId, TrustedRoot>,
+    quorum: Option<Quorum>,
+    by: Option<u64>,
+    fresh_after: Option<u64>,
 }
 
 /// What is known of a trusted root.
@@ -28,7 +39,7 @@ pub struct TrustedRoot {
 }
 
 impl Trust {
-    /// Trust in nobody.
+    /// Trust in nobody, and no demands.
     pub fn none() -> Trust {
         Trust::default()
     }
@@ -42,12 +53,28 @@ impl Trust {
     pub fn of(&self, party: &PartyId) -> Option<&TrustedRoot> {
         self.roots.get(party)
     }
+
+    /// Counts the cosignatures of these witnesses only, and demands their quorum.
+    pub fn demand_quorum(&mut self, quorum: Quorum) {
+        self.quorum = Some(quorum);
+    }
+
+    /// Demands that every record was witnessed by this time, in seconds since 1970.
+    pub fn demand_witnessed_by(&mut self, time: u64) {
+        self.by = Some(time);
+    }
+
+    /// Demands that the news about keys and withdrawals was witnessed at or after this time, in seconds since 1970.
+    pub fn demand_fresh_after(&mut self, time: u64) {
+        self.fresh_after = Some(time);
+    }
 }
 
 /// One thing that was checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Check {
-    /// Short name, stable: `format`, `org`, `statement`, `inclusion`, `fields`, `one-truth`, `status`, `signer`.
+    /// Short name, stable: `format`, `org`, `statement`, `inclusion`, `fields`, `receipt`, `history`, `witness`,
+    /// `delivery`, `voucher`, `one-truth`, `status`, `signer`, `fork`.
     pub name: &'static str,
     /// What it was checked on, as in `record 3 of z6Mk…/quality/1`.
     pub on: String,
@@ -69,14 +96,18 @@ pub enum Finding {
 /// The answer, worst first where several apply.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Outcome {
-    /// Not a bundle this program can read.
+    /// Not a file this program can read.
     Unreadable,
     /// Something was altered after it was signed.
     Altered,
     /// Two truths for one place or one lot.
     Forked,
+    /// Intact, but signed with a key that its organisation had revoked for that place.
+    Revoked,
     /// Intact, but a record in it was withdrawn.
     Withdrawn,
+    /// Intact, but it does not prove all that was asked: a link, a quorum, a date is missing.
+    Incomplete,
     /// Intact; nobody vouches for the signer.
     SignerNotEstablished,
     /// Intact, and signed by somebody trusted.
@@ -90,7 +121,8 @@ impl Outcome {
             Outcome::Verified => 0,
             Outcome::Altered => 4,
             Outcome::SignerNotEstablished => 7,
-            Outcome::Withdrawn => 8,
+            Outcome::Revoked | Outcome::Withdrawn => 8,
+            Outcome::Incomplete => 9,
             Outcome::Forked => 10,
             Outcome::Unreadable => 11,
         }
@@ -102,29 +134,50 @@ impl Outcome {
             Outcome::Verified => "verified",
             Outcome::Altered => "altered",
             Outcome::SignerNotEstablished => "signer-not-established",
+            Outcome::Revoked => "revoked",
             Outcome::Withdrawn => "withdrawn",
+            Outcome::Incomplete => "incomplete",
             Outcome::Forked => "forked",
             Outcome::Unreadable => "unreadable",
         }
     }
 }
 
+/// The first moment at which somebody else had signed that a record is in its feed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Witnessed {
+    /// When, by the witnesses' clocks, in seconds since 1970.
+    pub at: u64,
+    /// By whom: names of the quorum file, else names of keys, which say nothing but which key it was.
+    pub by: Vec<String>,
+}
+
 /// A record of the bundle that holds.
 #[derive(Clone, Debug)]
 pub struct VerifiedRecord {
+    /// What checks call it: `record 3 of z6Mk…/quality/1`.
+    pub name: String,
     /// Its issuer.
     pub party: PartyId,
     /// What can be seen of it.
     pub view: VerifiedView,
     /// Size of the checkpoint it is proven in.
     pub size: u64,
+    /// When it was first witnessed; none: its date is unproven.
+    pub witnessed: Option<Witnessed>,
     /// Why it was withdrawn, if it was.
     pub withdrawn: Option<String>,
+    /// Leaf hash of the record here that replaces it.
+    pub superseded_by: Option<Hash>,
+    /// Persons who released it, each with the function.
+    pub released_by: Vec<(String, String)>,
+    /// Who signed for having received it, and what they signed.
+    pub deliveries: Vec<(PartyId, Delivery)>,
     /// Its package, for exploding into parts.
     pub package: Package,
 }
 
-/// An issuer of the bundle.
+/// An issuer of the bundle, or somebody who signed a receipt or voucher in it.
 #[derive(Clone, Debug)]
 pub struct Issuer {
     /// The party.
@@ -135,8 +188,12 @@ pub struct Issuer {
     pub trusted: Option<TrustedRoot>,
     /// Its org feed.
     pub org: Org,
-    /// Its org feed's checkpoint.
+    /// Its org feed's checkpoint, as it came.
     pub checkpoint: String,
+    /// When that was last witnessed.
+    pub witnessed: Option<Witnessed>,
+    /// Whether records here are its own.
+    pub has_records: bool,
 }
 
 /// What was checked, and what came out.
@@ -153,14 +210,19 @@ pub struct Report {
 }
 
 impl Report {
+    pub(crate) fn new() -> Report {
+        Report { outcome: Outcome::Verified, checks: Vec::new(), records: Vec::new(), issuers: Vec::new() }
+    }
+
     /// Whether nothing was altered.
     pub fn intact(&self) -> bool {
         !matches!(self.outcome, Outcome::Altered | Outcome::Unreadable | Outcome::Forked)
     }
 
-    /// Whether somebody trusted vouches for every issuer.
+    /// Whether somebody trusted vouches for every issuer of a record.
     pub fn signer_established(&self) -> bool {
-        !self.issuers.is_empty() && self.issuers.iter().all(|issuer| issuer.trusted.is_some())
+        let mut issuers = self.issuers.iter().filter(|issuer| issuer.has_records).peekable();
+        issuers.peek().is_some() && issuers.all(|issuer| issuer.trusted.is_some())
     }
 
     /// The first failing check.
@@ -178,16 +240,65 @@ impl Report {
             Some(root) => format!("signed by {} ({})", root.name, root.checked),
             None => format!("signer not established: calls itself {}, root {}", issuer.calls_itself, issuer.party.six_words()),
         };
-        let whose = self.issuers.iter().map(who).collect::<Vec<_>>().join("; ");
+        let whose = self.issuers.iter().filter(|issuer| issuer.has_records).map(who).collect::<Vec<_>>().join("; ");
         let why = self.failure().map_or(String::new(), |check| format!("{}: {}", check.on, check.finding));
         match self.outcome {
             Outcome::Verified => format!("Intact, {records}, {whose}."),
             Outcome::SignerNotEstablished => format!("Intact, {records}; {whose}."),
+            Outcome::Incomplete => format!("Intact, {records}, but NOT ALL IS PROVEN that was asked. {why}; {whose}."),
             Outcome::Withdrawn => format!("Intact, {records}, but withdrawn by the issuer; {whose}."),
+            Outcome::Revoked => format!("Intact, {records}, but NOT VOUCHED FOR. {why}; {whose}."),
             Outcome::Altered => format!("ALTERED. {why}."),
             Outcome::Forked => format!("TWO TRUTHS. {why}."),
             Outcome::Unreadable => format!("Unreadable. {why}."),
         }
+    }
+
+    pub(crate) fn add(&mut self, name: &'static str, on: impl Into<String>, finding: Finding) {
+        self.checks.push(Check { name, on: on.into(), finding });
+    }
+
+    pub(crate) fn fails(&mut self, outcome: Outcome, name: &'static str, on: impl Into<String>, why: impl Into<String>) {
+        self.outcome = self.outcome.min(outcome);
+        self.add(name, on, Finding::Fails(why.into()));
+    }
+
+    /// Opens an org feed and lists it; none, and a failing check, when it does not hold.
+    pub(crate) fn open_org(&mut self, part: OrgPart, trust: &Trust) -> Option<(usize, Cosigned)> {
+        match part.open() {
+            Ok((org, _)) if self.issuers.iter().any(|issuer| issuer.party == org.party()) => {
+                self.fails(Outcome::Altered, "org", format!("org feed of {}", org.party().short()), "it is there twice");
+                None
+            }
+            Ok((org, cosigned)) => {
+                let (party, entries) = (org.party(), org.size());
+                let noun = if entries == 1 { "entry" } else { "entries" };
+                let holds = Finding::Holds(format!("{entries} {noun}, signed from its root on"));
+                self.add("org", format!("org feed of {}", party.short()), holds);
+                let (calls_itself, trusted) = (org.name().to_owned(), trust.of(&party).cloned());
+                let checkpoint = part.checkpoint;
+                self.issuers.push(Issuer { party, calls_itself, trusted, org, checkpoint, witnessed: None, has_records: false });
+                Some((self.issuers.len() - 1, cosigned))
+            }
+            Err(why) => {
+                let outcome = if why.is_newer() { Outcome::Unreadable } else { Outcome::Altered };
+                self.fails(
+                    outcome,
+                    "org",
+                    "an org feed",
+                    match why {
+                        OrgError::Empty => "it is empty".to_owned(),
+                        why => why.to_string(),
+                    },
+                );
+                None
+            }
+        }
+    }
+
+    /// The org feed of a party, if it is here and holds.
+    pub(crate) fn org(&self, party: &PartyId) -> Option<&Org> {
+        self.issuers.iter().find(|issuer| issuer.party == *party).map(|issuer| &issuer.org)
     }
 }
 
@@ -199,7 +310,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Verifies a bundle from its bytes alone.
+/// Verifies a bundle, or a fork proof ([`crate::fork`]), from its bytes alone.
 ///
 /// ```
 /// use lotline_schema::verify::{Outcome, Trust, verify};
@@ -208,190 +319,510 @@ impl fmt::Display for Finding {
 /// assert_eq!(report.sentence(), "Unreadable. the file: this is not a Lotline bundle.");
 /// ```
 pub fn verify(bytes: &[u8], trust: &Trust) -> Report {
-    let mut run =
-        Run { trust, report: Report { outcome: Outcome::Verified, checks: Vec::new(), records: Vec::new(), issuers: Vec::new() } };
+    if crate::fork::is_fork_proof(bytes) {
+        return crate::fork::verify(bytes, trust);
+    }
+    let mut run = Run { trust, report: Report::new(), witnesses: Witnesses::default(), opened: BTreeMap::new(), vouching: BTreeSet::new() };
     match Bundle::read(bytes) {
         Ok(bundle) => run.bundle(bundle),
         Err(why) => {
             // A file that begins like a bundle and does not read was damaged or altered, unless this program is too old for it.
             let unreadable = why == bundle::NOT_A_BUNDLE || matches!(why, CodecError::Newer(_));
             let outcome = if unreadable { Outcome::Unreadable } else { Outcome::Altered };
-            run.fails(outcome, "format", "the file".into(), why.to_string());
+            run.report.fails(outcome, "format", "the file", why.to_string());
         }
     }
     run.report
 }
 
+/// The witness keys of a bundle, and which of them made a line that was looked at.
+#[derive(Default)]
+struct Witnesses {
+    keys: Vec<WitnessKey>,
+    used: BTreeSet<String>,
+}
+
+/// Below this many packages a second thread costs more than it brings (a signature takes 40 us, a thread 30).
+const PACKAGES_PER_THREAD_MIN: usize = 16;
+
 struct Run<'a> {
     trust: &'a Trust,
     report: Report,
+    witnesses: Witnesses,
+    /// Checkpoints of packages by their text: many records share one.
+    opened: Opened,
+    /// Who vouches for somebody here.
+    vouching: BTreeSet<PartyId>,
+}
+
+/// Opened checkpoints by their text.
+type Opened = BTreeMap<String, Cosigned>;
+
+/// What a thread need not open twice: checkpoints, and the origin of the record before.
+#[derive(Default)]
+struct Shelf {
+    opened: Opened,
+    origin: Option<Origin>,
+}
+
+impl Shelf {
+    fn origin(&mut self, text: &str) -> Result<Origin, crate::id::IdError> {
+        match &self.origin {
+            Some(origin) if origin.as_str() == text => Ok(origin.clone()),
+            _ => Ok(self.origin.insert(text.parse()?).clone()),
+        }
+    }
+}
+
+/// A failed check of a record: its name, what it was on, why.
+type Failed = (&'static str, Option<String>, String);
+
+/// A package every part of which holds.
+struct Held {
+    party: PartyId,
+    view: VerifiedView,
+    package: Package,
+    on: String,
+    /// Checkpoint of the proof, and of the first witnessed one: texts, for [`Opened`].
+    checkpoints: Vec<String>,
+    has_receipt: bool,
 }
 
 impl Run<'_> {
-    fn add(&mut self, name: &'static str, on: String, finding: Finding) {
-        self.report.checks.push(Check { name, on, finding });
-    }
-
-    fn fails(&mut self, outcome: Outcome, name: &'static str, on: String, why: String) {
-        self.report.outcome = self.report.outcome.min(outcome);
-        self.add(name, on, Finding::Fails(why));
-    }
-
     fn bundle(&mut self, bundle: Bundle) {
-        self.add("format", "the file".into(), Finding::Holds("a Lotline bundle, version 1, read to the last byte".into()));
+        let version = if bundle.first_version { 1 } else { 2 };
+        self.report.add("format", "the file", Finding::Holds(format!("a Lotline bundle, version {version}, read to the last byte")));
         if bundle.packages.is_empty() {
-            self.fails(Outcome::Altered, "format", "the file".into(), "it holds no record".into());
+            self.report.fails(Outcome::Altered, "format", "the file", "it holds no record");
         }
+        self.read_witnesses(&bundle.witnesses);
         for part in bundle.orgs {
-            self.org(part);
+            if let Some((at, cosigned)) = self.report.open_org(part, self.trust) {
+                let on = self.report.issuers[at].org.party().short();
+                self.report.issuers[at].witnessed = self.newest(&cosigned, &format!("org feed of {on}"));
+            }
         }
-        // A checkpoint opened once need not be opened again: many records share it.
-        let mut checkpoints = BTreeMap::new();
-        for (at, package) in bundle.packages.into_iter().enumerate() {
-            self.package(at, package, &mut checkpoints);
-        }
+        let held = self.packages(bundle.packages);
+        self.records(held);
+        self.histories(bundle.histories, bundle.first_version);
+        self.deliveries(&bundle.deliveries);
+        self.vouchers(&bundle.vouchers);
+        self.unused_witnesses();
         self.one_truth();
+        self.statuses();
         self.signers();
     }
 
-    fn org(&mut self, part: OrgPart) {
-        let found = founder(&part).map_err(|why| (Outcome::Altered, why)).and_then(|party| {
-            Org::from_parts(party, part.entries.iter().cloned(), &part.checkpoint).map(|org| (party, org)).map_err(|why| {
-                let outcome = if why.is_newer() { Outcome::Unreadable } else { Outcome::Altered };
-                (outcome, why.to_string())
-            })
-        });
-        match found {
-            Ok((party, _)) if self.report.issuers.iter().any(|issuer| issuer.party == party) => {
-                self.fails(Outcome::Altered, "org", format!("org feed of {}", party.short()), "it is there twice".into());
-            }
-            Ok((party, org)) => {
-                let entries = org.size();
-                self.add(
-                    "org",
-                    format!("org feed of {}", party.short()),
-                    Finding::Holds(format!("{entries} entries, signed from its root on")),
-                );
-                let (calls_itself, trusted) = (org.name().to_owned(), self.trust.of(&party).cloned());
-                self.report.issuers.push(Issuer { party, calls_itself, trusted, org, checkpoint: part.checkpoint });
-            }
-            Err((outcome, why)) => self.fails(outcome, "org", "an org feed".into(), why),
-        }
-    }
-
-    fn package(&mut self, at: usize, package: Package, checkpoints: &mut BTreeMap<String, Checkpoint>) {
-        match self.record(&package, checkpoints) {
-            Ok((record, on)) => {
-                let (shown, hidden) = (record.view.slots().len() - record.view.hidden(), record.view.hidden());
-                self.add("statement", on.clone(), Finding::Holds("signed by the issuer's record key".into()));
-                self.add("fields", on.clone(), Finding::Holds(format!("{shown} fields open to their signed values, {hidden} stay hidden")));
-                self.add(
-                    "inclusion",
-                    on.clone(),
-                    Finding::Holds(format!("in the feed, under a signed checkpoint of {} entries", record.size)),
-                );
-                if record.view.schema().is_none() {
-                    self.add("fields", on.clone(), Finding::Notes("its kind is unknown to this program: fields have numbers only".into()));
+    fn read_witnesses(&mut self, vkeys: &[String]) {
+        for vkey in vkeys {
+            match WitnessKey::read(vkey) {
+                Ok(key) => self.witnesses.keys.push(key),
+                Err(why) => {
+                    self.report.add("witness", "a witness key", Finding::Notes(format!("it cannot be read and counts for nothing: {why}")))
                 }
-                match &record.withdrawn {
-                    Some(reason) => {
-                        self.report.outcome = self.report.outcome.min(Outcome::Withdrawn);
-                        self.add("status", on, Finding::Notes(format!("withdrawn by its issuer: {reason}")));
-                    }
-                    None => {
-                        let size = self.issuer(&record.party).map_or(0, |issuer| issuer.org.size());
-                        self.add(
-                            "status",
-                            on,
-                            Finding::Holds(format!("not withdrawn up to org feed size {size}; later unknown; date claimed, not witnessed")),
-                        );
-                    }
+            }
+        }
+        if vkeys.windows(2).any(|pair| pair[0] >= pair[1]) {
+            self.report.fails(Outcome::Altered, "format", "the file", "its witness keys are not in order");
+        }
+    }
+
+    /// The cosignatures of a checkpoint that hold and count, by name; a line that does not is listed.
+    fn count(&mut self, cosigned: &Cosigned, on: &str) -> BTreeMap<String, u64> {
+        let mut counted = BTreeMap::new();
+        for cosignature in &cosigned.cosignatures {
+            let named = self.trust.quorum.as_ref().and_then(|quorum| quorum.witness_of(cosignature));
+            let listed = self.witnesses.keys.iter().find(|key| cosignature.is_of(key));
+            let (name, key) = match (named, listed) {
+                (Some((name, key)), _) => (name, key),
+                (None, Some(key)) => (key.name(), key),
+                (None, None) => {
+                    let text = format!("the cosignature of {} cannot be checked: its key is not here", cosignature.name());
+                    self.report.add("witness", on, Finding::Notes(text));
+                    continue;
                 }
-                self.report.records.push(record);
+            };
+            self.witnesses.used.insert(key.to_string());
+            if cosignature.verify(&cosigned.checkpoint, key).is_err() {
+                let text = format!("the cosignature of {} does not hold and counts for nothing", cosignature.name());
+                self.report.add("witness", on, Finding::Notes(text));
+            } else if self.trust.quorum.is_none() || named.is_some() {
+                counted.insert(name.to_owned(), cosignature.time());
             }
-            Err((name, on, why)) => self.fails(Outcome::Altered, name, on.unwrap_or_else(|| format!("package {}", at + 1)), why),
         }
+        counted
     }
 
-    fn issuer(&self, party: &PartyId) -> Option<&Issuer> {
-        self.report.issuers.iter().find(|issuer| issuer.party == *party)
-    }
-
-    #[allow(clippy::type_complexity)] // a failed check: its name, what it was on, why
-    fn record(
-        &self,
-        package: &Package,
-        checkpoints: &mut BTreeMap<String, Checkpoint>,
-    ) -> Result<(VerifiedRecord, String), (&'static str, Option<String>, String)> {
-        let unverified = Unverified::read(&package.view.core).map_err(|why| ("statement", None, why.to_string()))?;
-        let claims = unverified.claims();
-        let origin: Origin = claims.origin.parse().map_err(|why: crate::id::IdError| ("statement", None, why.to_string()))?;
-        let (party, seq, on) = (origin.party(), claims.seq, format!("record {} of {}", claims.seq, origin.short()));
-        let failed = |name: &'static str, why: String| (name, Some(on.clone()), why);
-        let issuer = self.issuer(&party).ok_or_else(|| failed("org", "the bundle has no org feed of its issuer".into()))?;
-        if !issuer.org.has_feed(&claims.origin) || seq == 0 {
-            return Err(failed("org", "its issuer never opened this feed for records".into()));
-        }
-        let expected = Expected { origin: &claims.origin, seq };
-        let view = package.view.verify(&issuer.org, expected).map_err(|why| failed("statement", why.to_string()))?;
-        let proof = InclusionProof::read(&package.proof).map_err(|why| failed("inclusion", why.to_string()))?;
-        let checkpoint = match checkpoints.get(&proof.checkpoint) {
-            Some(opened) => opened.clone(),
-            None => {
-                let key = issuer.org.key(Role::Log).expect("an org that holds has a keyring");
-                let opened = Checkpoint::open(&proof.checkpoint, key).map_err(|why| failed("inclusion", why.to_string()))?;
-                checkpoints.insert(proof.checkpoint.clone(), opened.clone());
-                opened
-            }
+    /// When a checkpoint was last witnessed.
+    fn newest(&mut self, cosigned: &Cosigned, on: &str) -> Option<Witnessed> {
+        let counted = self.count(cosigned, on);
+        let at = match &self.trust.quorum {
+            Some(quorum) => quorum.reached(&counted)?,
+            None => *counted.values().max()?,
         };
-        if checkpoint.origin != origin || proof.index != seq {
-            return Err(failed("inclusion", "the proof is for another place".into()));
+        (!counted.is_empty()).then(|| Witnessed { at, by: counted.into_keys().collect() })
+    }
+
+    /// Verifies packages on all cores, in order.
+    fn packages(&mut self, packages: Vec<Package>) -> Vec<Held> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(packages.len() / PACKAGES_PER_THREAD_MIN).max(1);
+        let share = packages.len().div_ceil(cores).max(1);
+        let mut rest = packages.into_iter();
+        let chunks: Vec<Vec<Package>> = (0..cores).map(|_| rest.by_ref().take(share).collect()).collect();
+        let report = &self.report;
+        let work = |chunk: Vec<Package>| {
+            let mut shelf = Shelf::default();
+            let results: Vec<_> = chunk.into_iter().map(|package| hold(report, package, &mut shelf)).collect();
+            (results, shelf.opened)
+        };
+        let done: Vec<_> = match cores {
+            1 => chunks.into_iter().map(work).collect(),
+            _ => std::thread::scope(|scope| {
+                let threads: Vec<_> = chunks.into_iter().map(|chunk| scope.spawn(|| work(chunk))).collect();
+                threads.into_iter().map(|thread| thread.join().expect("verification does not panic")).collect()
+            }),
+        };
+        let mut held = Vec::new();
+        let mut at = 0;
+        for (results, opened) in done {
+            self.opened.extend(opened);
+            for result in results {
+                at += 1;
+                match result {
+                    Ok(one) => held.push(one),
+                    Err((name, on, why)) => self.report.fails(Outcome::Altered, name, on.unwrap_or_else(|| format!("package {at}")), why),
+                }
+            }
         }
-        tree::verify_inclusion(&view.leaf(), seq, checkpoint.size, &proof.path, &checkpoint.root)
-            .map_err(|why| failed("inclusion", why.to_string()))?;
-        let withdrawn = issuer.org.withdrawn(&view.leaf()).map(str::to_owned);
-        Ok((VerifiedRecord { party, view, size: checkpoint.size, withdrawn, package: package.clone() }, on))
+        held
+    }
+
+    /// Lists the records that hold, each with what witnesses signed of it, and sorts releases to them.
+    fn records(&mut self, held: Vec<Held>) {
+        let mut counted: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for (text, cosigned) in std::mem::take(&mut self.opened) {
+            let Checkpoint { origin, size, .. } = &cosigned.checkpoint;
+            let on = format!("checkpoint of {size} entries of {}", origin.short());
+            counted.insert(text.clone(), self.count(&cosigned, &on));
+            self.opened.insert(text, cosigned);
+        }
+        let (releases, records): (Vec<Held>, Vec<Held>) = held.into_iter().partition(|one| one.view.release().is_some());
+        for one in records {
+            let first = one.checkpoints.iter().filter_map(|text| self.first(&counted[text], &self.opened[text])).min_by_key(|seen| seen.at);
+            let size = self.opened[&one.checkpoints[0]].checkpoint.size;
+            self.list(&one, size, first.as_ref());
+            let withdrawn = self.report.org(&one.party).and_then(|org| org.withdrawn(&one.view.leaf())).map(str::to_owned);
+            if let Some(issuer) = self.report.issuers.iter_mut().find(|issuer| issuer.party == one.party) {
+                issuer.has_records = true;
+            }
+            self.report.records.push(VerifiedRecord {
+                name: one.on,
+                party: one.party,
+                view: one.view,
+                size,
+                witnessed: first,
+                withdrawn,
+                superseded_by: None,
+                released_by: Vec::new(),
+                deliveries: Vec::new(),
+                package: one.package,
+            });
+        }
+        for one in releases {
+            self.release(one);
+        }
+        let replaces = |record: &VerifiedRecord| Some(((record.party, record.view.claims().supersedes?), record.view.leaf()));
+        let replaced: BTreeMap<(PartyId, Hash), Hash> = self.report.records.iter().filter_map(replaces).collect();
+        for record in &mut self.report.records {
+            // Only its own issuer can replace a statement.
+            record.superseded_by = replaced.get(&(record.party, record.view.leaf())).copied();
+        }
+    }
+
+    /// The moment from which what was counted on a checkpoint is enough.
+    fn first(&self, counted: &BTreeMap<String, u64>, cosigned: &Cosigned) -> Option<Witnessed> {
+        let at = match &self.trust.quorum {
+            Some(quorum) => {
+                let org = self.report.org(&cosigned.checkpoint.origin.party())?;
+                let Checkpoint { origin, size, .. } = &cosigned.checkpoint;
+                let counts = org.log_keys(origin, *size).iter().any(|key| quorum.counts_log(&vkey(origin.as_str(), key)));
+                quorum.reached(counted).filter(|_| counts)?
+            }
+            None => *counted.values().min()?,
+        };
+        let by: Vec<String> = counted.iter().filter(|(_, time)| **time <= at).map(|(name, _)| name.clone()).collect();
+        (!by.is_empty()).then_some(Witnessed { at, by })
+    }
+
+    /// The checks of one record that holds, in words.
+    fn list(&mut self, one: &Held, size: u64, first: Option<&Witnessed>) {
+        let on = one.on.clone();
+        let (shown, hidden) = (one.view.slots().len() - one.view.hidden(), one.view.hidden());
+        let report = &mut self.report;
+        match one.view.revoked() {
+            None => report.add("statement", &on, Finding::Holds("signed by the issuer's record key".into())),
+            Some(why) => report.fails(Outcome::Revoked, "status", &on, format!("its issuer does not vouch for it: {why}")),
+        }
+        report.add("fields", &on, Finding::Holds(format!("{shown} fields open to their signed values, {hidden} stay hidden")));
+        report.add("inclusion", &on, Finding::Holds(format!("in the feed, under a signed checkpoint of {size} entries")));
+        if one.has_receipt {
+            report.add("receipt", &on, Finding::Holds("the log's owner signed a receipt for its place (RFC 9942)".into()));
+        }
+        if one.view.schema().is_none() {
+            report.add("fields", &on, Finding::Notes("its kind is unknown to this program: fields have numbers only".into()));
+        }
+        match first {
+            Some(Witnessed { at, by }) => {
+                let text = format!("seen by {} at the latest at {}", by.join(", "), time_text(*at));
+                report.add("witness", &on, Finding::Holds(text));
+            }
+            None if self.trust.quorum.as_ref().is_some_and(Quorum::asks) => {
+                report.fails(Outcome::Incomplete, "witness", &on, "the quorum you demand did not sign it");
+            }
+            None => report.add("witness", &on, Finding::Notes("date unproven: no witness signed that it was there".into())),
+        }
+        if let Some(by) = self.trust.by {
+            match first {
+                Some(seen) if seen.at <= by => {
+                    report.add("witness", &on, Finding::Holds(format!("there by {}, as you demand", time_text(by))))
+                }
+                _ => report.fails(Outcome::Incomplete, "witness", &on, format!("nothing proves that it was there by {}", time_text(by))),
+            }
+        }
+    }
+
+    fn release(&mut self, one: Held) {
+        let (person, leaf) = one.view.release().expect("sorted out by the caller");
+        let (name, function, on) = (person.name.clone(), person.function.clone(), one.on.clone());
+        let seq = one.view.claims().seq;
+        if let Some(why) = one.view.revoked() {
+            return self.report.fails(Outcome::Revoked, "status", on, format!("this release does not count: {why}"));
+        }
+        // A person releases what stands there already, in the same feed.
+        let same = |record: &&mut VerifiedRecord| {
+            record.view.leaf() == leaf && record.view.claims().origin == one.view.claims().origin && record.view.claims().seq < seq
+        };
+        match self.report.records.iter_mut().find(same) {
+            Some(record) => {
+                let of = record.view.claims().seq;
+                record.released_by.push((name.clone(), function.clone()));
+                self.report.add("status", on, Finding::Holds(format!("{name} ({function}) released record {of}")));
+            }
+            None => self.report.fails(Outcome::Altered, "status", on, "a release of a record that is not here"),
+        }
+    }
+
+    /// Checkpoints of different sizes of one feed must be one history.
+    fn histories(&mut self, histories: Vec<History>, first_version: bool) {
+        let mut sizes: BTreeMap<String, BTreeMap<u64, Hash>> = BTreeMap::new();
+        for Cosigned { checkpoint, .. } in self.opened.values() {
+            sizes.entry(checkpoint.origin.to_string()).or_default().insert(checkpoint.size, checkpoint.root);
+        }
+        let mut given: BTreeMap<String, History> = BTreeMap::new();
+        for history in histories {
+            let needed = sizes.get(&history.origin).is_some_and(|sizes| sizes.len() > 1);
+            let on = format!("feed {}", history.origin);
+            if !needed || given.insert(history.origin.clone(), history).is_some() {
+                self.report.fails(Outcome::Altered, "history", on, "a history that nothing here needs");
+            }
+        }
+        for (origin, sizes) in sizes.into_iter().filter(|(_, sizes)| sizes.len() > 1) {
+            let on = format!("feed {origin}");
+            match given.remove(&origin) {
+                Some(history) => match linked(&history, &sizes) {
+                    Ok(()) => {
+                        let text = format!("its {} checkpoints here are one history, each the beginning of the next", sizes.len());
+                        self.report.add("history", on, Finding::Holds(text));
+                    }
+                    Err(why) => self.report.fails(Outcome::Altered, "history", on, why),
+                },
+                None if first_version => {
+                    let text = "checkpoints of several sizes, and a bundle of version 1 does not say that they are one history";
+                    self.report.add("history", on, Finding::Notes(text.into()));
+                }
+                None => self.report.fails(Outcome::Incomplete, "history", on, "nothing shows that its checkpoints are one history"),
+            }
+        }
+    }
+
+    fn deliveries(&mut self, deliveries: &[Vec<u8>]) {
+        for core in deliveries {
+            let altered = |report: &mut Report, why: String| report.fails(Outcome::Altered, "delivery", "a delivery receipt", why);
+            let org = Receipt::claimed_by(core).and_then(|party| self.report.org(&party));
+            let Some(org) = org else {
+                altered(&mut self.report, "the bundle has no org feed of its signer".into());
+                continue;
+            };
+            let receipt = match Receipt::open(core, org) {
+                Ok(receipt) => receipt,
+                Err(why) => {
+                    altered(&mut self.report, why.to_string());
+                    continue;
+                }
+            };
+            let (name, delivery) = (org.name().to_owned(), receipt.delivery);
+            let on = format!("receipt {} of {}", receipt.number, receipt.receiver.short());
+            let same_size = |one: &&Cosigned| one.checkpoint.origin.as_str() == delivery.origin && one.checkpoint.size == delivery.size;
+            if self.opened.values().find(same_size).is_some_and(|one| one.checkpoint.root != delivery.root) {
+                self.report.fails(Outcome::Forked, "delivery", on, "the receiver was shown another root for one of the sizes here");
+                continue;
+            }
+            let covered = |record: &&mut VerifiedRecord| {
+                let claims = record.view.claims();
+                claims.origin == delivery.origin && (delivery.from..delivery.to).contains(&claims.seq)
+            };
+            let mut any = false;
+            for record in self.report.records.iter_mut().filter(covered) {
+                record.deliveries.push((receipt.receiver, delivery.clone()));
+                any = true;
+            }
+            if any {
+                let text = format!(
+                    "{name} signed that it received entries {} to {} of {} (its clock: {})",
+                    delivery.from,
+                    delivery.to - 1,
+                    delivery.origin,
+                    time_text(delivery.at)
+                );
+                self.report.add("delivery", on, Finding::Holds(text));
+            } else {
+                self.report.fails(Outcome::Altered, "delivery", on, "it is about no record that is here");
+            }
+        }
+    }
+
+    fn vouchers(&mut self, vouchers: &[Vec<u8>]) {
+        for core in vouchers {
+            let org = Voucher::claimed_by(core).and_then(|party| self.report.org(&party));
+            let Some(org) = org else {
+                self.report.fails(Outcome::Altered, "voucher", "a voucher", "the bundle has no org feed of its signer");
+                continue;
+            };
+            let (by, calls_itself) = (org.party(), org.name().to_owned());
+            let voucher = match Voucher::open(core, org) {
+                Ok(voucher) => voucher,
+                Err(why) => {
+                    self.report.fails(Outcome::Altered, "voucher", "a voucher", why.to_string());
+                    continue;
+                }
+            };
+            let on = voucher.party.to_string();
+            let trusted = self.trust.of(&by).cloned();
+            let Some(issuer) = self.report.issuers.iter_mut().find(|issuer| issuer.party == voucher.party && issuer.has_records) else {
+                self.report.fails(Outcome::Altered, "voucher", on, "it vouches for nobody with a record here");
+                continue;
+            };
+            self.vouching.insert(by);
+            let day = &time_text(voucher.day)[..10];
+            match trusted {
+                Some(root) => {
+                    let checked = format!("vouched for by {} on {day}: {}", root.name, voucher.how);
+                    issuer.trusted.get_or_insert(TrustedRoot { name: voucher.name.clone(), checked });
+                    let text = format!("{} checked on {day} that this is {}: {}", root.name, voucher.name, voucher.how);
+                    self.report.add("voucher", on, Finding::Holds(text));
+                }
+                None => {
+                    let text = format!("somebody you did not name ({calls_itself}, {}) says that this is {}", by.six_words(), voucher.name);
+                    self.report.add("voucher", on, Finding::Notes(text));
+                }
+            }
+        }
+    }
+
+    /// A key that made no line here says nothing; it is listed, so that no byte of it goes unnoticed.
+    fn unused_witnesses(&mut self) {
+        let unused = |key: &&WitnessKey| !self.witnesses.used.contains(&key.to_string());
+        let unused: Vec<String> = self.witnesses.keys.iter().filter(unused).map(ToString::to_string).collect();
+        for key in unused {
+            self.report.add("witness", "a witness key", Finding::Notes(format!("{key} made no line here")));
+        }
     }
 
     /// Two statements at one place, two roots for one size, or two live statements about one thing are two truths.
     fn one_truth(&mut self) {
         let mut places: BTreeMap<(String, u64), Hash> = BTreeMap::new();
         let mut live: BTreeMap<(PartyId, String), String> = BTreeMap::new();
-        let mut roots: BTreeMap<(String, u64), String> = BTreeMap::new();
+        let mut roots: BTreeMap<(String, u64), Hash> = BTreeMap::new();
         let mut found = Vec::new();
-        // Only its own issuer can replace a statement.
-        let superseded: BTreeSet<(PartyId, Hash)> =
-            self.report.records.iter().filter_map(|record| Some((record.party, record.view.claims().supersedes?))).collect();
+        for Cosigned { checkpoint: Checkpoint { origin, size, root }, .. } in self.opened.values() {
+            if roots.insert((origin.to_string(), *size), *root).is_some_and(|before| before != *root) {
+                found.push((format!("feed {origin}"), format!("two signed checkpoints of {size} entries have different roots")));
+            }
+        }
         for record in &self.report.records {
             let claims = record.view.claims();
-            let on = format!("record {} of {}", claims.seq, claims.origin);
+            let on = record.name.clone();
             if places.insert((claims.origin.clone(), claims.seq), record.view.leaf()).is_some_and(|leaf| leaf != record.view.leaf()) {
                 found.push((on.clone(), "two statements stand at one place of the feed".to_owned()));
             }
-            let root = record.package.proof.rsplit_once("\n\n").map_or("", |(head, _)| head.rsplit('\n').next().unwrap_or("")).to_owned();
-            if roots.insert((claims.origin.clone(), record.size), root.clone()).is_some_and(|before| before != root) {
-                found.push((on.clone(), "two checkpoints of one size have different roots".to_owned()));
-            }
-            let live_here = record.view.shows_identity() && record.withdrawn.is_none();
-            if live_here
-                && !superseded.contains(&(record.party, record.view.leaf()))
+            if record.is_live()
                 && let Some(other) = live.insert((record.party, record.view.facts().identity()), on.clone()).filter(|other| *other != on)
             {
                 found.push((on, format!("{other} is a live statement about the same inspection of the same lot")));
             }
         }
         for (on, why) in found {
-            self.fails(Outcome::Forked, "one-truth", on, why);
+            self.report.fails(Outcome::Forked, "one-truth", on, why);
+        }
+    }
+
+    /// Withdrawn or replaced, and how new that news is.
+    fn statuses(&mut self) {
+        let mut findings = Vec::new();
+        let places: BTreeMap<Hash, u64> = self.report.records.iter().map(|record| (record.view.leaf(), record.view.claims().seq)).collect();
+        for record in &self.report.records {
+            let (claims, on) = (record.view.claims(), record.name.clone());
+            if let Some(by) = &record.superseded_by {
+                let new = places[by];
+                findings.push((on.clone(), None, Finding::Notes(format!("replaced by record {new}; it stays provable"))));
+            } else if let Some(old) = claims.supersedes {
+                let which = places.get(&old).map_or("an earlier record that is not here".into(), |seq| format!("record {seq}"));
+                findings.push((on.clone(), None, Finding::Notes(format!("it replaces {which}"))));
+            }
+            let Some(issuer) = self.report.issuers.iter().find(|issuer| issuer.party == record.party) else {
+                continue;
+            };
+            let size = issuer.org.size();
+            let known = match &issuer.witnessed {
+                Some(Witnessed { at, by }) => {
+                    format!("up to org feed size {size}, witnessed {} by {}; later unknown", time_text(*at), by.join(", "))
+                }
+                None => format!("up to org feed size {size}, not witnessed; later unknown"),
+            };
+            match (&record.withdrawn, record.view.revoked()) {
+                (Some(reason), _) => {
+                    findings.push((on, Some(Outcome::Withdrawn), Finding::Notes(format!("withdrawn by its issuer: {reason}"))));
+                }
+                (None, None) => findings.push((on, None, Finding::Holds(format!("not revoked or withdrawn {known}")))),
+                (None, Some(_)) => {}
+            }
+        }
+        for (on, outcome, finding) in findings {
+            self.report.outcome = self.report.outcome.min(outcome.unwrap_or(Outcome::Verified));
+            self.report.add("status", on, finding);
+        }
+        let Some(after) = self.trust.fresh_after else {
+            return;
+        };
+        let stale = |issuer: &&Issuer| issuer.has_records && issuer.witnessed.as_ref().is_none_or(|seen| seen.at < after);
+        let stale: Vec<String> = self.report.issuers.iter().filter(stale).map(|issuer| issuer.party.short()).collect();
+        for party in stale {
+            let why =
+                format!("no witness signed its org feed after {}, as you demand: a later revocation would not show", time_text(after));
+            self.report.fails(Outcome::Incomplete, "status", format!("org feed of {party}"), why);
         }
     }
 
     fn signers(&mut self) {
-        let used: BTreeSet<PartyId> = self.report.records.iter().map(|record| record.party).collect();
+        let with_evidence: BTreeSet<PartyId> = self.used();
         let mut findings = Vec::new();
         for issuer in &self.report.issuers {
             let on = issuer.party.to_string();
             findings.push(match &issuer.trusted {
-                _ if !used.contains(&issuer.party) => Err((on, "an org feed without a record in the bundle".to_owned())),
+                _ if !with_evidence.contains(&issuer.party) => {
+                    Err((on, "an org feed without a record or receipt in the bundle".to_owned()))
+                }
+                _ if !issuer.has_records => continue,
                 Some(root) => Ok((on, Finding::Holds(format!("{}, {}", root.name, root.checked)), true)),
                 None => {
                     let words = issuer.party.six_words();
@@ -409,17 +840,116 @@ impl Run<'_> {
                     if !established {
                         self.report.outcome = self.report.outcome.min(Outcome::SignerNotEstablished);
                     }
-                    self.add("signer", on, finding);
+                    self.report.add("signer", on, finding);
                 }
-                Err((on, why)) => self.fails(Outcome::Altered, "org", on, why),
+                Err((on, why)) => self.report.fails(Outcome::Altered, "org", on, why),
             }
         }
     }
+
+    /// Everybody who signed something that is here.
+    fn used(&self) -> BTreeSet<PartyId> {
+        let records = self.report.records.iter().map(|record| record.party);
+        let receivers = self.report.records.iter().flat_map(|record| record.deliveries.iter().map(|(party, _)| *party));
+        records.chain(receivers).chain(self.vouching.iter().copied()).collect()
+    }
 }
 
-/// The party an org feed claims to be of: its first entry's issuer.
-fn founder(part: &OrgPart) -> Result<PartyId, String> {
-    let first = part.entries.first().ok_or("it is empty")?;
-    let unverified = Unverified::read(first).map_err(|why| why.to_string())?;
-    unverified.claims().issuer.parse().map_err(|why: crate::id::IdError| why.to_string())
+impl VerifiedRecord {
+    /// Whether it is the issuer's word today, as far as this file shows, and shows what it is about.
+    pub fn is_live(&self) -> bool {
+        self.view.shows_identity() && self.withdrawn.is_none() && self.superseded_by.is_none()
+    }
+}
+
+/// Checks everything about one package.
+fn hold(report: &Report, package: Package, shelf: &mut Shelf) -> Result<Held, Failed> {
+    let unverified = Unverified::read(&package.view.core).map_err(|why| ("statement", None, why.to_string()))?;
+    let claims = unverified.claims();
+    let origin = shelf.origin(&claims.origin).map_err(|why| ("statement", None, why.to_string()))?;
+    let opened = &mut shelf.opened;
+    let (party, seq, on) = (origin.party(), claims.seq, format!("record {} of {}", claims.seq, origin.short()));
+    let failed = |name: &'static str, why: String| (name, Some(on.clone()), why);
+    let org = report.org(&party).ok_or_else(|| failed("org", "the bundle has no org feed of its issuer".into()))?;
+    if !org.has_feed(&claims.origin) || seq == 0 {
+        return Err(failed("org", "its issuer never opened this feed for records".into()));
+    }
+    let expected = Expected { origin: &claims.origin, seq };
+    let view = package.view.verify(org, expected).map_err(|why| failed("statement", why.to_string()))?;
+    let mut checkpoints = Vec::new();
+    for proof in std::iter::once(&package.proof).chain(&package.witnessed) {
+        checkpoints.push(included(proof, &view, &origin, org, opened).map_err(|why| failed("inclusion", why))?);
+    }
+    let (size, root) = (opened[&checkpoints[0]].checkpoint.size, opened[&checkpoints[0]].checkpoint.root);
+    if package.witnessed.is_some() && opened[&checkpoints[1]].checkpoint.size > size {
+        return Err(failed("inclusion", "the witnessed checkpoint is newer than the record's own".into()));
+    }
+    if let Some(bytes) = &package.receipt {
+        let of = Included { origin: &origin, seq, leaf: view.leaf() };
+        let (receipt_size, receipt_root) = receipt::verify(bytes, of, org).map_err(|why| failed("receipt", why.to_string()))?;
+        if receipt_size != size || receipt_root != root {
+            return Err(failed("receipt", "it is for another checkpoint than the record's".into()));
+        }
+    }
+    let has_receipt = package.receipt.is_some();
+    Ok(Held { party, view, on, checkpoints, has_receipt, package })
+}
+
+/// Checks one inclusion proof down to the log's signature; returns the text of its checkpoint.
+fn included(proof: &str, view: &VerifiedView, origin: &Origin, org: &Org, opened: &mut Opened) -> Result<String, String> {
+    let proof = InclusionProof::read(proof).map_err(|why| why.to_string())?;
+    if !opened.contains_key(&proof.checkpoint) {
+        opened.insert(proof.checkpoint.clone(), org.open_cosigned(&proof.checkpoint).map_err(|why| why.to_string())?);
+    }
+    let checkpoint = &opened[&proof.checkpoint].checkpoint;
+    if checkpoint.origin != *origin || proof.index != view.claims().seq {
+        return Err("the proof is for another place".into());
+    }
+    tree::verify_inclusion(&view.leaf(), proof.index, checkpoint.size, &proof.path, &checkpoint.root).map_err(|why| why.to_string())?;
+    Ok(proof.checkpoint)
+}
+
+/// Whether a history links exactly the sizes that are here.
+fn linked(history: &History, sizes: &BTreeMap<u64, Hash>) -> Result<(), String> {
+    let (newest, newest_root) = sizes.last_key_value().expect("called for several sizes");
+    let older: Vec<u64> = history.older.iter().map(|(size, _)| *size).collect();
+    if history.size != *newest || older != sizes.keys().copied().filter(|size| size != newest).collect::<Vec<_>>() {
+        return Err("its sizes are not those of the checkpoints here".into());
+    }
+    for (size, path) in &history.older {
+        tree::verify_consistency(*size, &sizes[size], *newest, newest_root, path)
+            .map_err(|why| format!("the checkpoint of {size} entries is not shown to be the beginning of that of {newest}: {why}"))?;
+    }
+    Ok(())
+}
+
+/// Seconds since 1970 as `2026-11-23 05:39:25 UTC` (proleptic Gregorian calendar; Howard Hinnant's days-to-civil).
+pub(crate) fn time_text(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let z = days.saturating_add(719_468);
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn times_read_as_days() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_795_412_365, "2026-11-23 05:39:25 UTC"),
+            (4_107_542_399, "2100-02-28 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(super::time_text(seconds), text);
+        }
+        super::time_text(u64::MAX);
+    }
 }

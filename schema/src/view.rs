@@ -3,8 +3,9 @@
 use crate::codec::{self, CodecError, Fields, Value};
 use crate::id::Hash;
 use crate::kind::Schema;
-use crate::org::{Org, Role};
+use crate::org::{Org, Person, Standing};
 use crate::record::{Facts, IDENTITY};
+use crate::release::Release;
 use crate::slot::{Disclosure, Opened, SlotError};
 use crate::statement::{Body, Claims, StatementError, Type, Unverified};
 
@@ -66,6 +67,8 @@ pub struct VerifiedView {
     slots: Vec<Option<Opened>>,
     order: Vec<u8>,
     schema: Option<&'static Schema>,
+    revoked: Option<String>,
+    released_by: Option<Person>,
 }
 
 impl SealedView {
@@ -82,14 +85,31 @@ impl SealedView {
         if claims.seq != expected.seq {
             return Err(ViewError::Elsewhere("another place in the feed"));
         }
-        // Index 0 is the feed's own entry, everything after it is a record.
-        if claims.typ != if expected.seq == 0 { Type::Feed } else { Type::Record } {
+        // Index 0 is the feed's own entry, everything after it is a record or the release of one.
+        let fits = match claims.typ {
+            Type::Feed => expected.seq == 0,
+            Type::Record | Type::Release => expected.seq > 0,
+            _ => false,
+        };
+        if !fits {
             return Err(ViewError::Elsewhere("another type of statement"));
         }
-        let kid = claims.kid;
-        let key = org.key_for(Role::Record, &kid, expected.origin, expected.seq).ok_or_else(|| ViewError::Key(kid.short()))?;
+        let (kid, day) = (claims.kid, claims.day);
+        let unknown = || ViewError::Key(kid.short());
+        let (person, standing) = match claims.typ {
+            Type::Release => {
+                let (person, standing) = org.signer_key(&kid, expected.origin, expected.seq).ok_or_else(unknown)?;
+                (Some(person.clone()), standing)
+            }
+            _ => (None, org.record_key(&kid, expected.origin, expected.seq, day).ok_or_else(unknown)?),
+        };
+        let (key, revoked) = match standing {
+            Standing::Good(key) => (key, None),
+            Standing::Revoked(key, why) => (key, Some(why)),
+        };
         let verified = unverified.verify(key)?;
-        self.open(verified.claims().clone(), verified.leaf())
+        let view = self.open(verified.claims().clone(), verified.leaf())?;
+        Ok(VerifiedView { revoked, released_by: person, ..view })
     }
 
     /// Opens our own statement, read back from our own store, without checking the signature again.
@@ -108,10 +128,15 @@ impl SealedView {
                 }
                 (open, order, schema)
             }
-            Body::Entry(_) if self.disclosures.is_empty() => (Vec::new(), Vec::new(), None),
+            Body::Entry(entry) if self.disclosures.is_empty() => {
+                if claims.typ == Type::Release {
+                    Release::read(entry).map_err(StatementError::from)?;
+                }
+                (Vec::new(), Vec::new(), None)
+            }
             Body::Entry(_) => return Err(ViewError::NotARecord),
         };
-        Ok(VerifiedView { claims, leaf, slots, order, schema })
+        Ok(VerifiedView { claims, leaf, slots, order, schema, revoked: None, released_by: None })
     }
 }
 
@@ -138,6 +163,19 @@ impl VerifiedView {
     /// Its leaf hash.
     pub fn leaf(&self) -> Hash {
         self.leaf
+    }
+
+    /// Why its organisation does not vouch for it though the signature holds: the key was revoked, or a delegation had ended.
+    pub fn revoked(&self) -> Option<&str> {
+        self.revoked.as_deref()
+    }
+
+    /// For a release: who signed it, and the leaf hash of the record it is about.
+    pub fn release(&self) -> Option<(&Person, Hash)> {
+        let Body::Entry(entry) = &self.claims.body else {
+            return None;
+        };
+        Some((self.released_by.as_ref()?, Release::read(entry).ok()?.leaf))
     }
 
     /// Its slots: hidden ones are none.
@@ -192,21 +230,33 @@ impl VerifiedView {
 pub struct Package {
     /// Core and disclosures.
     pub view: SealedView,
-    /// C2SP tlog-proof text, with its checkpoint.
+    /// C2SP tlog-proof text, with its checkpoint and what witnesses signed of it.
     pub proof: String,
+    /// The same under the first checkpoint with this record that a witness signed, when that is another.
+    pub witnessed: Option<String>,
+    /// The log owner's inclusion receipt (RFC 9942).
+    pub receipt: Option<Vec<u8>>,
 }
 
 impl Package {
+    /// A view with its proof, and no evidence by others.
+    pub fn new(view: SealedView, proof: String) -> Package {
+        Package { view, proof, witnessed: None, receipt: None }
+    }
+
     pub(crate) fn to_value(&self) -> Value {
         let mut entries = vec![(1, codec::bytes(self.view.core.as_slice()))];
         if !self.view.disclosures.is_empty() {
             entries.push((2, codec::array(self.view.disclosures.iter().map(|disclosure| codec::bytes(disclosure.bytes())))));
         }
+        entries.extend(self.receipt.as_ref().map(|receipt| (3, codec::bytes(receipt.as_slice()))));
         entries.push((4, codec::bytes(self.proof.as_bytes())));
+        entries.extend(self.witnessed.as_ref().map(|proof| (6, codec::bytes(proof.as_bytes()))));
         codec::map(entries)
     }
 
-    pub(crate) fn read(value: Value) -> Result<Package, CodecError> {
+    /// Reads one; the evidence of version 2 is refused where version 1 is read.
+    pub(crate) fn read(value: Value, version: u64) -> Result<Package, CodecError> {
         let mut fields = Fields::of(value)?;
         let core = fields.bytes(1, "a package without a core")?;
         let disclosures = match fields.take(2) {
@@ -217,15 +267,19 @@ impl Package {
             }
             Some(_) => return Err(CodecError::Shape("disclosures that are no list")),
         };
-        let proof = String::from_utf8(fields.bytes(4, "a package without an inclusion proof")?);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| CodecError::Shape("an inclusion proof that is no text"));
+        let proof = text(fields.bytes(4, "a package without an inclusion proof")?)?;
+        let (mut receipt, mut witnessed) = (None, None);
+        if version > 1 {
+            receipt = fields.take_bytes(3, "an inclusion receipt that is no byte string")?;
+            witnessed = fields.take_bytes(6, "a witnessed proof that is no byte string")?.map(text).transpose()?;
+        }
         fields.end()?;
         let opened: usize = disclosures.iter().map(|disclosure: &Disclosure| disclosure.bytes().len()).sum();
-        if core.len() + opened + proof.as_ref().map_or(0, String::len) > PACKAGE_BYTES_MAX {
+        let evidence = proof.len() + witnessed.as_ref().map_or(0, String::len) + receipt.as_ref().map_or(0, Vec::len);
+        if core.len() + opened + evidence > PACKAGE_BYTES_MAX {
             return Err(CodecError::Shape("a package larger than 960 KiB"));
         }
-        Ok(Package {
-            view: SealedView { core, disclosures },
-            proof: proof.map_err(|_| CodecError::Shape("an inclusion proof that is no text"))?,
-        })
+        Ok(Package { view: SealedView { core, disclosures }, proof, witnessed, receipt })
     }
 }

@@ -17,7 +17,7 @@ use lotline_schema::slot::{Disclosure, SlotError, Slots};
 use lotline_schema::statement::{Body, Unverified};
 use lotline_schema::tree;
 use lotline_schema::verify::{Outcome, Trust, TrustedRoot, verify};
-use lotline_schema::view::{Expected, SealedView};
+use lotline_schema::view::{Expected, Package, SealedView};
 use serde_json::{Value as Json, json};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/lotline-1.json");
@@ -77,7 +77,7 @@ fn built() -> Json {
         .map(|(at, (one, field))| json!({"slot": at, "name": field.name, "bytes": hex(one.bytes()), "digest": one.digest().to_string()}))
         .collect();
     let view = world.view(1, shown);
-    let bundle = world.bundle_of(vec![world.package(1, shown)]).to_bytes();
+    let bundle = first_version(&world, vec![world.package(1, shown)]).to_bytes();
     let package = codec::decode(&bundle).unwrap();
     let package = codec::as_array(&codec::as_map(&package).unwrap()[&codec::int(3)]).unwrap()[0].clone();
     json!({
@@ -191,8 +191,13 @@ fn negative_checkpoints(world: &World) -> Json {
     Json::Array(all.into_iter().map(one).collect())
 }
 
+/// These vectors are of version 1, which is read for good.
+fn first_version(world: &World, packages: Vec<Package>) -> Bundle {
+    Bundle { first_version: true, ..world.bundle_of(packages) }
+}
+
 fn negative_bundles(world: &World) -> Json {
-    let good = world.bundle_of(vec![world.package(1, shown)]).to_bytes();
+    let good = first_version(world, vec![world.package(1, shown)]).to_bytes();
     let altered = |from: &[u8]| {
         let mut altered = good.clone();
         let at = good.windows(from.len()).position(|window| window == from).unwrap();
@@ -217,11 +222,14 @@ fn negative_bundles(world: &World) -> Json {
     let all = [
         ("one letter of the lot altered", altered(b"L-2026-081")),
         ("one bit of a digest altered", altered(&world.sealed(1).disclosures[0].digest().0)),
-        ("proof relabelled to another index", world.bundle_of(vec![relabelled]).to_bytes()),
+        ("proof relabelled to another index", first_version(world, vec![relabelled]).to_bytes()),
         ("unknown part", value(&|bundle| set(bundle, 4, Value::Null))),
-        ("signed again, whole, by a double of the same name", double.bundle_of(vec![double.package(1, shown)]).to_bytes()),
-        ("withdrawn", withdrawn.bundle_of(vec![withdrawn.package(1, shown)]).to_bytes()),
-        ("two live records of one inspection", twice.bundle_of(vec![twice.package(1, identity), twice.package(2, identity)]).to_bytes()),
+        ("signed again, whole, by a double of the same name", first_version(&double, vec![double.package(1, shown)]).to_bytes()),
+        ("withdrawn", first_version(&withdrawn, vec![withdrawn.package(1, shown)]).to_bytes()),
+        (
+            "two live records of one inspection",
+            first_version(&twice, vec![twice.package(1, identity), twice.package(2, identity)]).to_bytes(),
+        ),
         ("not a bundle", b"PK\x03\x04".to_vec()),
     ];
     let one = |(name, bytes): (&str, Vec<u8>)| json!({"name": name, "bundle": hex(&bytes), "exit_code": verify(&bytes, &world.trust()).outcome.exit_code()});

@@ -299,6 +299,7 @@ fn a_stranger_cannot_supersede_what_is_not_his() {
     let bundle = Bundle {
         orgs: vec![world.org_part(), stranger.org_part()],
         packages: vec![world.package(1, |_| true), world.package(2, |_| true), stranger.package(1, |_| true)],
+        ..Bundle::default()
     };
     assert_eq!(report(&bundle).outcome, Outcome::Forked);
 }
@@ -405,7 +406,8 @@ fn unknown_parts_are_refused_everywhere() {
         (&[3, 0], codec::array([])),
         (&[2, 0, 1, 0], codec::text("x")),
         (&[2, 0, 2], codec::bytes([0x20])),
-        (&[1], codec::uint(2)),
+        (&[1], codec::uint(0)),
+        (&[1], codec::uint(3)),
         (&[0], codec::text("lotline bundlf")),
     ] {
         let mut with = bundle.clone();
@@ -612,7 +614,7 @@ fn a_refused_org_entry_changes_nothing() {
     }
     let keys =
         [(Role::Record, &world.log), (Role::Log, &world.record), (Role::Witness, &world.witness), (Role::Transport, &world.transport)];
-    let keyring = Entry::Keyring { name: "Another".into(), keys: keys.map(|(role, key)| (role, key.public())).into() };
+    let keyring = Entry::keyring("Another", keys.map(|(role, key)| (role, key.public())).into());
     let sealed = lotline_schema::org::seal(&world.org, &keyring, NOW, &world.record, |noise| noise.fill(9)).unwrap();
     assert!(world.org.accept(sealed.core).is_err());
     for (role, fine) in [("log", true), ("auditor", false)] {
@@ -976,6 +978,6 @@ fn packages_and_org_parts_are_plain_data() {
     assert_eq!(again, bundle);
     let part = OrgPart { entries: world.org.entries().to_vec(), checkpoint: world.org_checkpoint() };
     assert_eq!(bundle.orgs, [part]);
-    let package = Package { view: world.view(1, |_| true), proof: world.proof(1, 2).to_text() };
+    let package = Package::new(world.view(1, |_| true), world.proof(1, 2).to_text());
     assert_eq!(bundle.packages, [package]);
 }

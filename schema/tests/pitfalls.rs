@@ -355,7 +355,7 @@ fn pitfall_11_weak_keys_and_loose_signatures_are_refused() {
         let keys = [(Role::Record, world.record.public()), (Role::Log, key), (Role::Witness, world.witness.public())];
         let keys = keys.into_iter().chain([(Role::Transport, world.transport.public())]).collect();
         let mut org = Org::new(world.party);
-        let keyring = Entry::Keyring { name: "W".into(), keys };
+        let keyring = Entry::keyring("W", keys);
         let sealed = org::seal(&org, &keyring, NOW, &world.root, |noise| noise.fill(1)).unwrap();
         assert!(org.accept(sealed.core).is_err());
     }
@@ -540,18 +540,24 @@ fn pitfall_25_messages_of_different_kinds_cannot_be_confused() {
     assert_eq!(report(&world.bundle_of(vec![package])).outcome, Outcome::Altered);
     let mut part = world.org_part();
     part.checkpoint = world.checkpoint(2).sign(&world.log);
-    assert_eq!(report(&Bundle { orgs: vec![part], packages: vec![world.package(1, |_| true)] }).outcome, Outcome::Altered);
+    assert_eq!(
+        report(&Bundle { orgs: vec![part], packages: vec![world.package(1, |_| true)], ..Bundle::default() }).outcome,
+        Outcome::Altered
+    );
     // A checkpoint for an org feed that has grown since.
     let old = world.org_part();
     world.withdraw(1, "grown");
     let mut part = world.org_part();
     part.checkpoint = old.checkpoint.clone();
-    assert_eq!(report(&Bundle { orgs: vec![part], packages: vec![world.package(1, |_| true)] }).outcome, Outcome::Altered);
+    assert_eq!(
+        report(&Bundle { orgs: vec![part], packages: vec![world.package(1, |_| true)], ..Bundle::default() }).outcome,
+        Outcome::Altered
+    );
     // One key with two roles.
     let mut org = Org::new(world.party);
     let roles = |transport: &Signer| {
         let keys = [(Role::Record, &world.record), (Role::Log, &world.log), (Role::Witness, &world.witness), (Role::Transport, transport)];
-        Entry::Keyring { name: "X".into(), keys: keys.map(|(role, key)| (role, key.public())).into() }
+        Entry::keyring("X", keys.map(|(role, key)| (role, key.public())).into())
     };
     for twice in [&world.record, &world.log, &world.witness, &world.root] {
         let sealed = org::seal(&org, &roles(twice), NOW, &world.root, |noise| noise.fill(1)).unwrap();

@@ -2,13 +2,11 @@
 //!
 //! On a customer's node: what it holds. On the owner's: through the only door out, for a named recipient.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use lotline_policy::{Cleared, FullDisclosure, Item, Viewer};
 use lotline_schema::bundle::{Bundle, OrgPart};
 use lotline_schema::note::InclusionProof;
-use lotline_schema::tree::Tree;
 use lotline_schema::view::{Package, SealedView};
 use lotline_schema::{Hash, PartyId, kind};
 use serde::{Deserialize, Serialize};
@@ -63,14 +61,13 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let found = find(desk, &args)?;
     let own = found[0].feed.own;
     let door = door(desk, &args, own)?;
-    let mut trees = BTreeMap::new();
     let (mut packages, mut items) = (Vec::new(), Vec::new());
     for one in &found {
         let (sealed, _) = open_row(desk.handle.reader(), &one.row)?;
         let Some((view, mask)) = door.pass(desk, one, sealed)? else {
             continue;
         };
-        packages.push(Package { view, proof: prove(desk, one, &mut trees)? });
+        packages.push(Package::new(view, prove(desk, one)?));
         items.push((one.row.seq, mask));
     }
     if packages.is_empty() {
@@ -81,7 +78,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let parties: std::collections::BTreeSet<PartyId> = found.iter().map(|one| one.feed.origin.party()).collect();
     let orgs = parties.iter().map(|party| org_part(desk, party)).collect::<Result<Vec<_>, _>>()?;
     let records = packages.len();
-    let bytes = Bundle { orgs, packages }.to_bytes();
+    let bytes = Bundle { orgs, packages, ..Bundle::default() }.to_bytes();
     door.write_down(desk, &found[0].feed, items, &bytes)?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
     let text = format!(
@@ -201,21 +198,15 @@ impl Door {
     }
 }
 
-fn prove(desk: &Desk, one: &Found, trees: &mut BTreeMap<u32, Tree>) -> Result<String, Failure> {
+fn prove(desk: &Desk, one: &Found) -> Result<String, Failure> {
     let size = one.feed.size();
-    if let std::collections::btree_map::Entry::Vacant(place) = trees.entry(one.feed.id) {
-        let leaves = desk.handle.reader().leaves(one.feed.id, 0, size)?;
-        place.insert(Tree::new(leaves.into_iter().map(Hash).collect()));
-    }
-    let tree = &trees[&one.feed.id];
-    if tree.root(size) != one.feed.head.frontier.root() {
+    let tree = desk.handle.reader().tree(one.feed.id, size);
+    if tree.root(size)? != one.feed.head.frontier.root() {
         return Err(Failure::new("the stored entries of the feed do not give its signed root")
             .exit(exit::ALTERED)
             .hint("run `lotline audit`"));
     }
-    let path = tree
-        .inclusion(one.row.seq, size)
-        .ok_or_else(|| Failure::new("the record lies beyond the head of its feed").hint("run `lotline audit`"))?;
+    let path = tree.inclusion(one.row.seq, size)?;
     Ok(InclusionProof { index: one.row.seq, path, checkpoint: one.feed.head.checkpoint.clone() }.to_text())
 }
 

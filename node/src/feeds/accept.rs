@@ -10,7 +10,7 @@ use lotline_schema::note::{Checkpoint, NoteError};
 use lotline_schema::org::{self, Org, OrgError, Role};
 use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::{Body, Unverified};
-use lotline_schema::tree::{self, Frontier, ProofError, Tree};
+use lotline_schema::tree::{self, Frontier, ProofError};
 use lotline_schema::view::{Expected, SealedView, VerifiedView, ViewError};
 use lotline_schema::{Hash, Origin};
 
@@ -251,8 +251,9 @@ fn check_first(org: &Org, view: &VerifiedView) -> Result<(), AcceptError> {
     if size > org.size() {
         return Err(AcceptError::OrgBehind);
     }
-    let leaves = org.entries().iter().map(|entry| tree::leaf_hash(entry)).collect();
-    if Tree::new(leaves).root(size) == root { Ok(()) } else { Err(AcceptError::First) }
+    let mut then = Frontier::new();
+    org.entries().iter().zip(0..size).for_each(|(entry, _)| then.push(tree::leaf_hash(entry)));
+    if then.root() == root { Ok(()) } else { Err(AcceptError::First) }
 }
 
 fn check_history(org: &Org, origin: &Origin, frontier: &Frontier, checkpoint: &str, tail: &[Hash]) -> Result<(), AcceptError> {

@@ -32,7 +32,7 @@ impl Feeds {
         let (mut store, _) = Store::open(store_path, store::Options::default(), &|_| {})?;
         let party = founded.founding.party();
         let mut org = Org::new(party);
-        let entry = OrgEntry::Keyring { name: founded.name.into(), keys: founded.founding.public() };
+        let entry = OrgEntry::keyring(founded.name, founded.founding.public());
         let sealed = org::seal(&org, &entry, now, &founded.founding.root, random)?;
         org.accept(sealed.core.clone())?;
         let origin = Origin::org(party);

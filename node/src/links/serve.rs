@@ -9,7 +9,6 @@ use std::sync::Arc;
 use lotline_policy::{Cleared, Item as Cleanable, Viewer};
 use lotline_schema::kind;
 use lotline_schema::slot::Disclosure;
-use lotline_schema::tree::Tree;
 use lotline_schema::view::SealedView;
 use lotline_schema::{Hash, Origin};
 use tokio::io::{AsyncWriteExt as _, WriteHalf};
@@ -21,7 +20,7 @@ use crate::feeds::{Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received
 use crate::ledger::{Outcome, Row};
 use crate::net::Stream;
 use crate::service::now;
-use crate::store::Reader;
+use crate::store::{FeedTree, Reader, StoreError};
 
 /// How much is handed to the transport between two looks at the rules: at 1 Mbit/s an eighth of a second.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -63,8 +62,8 @@ struct Serving {
     viewer: Viewer,
     sender: Sender,
     origin: Option<Origin>,
-    /// The head a catch-up works towards, with its whole tree for the proofs on the way.
-    pinned: Option<(Arc<Head>, Option<Arc<Tree>>)>,
+    /// The head a catch-up works towards.
+    pinned: Option<Arc<Head>>,
     /// Slots the partner has acknowledged, by entry; read from the ledger when a backfill first asks.
     sent: Option<HashMap<u64, u64>>,
     /// When the session last heard how the partner stands.
@@ -149,8 +148,7 @@ impl Serving {
         } else if next == feed.size() {
             Some(feed.head.frontier.root())
         } else {
-            let tree = self.tree_of(&feed).await?;
-            Some(tree.root(next))
+            Some(self.of_tree(&feed, move |tree| tree.root(next)).await?)
         };
         Ok(Some(Standing { root_at_cursor: root, ..standing }))
     }
@@ -225,22 +223,19 @@ impl Serving {
         }
     }
 
-    async fn tree_of(&mut self, feed: &Feed) -> Result<Arc<Tree>, LinkError> {
-        if let Some((head, Some(tree))) = &self.pinned
-            && Arc::ptr_eq(head, &feed.head)
-        {
-            return Ok(tree.clone());
-        }
+    /// A root or a proof from the tree of a feed.
+    async fn of_tree<T: Send + 'static>(
+        &self,
+        feed: &Feed,
+        ask: impl FnOnce(FeedTree<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, LinkError> {
         let (reader, id, size) = (self.context.handle.reader().clone(), feed.id, feed.size());
-        let tree = blocking(move || {
+        let found = blocking(move || {
+            // The index lags behind the journal by a few commits: wait for it.
             reader.settle()?;
-            let leaves = reader.leaves(id, 0, size)?;
-            Ok::<_, crate::store::StoreError>(Arc::new(Tree::new(leaves.into_iter().map(Hash).collect())))
-        })
-        .await?
-        .map_err(|why| LinkError::Ours(why.to_string()))?;
-        self.pinned = Some((feed.head.clone(), Some(tree.clone())));
-        Ok(tree)
+            ask(reader.tree(id, size))
+        });
+        found.await?.map_err(|why| LinkError::Ours(why.to_string()))
     }
 
     fn rules(&self) -> Rules {
@@ -256,20 +251,16 @@ impl Serving {
             return Ok(self.sender.handle(Input::Standing(None)));
         };
         // A catch-up works towards one checkpoint until it has met it; then towards the next.
-        let stale = self.pinned.as_ref().is_none_or(|(head, _)| head.frontier.size() <= from);
-        if stale {
-            self.pinned = Some((feed.head.clone(), None));
-        }
-        let (head, _) = self.pinned.clone().expect("pinned above");
+        let head = self.pinned.take().filter(|head| head.frontier.size() > from).unwrap_or_else(|| feed.head.clone());
+        self.pinned = Some(head.clone());
         let rules = self.rules();
         let (cleared, _) = self.clear(&rules.snapshot, &feed, from, head.frontier.size(), |_, cleared| Some(cleared)).await?;
         let to = from + cleared.len() as u64;
         let tail = if to == head.frontier.size() {
             Vec::new()
         } else {
-            let pinned_feed = Feed { head: head.clone(), ..feed.clone() };
-            let tree = self.tree_of(&pinned_feed).await?;
-            tree.consistency(to, head.frontier.size()).ok_or_else(|| LinkError::Ours("no proof for our own feed".into()))?
+            let size = head.frontier.size();
+            self.of_tree(&feed, move |tree| tree.consistency(to, size)).await?
         };
         let items: Vec<(u64, u64)> = cleared.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
         let item = |cleared: Cleared| {

@@ -135,7 +135,7 @@ impl World {
         let party = PartyId::of(&root.public());
         let mut org = Org::new(party);
         let keys = [(Role::Record, &record), (Role::Log, &log), (Role::Witness, &witness), (Role::Transport, &transport)];
-        let keyring = Entry::Keyring { name: name.into(), keys: keys.map(|(role, key)| (role, key.public())).into() };
+        let keyring = Entry::keyring(name, keys.map(|(role, key)| (role, key.public())).into());
         let sealed = org::seal(&org, &keyring, NOW, &root, |noise| filler.fill(noise)).unwrap();
         org.accept(sealed.core).unwrap();
         let origin = Origin::new(party, "quality", 1).unwrap();
@@ -223,7 +223,7 @@ impl World {
     }
 
     pub(crate) fn package(&self, seq: u64, shown: impl Fn(usize) -> bool) -> Package {
-        Package { view: self.view(seq, shown), proof: self.proof(seq, self.leaves.len() as u64).to_text() }
+        Package::new(self.view(seq, shown), self.proof(seq, self.leaves.len() as u64).to_text())
     }
 
     pub(crate) fn org_part(&self) -> OrgPart {
@@ -231,7 +231,7 @@ impl World {
     }
 
     pub(crate) fn bundle_of(&self, packages: Vec<Package>) -> Bundle {
-        Bundle { orgs: vec![self.org_part()], packages }
+        Bundle { orgs: vec![self.org_part()], packages, ..Bundle::default() }
     }
 
     /// Every record with every slot shown.

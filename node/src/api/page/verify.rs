@@ -108,7 +108,9 @@ impl Verdict {
         let (tone, symbol, word) = match report.outcome {
             Outcome::Verified => (GOOD, "✓", "Verified"),
             Outcome::SignerNotEstablished => (WARN, "?", "Intact, signer not established"),
+            Outcome::Incomplete => (WARN, "!", "Intact, but not all is proven"),
             Outcome::Withdrawn => (WARN, "!", "Intact, but withdrawn"),
+            Outcome::Revoked => (WARN, "!", "Intact, but not vouched for"),
             Outcome::Altered => (BAD, "✗", "Altered"),
             Outcome::Forked => (BAD, "✗", "Two truths"),
             Outcome::Unreadable => (BAD, "✗", "Not a bundle"),

@@ -1,0 +1,85 @@
+//! Which key may sign where: each role has one key after another, and each has its range of places in every feed.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::VerifyingKey;
+
+use super::{Places, Role, Standing};
+use crate::id::{Hash, thumbprint};
+
+/// One key's time in a role, measured in places, never in hours.
+#[derive(Clone, Debug)]
+struct Term {
+    key: VerifyingKey,
+    kid: Hash,
+    /// Where it begins; in a feed that is not named, at the beginning.
+    from: Places,
+    /// Where the next begins, and why there is a next; in a feed that is not named, at the beginning.
+    until: Option<(Places, String)>,
+}
+
+impl Term {
+    fn new(key: VerifyingKey, from: Places) -> Term {
+        Term { kid: thumbprint(&key), key, from, until: None }
+    }
+
+    fn begins(&self, origin: &str) -> u64 {
+        self.from.get(origin).copied().unwrap_or(0)
+    }
+
+    fn ends(&self, origin: &str) -> Option<u64> {
+        self.until.as_ref().map(|(places, _)| places.get(origin).copied().unwrap_or(0))
+    }
+}
+
+/// All keys of an organisation, by role, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Keys {
+    terms: BTreeMap<Role, Vec<Term>>,
+}
+
+impl Keys {
+    /// Those of the keyring: good from the beginning of every feed.
+    pub(super) fn first(keys: &BTreeMap<Role, VerifyingKey>) -> Keys {
+        Keys { terms: keys.iter().map(|(role, key)| (*role, vec![Term::new(*key, Places::new())])).collect() }
+    }
+
+    /// A role's next key.
+    pub(super) fn rotate(&mut self, role: Role, key: VerifyingKey, from: &Places, reason: &str) {
+        let terms = self.terms.entry(role).or_default();
+        if let Some(last) = terms.last_mut() {
+            last.until = Some((from.clone(), reason.to_owned()));
+        }
+        terms.push(Term::new(key, from.clone()));
+    }
+
+    pub(super) fn current(&self, role: Role) -> Option<&VerifyingKey> {
+        Some(&self.terms.get(&role)?.last()?.key)
+    }
+
+    pub(super) fn knows(&self, key: &VerifyingKey) -> bool {
+        self.terms.values().flatten().any(|term| term.key == *key)
+    }
+
+    /// How a key stands at a sequence number; none if it never could sign there.
+    pub(super) fn standing(&self, role: Role, kid: &Hash, origin: &str, seq: u64) -> Option<Standing<'_>> {
+        let term = self.terms.get(&role)?.iter().find(|term| term.kid == *kid)?;
+        match (&term.until, term.ends(origin)) {
+            _ if seq < term.begins(origin) => None,
+            (Some((_, reason)), Some(end)) if seq >= end => {
+                Some(Standing::Revoked(&term.key, format!("the key that signed it was revoked from entry {end} on: {reason}")))
+            }
+            _ => Some(Standing::Good(&term.key)),
+        }
+    }
+
+    /// The keys that may sign a checkpoint of this size. Where one took over both may: the old one has signed that size
+    /// already, and the new one signs it again.
+    pub(super) fn log_at(&self, origin: &str, size: u64) -> Vec<&VerifyingKey> {
+        let terms = self.terms.get(&Role::Log).map(Vec::as_slice).unwrap_or_default();
+        let good = |term: &&Term| {
+            size >= term.begins(origin) && term.until.as_ref().is_none_or(|(places, _)| places.get(origin).is_some_and(|end| size <= *end))
+        };
+        terms.iter().filter(good).map(|term| &term.key).collect()
+    }
+}
