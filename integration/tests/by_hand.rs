@@ -327,6 +327,14 @@ impl Scene {
         Package { receipt, witnessed: (older != size).then(|| proof(older)), ..Package::new(view, proof(size)) }
     }
 
+    /// What the customer signed for the first batch, which came with this root.
+    fn delivery(&self, root: Hash) -> Vec<u8> {
+        let (origin, items) = (self.feed().to_string(), Hash([7; 32]));
+        let (policy, terms, way) = (Some(1), None, Way::Batch);
+        let delivery = Delivery { origin, from: 1, to: 6, size: 6, root, items, policy, terms, at: NOW + 70, way };
+        delivery.seal(PartyId::of(&self.customer.public()), 0, &self.receiving, random).unwrap()
+    }
+
     /// A bundle of one record, proven in the trees of 13 and of 6; perhaps with one of the delegated feed, and with the
     /// release of a record by a person.
     fn bundle(&self, index: u64, until: u64, others: bool) -> Vec<u8> {
@@ -351,19 +359,6 @@ impl Scene {
             packages.push(self.package(&grown, &self.log, 13, (&feed, 12), view(&sealed[12], 0)));
             packages.push(self.package(&tree(&theirs), &self.second_log, 2, (&delegated, 1), view(&theirs[1], 1)));
         }
-        let customer = PartyId::of(&self.customer.public());
-        let delivery = Delivery {
-            origin: feed.to_string(),
-            from: 1,
-            to: 6,
-            size: 6,
-            root: grown.root(6),
-            items: Hash([7; 32]),
-            policy: Some(1),
-            terms: None,
-            at: NOW + 70,
-            way: Way::Batch,
-        };
         let voucher = Voucher {
             party: self.party(),
             name: "Brandt Precision GmbH".into(),
@@ -377,8 +372,8 @@ impl Scene {
             packages,
             witnesses: vec![self.witness()],
             histories: vec![history],
-            deliveries: vec![delivery.seal(customer, 0, &self.receiving, random).unwrap()],
-            vouchers: vec![voucher.seal(customer, 0, &self.receiving, random).unwrap()],
+            deliveries: vec![self.delivery(grown.root(6))],
+            vouchers: vec![voucher.seal(PartyId::of(&self.customer.public()), 0, &self.receiving, random).unwrap()],
             first_version: false,
         };
         bundle.to_bytes()
@@ -475,6 +470,12 @@ fn releases_by_persons_and_delegated_feeds_are_checked_by_tools_of_others() {
     assert_eq!(scene.outcome(&expired), Outcome::Revoked);
     let expired = world.file("expired.lotline", expired);
     assert!(bench.refuses("whole.py", &expired, &[&identity]).contains("after the last day"));
+    // The customer signed for another history than the one that is proven here.
+    let mut forked = Bundle::read(&scene.bundle(5, NOW, false)).unwrap();
+    forked.deliveries = vec![scene.delivery(Hash([1; 32]))];
+    assert_eq!(scene.outcome(&forked.to_bytes()), Outcome::Forked);
+    let forked = world.file("forked.lotline", forked.to_bytes());
+    assert!(bench.refuses("whole.py", &forked, &[&identity]).contains("TWO HISTORIES"));
     // Somebody whom the org feed does not name.
     let stranger = Scene { person: key(), ..scene };
     let mut mixed = Bundle::read(&stranger.bundle(5, NOW, true)).unwrap();
