@@ -727,7 +727,9 @@ fn what_stands_in_a_record_is_text_and_nothing_else() {
     let harmful = |letter: char| matches!(letter, '\u{0}' | '\u{1b}' | '\u{200b}' | '\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     assert!(!shown.contains(harmful));
     assert_eq!(
-        browser.ask("[document.scripts.length, document.querySelectorAll('img, iframe, a:not(.skip), [onerror], [onload]').length, window.pwned]"),
+        browser.ask(
+            "[document.scripts.length, document.querySelectorAll('img, iframe, a:not(.skip), [onerror], [onload]').length, window.pwned]"
+        ),
         json!([2, 0, null])
     );
     assert_eq!(browser.complaints(), Vec::<String>::new());

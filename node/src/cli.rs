@@ -11,6 +11,7 @@ use crate::answer::{Answer, Failure, exit};
 use crate::config::Home;
 use crate::desk::{self, Desk};
 
+mod against;
 mod audit;
 mod backup;
 mod bundle;
@@ -110,8 +111,10 @@ pub enum HomeVerb {
     /// Put everything an auditor needs about a lot into one file.
     Bundle(bundle::Args),
     /// Re-read and re-verify the whole store. Repairs nothing.
-    #[command(after_help = "Example: lotline audit")]
+    #[command(after_help = "Example: lotline audit\n         lotline audit --against from-another-customer.lotline")]
     Audit(audit::Args),
+    /// Write the proof that somebody signed two truths.
+    ForkProof(against::Args),
     /// What left, to whom, when, under which rules.
     #[command(after_help = "Example: lotline ledger --to oem-a --last 20")]
     Ledger(ledger::Args),
@@ -139,6 +142,7 @@ impl HomeVerb {
             HomeVerb::Show(args) => lists::show(desk, args),
             HomeVerb::Bundle(args) => bundle::run(desk, args),
             HomeVerb::Audit(args) => audit::run(desk, args),
+            HomeVerb::ForkProof(args) => against::fork_proof(desk, args),
             HomeVerb::Ledger(args) => ledger::run(desk, args),
             HomeVerb::Keys(verb) => keys::run(desk, verb),
             HomeVerb::CopyJournal(args) => backup::copy_journal(desk, args),
@@ -156,6 +160,8 @@ impl HomeVerb {
             HomeVerb::Publish(args) => args.paths().into_iter().for_each(absolute),
             HomeVerb::Policy(verb) => verb.paths().into_iter().for_each(absolute),
             HomeVerb::Bundle(args) => absolute(&mut args.output),
+            HomeVerb::ForkProof(args) => absolute(&mut args.output),
+            HomeVerb::Audit(args) => args.against.iter_mut().for_each(absolute),
             _ => {}
         }
         self

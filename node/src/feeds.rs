@@ -4,7 +4,8 @@
 //! it is durable: heads in memory, answers and snapshots change after `store.commit` returned.
 //!
 //! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/witness.rs`: what others sign of
-//! our feeds and we of theirs. `feeds/book.rs`: partners, sharing rules and the ledger. `feeds/open.rs`: founding and reading a home. `feeds/state.rs`: what is stored, and how.
+//! our feeds and we of theirs. `feeds/forks.rs`: two truths. `feeds/book.rs`: partners, sharing
+//! rules and the ledger. `feeds/open.rs`: founding and reading a home. `feeds/state.rs`: what is stored, and how.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::store::{Batch, Entry, Reader, Store, StoreError};
 
 pub mod accept;
 mod book;
+pub mod forks;
 mod open;
 pub mod state;
 pub mod witness;

@@ -29,6 +29,18 @@ pub enum Side {
     Leaf(Hash, String),
     /// A checkpoint.
     Checkpoint(String),
+    /// What a checkpoint says of its own beginning: size and root of the first entries, and the consistency proof. The
+    /// newer root leaves the older one no choice.
+    Prefix {
+        /// Size of the beginning.
+        size: u64,
+        /// Its root.
+        root: Hash,
+        /// Consistency proof from there to the checkpoint.
+        path: Vec<Hash>,
+        /// The checkpoint.
+        checkpoint: String,
+    },
     /// A record with its identity open.
     Record(Package),
 }
@@ -75,6 +87,12 @@ pub fn is_fork_proof(bytes: &[u8]) -> bool {
 }
 
 impl ForkProof {
+    /// A proof from two sides, if they contradict each other under these keys.
+    pub fn of(org: OrgPart, one: Side, other: Side) -> Option<ForkProof> {
+        let proof = ForkProof { org, sides: [one, other] };
+        proof.check().is_ok().then_some(proof)
+    }
+
     /// The file.
     pub fn to_bytes(&self) -> Vec<u8> {
         codec::encode(&codec::map([
@@ -141,6 +159,12 @@ impl Side {
             Side::Statement(core) => vec![(1, codec::bytes(core.as_slice()))],
             Side::Leaf(leaf, proof) => vec![(2, codec::bytes(leaf.0)), (3, codec::bytes(proof.as_bytes()))],
             Side::Checkpoint(note) => vec![(4, codec::text(note.as_str()))],
+            Side::Prefix { size, root, path, checkpoint } => vec![
+                (4, codec::text(checkpoint.as_str())),
+                (5, codec::uint(*size)),
+                (7, codec::bytes(root.0)),
+                (8, codec::array(path.iter().map(|hash| codec::bytes(hash.0)))),
+            ],
             Side::Record(package) => vec![(6, package.to_value())],
         })
     }
@@ -156,7 +180,16 @@ impl Side {
         } else if let Some(package) = fields.take(6) {
             Side::Record(Package::read(package, 2)?)
         } else {
-            Side::Checkpoint(fields.text(4, "a side of no known kind")?)
+            let checkpoint = fields.text(4, "a side of no known kind")?;
+            match fields.take(5) {
+                None => Side::Checkpoint(checkpoint),
+                Some(size) => Side::Prefix {
+                    size: codec::as_uint(&size).ok_or(FORM)?,
+                    root: Hash::from_slice(&fields.bytes(7, "a beginning without a root")?).ok_or(FORM)?,
+                    path: read_path(&fields.array(8, "a beginning without a proof")?).ok_or(FORM)?,
+                    checkpoint,
+                },
+            }
         };
         fields.end()?;
         Ok(side)
@@ -170,9 +203,20 @@ impl Side {
                 let Checkpoint { origin, size, root } = open(note, org)?;
                 Ok(Truth::Size(origin, size, root))
             }
+            Side::Prefix { size, root, path, checkpoint } => {
+                let newer = open(checkpoint, org)?;
+                tree::verify_consistency(*size, root, newer.size, &newer.root, path).map_err(|why| why.to_string())?;
+                Ok(Truth::Size(newer.origin, *size, *root))
+            }
             Side::Record(package) => live_truth(package, org),
         }
     }
+}
+
+fn read_path(items: &[Value]) -> Option<Vec<Hash>> {
+    const PATH_MAX: usize = 64;
+    let hash = |item: &Value| codec::as_bytes(item).and_then(Hash::from_slice);
+    (items.len() <= PATH_MAX).then(|| items.iter().map(hash).collect())?
 }
 
 fn open(note: &str, org: &Org) -> Result<Checkpoint, String> {

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lotline_schema::delivery::{Delivery, Way};
+use lotline_schema::fork::ForkProof;
 use lotline_schema::note::{Checkpoint, NoteError};
 use lotline_schema::org::{self, Org, OrgError};
 use lotline_schema::slot::Disclosure;
@@ -163,6 +164,15 @@ pub struct Accepted {
 }
 
 impl VerifiedBatch {
+    /// Lots of records in it that show which inspection they are about: of these there must be one live statement each.
+    pub fn lots(&self) -> BTreeSet<String> {
+        let view = |item: &VerifiedItem| match item {
+            VerifiedItem::View(_, view) if view.shows_identity() => view.facts().lot,
+            _ => None,
+        };
+        self.items.iter().filter_map(view).collect()
+    }
+
     /// Of an org feed: the organisation as it states itself with this batch.
     pub fn org(&self) -> Option<&Org> {
         self.org.as_ref()
@@ -503,12 +513,15 @@ impl Feeds {
         Ok(())
     }
 
-    /// Stops a feed at its last good head and keeps what was sent as evidence.
-    pub fn freeze(&mut self, origin: &Origin, why: &str, evidence: &[u8]) -> Result<(), FeedError> {
+    /// Stops a feed at its last good head and keeps what was sent as evidence, and the fork proof if there is one.
+    pub fn freeze(&mut self, origin: &Origin, why: &str, evidence: &[u8], proof: Option<&ForkProof>) -> Result<(), FeedError> {
         let name = origin.to_string();
         let mut batch = Batch::new();
+        if let Some(proof) = proof {
+            batch.push(Entry::State { key: key::of(key::FORK, &name), value: Some(proof.to_bytes()) });
+        }
         batch.push(Entry::State { key: key::of(key::FROZEN, &name), value: Some(why.as_bytes().to_vec()) });
-        batch.push(Entry::State { key: key::of("evidence/", &name), value: Some(evidence.to_vec()) });
+        batch.push(Entry::State { key: key::of(key::EVIDENCE, &name), value: Some(evidence.to_vec()) });
         self.store.commit(batch)?;
         if let Some(feed) = self.snapshot.feeds.get_mut(&name) {
             feed.frozen = Some(why.to_owned());

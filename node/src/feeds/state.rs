@@ -36,6 +36,10 @@ pub(crate) mod key {
     pub(crate) const HEAD: &str = "head/";
     /// A feed that was frozen, by origin: why, and the evidence.
     pub(crate) const FROZEN: &str = "frozen/";
+    /// What was sent when a feed was frozen, by origin.
+    pub(crate) const EVIDENCE: &str = "evidence/";
+    /// The proof that its owner signed two truths, by origin.
+    pub(crate) const FORK: &str = "fork/";
     /// The view under which a followed feed was last taken, by origin.
     pub(crate) const VIEW: &str = "view/";
     /// A partner, by name.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lotline_schema::fork::ForkProof;
 use lotline_schema::org::{Org, Role};
 use lotline_schema::{Hash, Origin};
 use tokio::io::WriteHalf;
@@ -13,6 +14,7 @@ use crate::exchange::message::Listing;
 use crate::exchange::receive::{Cursor, Input, Output, Receiver};
 use crate::exchange::{Code, FIRST_FRAME, Message};
 use crate::feeds::accept::{self, AcceptError, VerifiedBatch};
+use crate::feeds::forks;
 use crate::feeds::witness::FRESH_FOR_SECONDS;
 use crate::feeds::{Accepted, Backfill, Feed, Partner, Received};
 use crate::net::{PeerId, Protocol, Stream};
@@ -173,7 +175,14 @@ impl Run<'_> {
         while let Some(output) = queue.pop_front() {
             match output {
                 Output::Send(message) => write(writer, &message).await?,
-                Output::Begin { view, org_size, .. } => {
+                Output::Begin { view, org_size, size, .. } => {
+                    let seen = self.known();
+                    if size < seen && self.origin.party() == self.partner.party {
+                        let why = format!("FORK: its owner says it has {size} entries, and {seen} were seen");
+                        let opened = Message::Opened { view, size, org_size, term: String::new() };
+                        queue.extend(self.froze(self.origin.clone(), why, &opened, None).await?);
+                        continue;
+                    }
                     self.view = Some(view);
                     self.wait_for_org(org_size).await?;
                 }
@@ -196,6 +205,11 @@ impl Run<'_> {
                     self.context.board.update(&self.partner.name, |link| {
                         link.caught_up.insert(name, size);
                     });
+                }
+                Output::Ended(Code::Fork) if self.origin.party() == self.partner.party => {
+                    let why = "FORK: its owner says that its past is not the one we have seen".to_owned();
+                    self.froze(self.origin.clone(), why, &Message::Error(Code::Fork), None).await?;
+                    return Ok(true);
                 }
                 Output::Ended(code) => return self.ended(code),
                 Output::Close => return Ok(true),
@@ -256,12 +270,23 @@ impl Run<'_> {
         })
         .await?;
         let view = self.view;
+        let (lots, lives) = match &verified {
+            Ok(batch) => (batch.lots(), batch.org().is_some()),
+            Err(_) => Default::default(),
+        };
         let stored = match verified.and_then(|batch| self.check_transport_key(batch)) {
             Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view, now())).await?,
             Err(error) => Err(error),
         };
         match stored {
-            Ok(Accepted { next, receipt, cosigned }) => Ok(self.receiver.handle(Input::Stored { next, receipt, cosigned })),
+            Ok(Accepted { next, receipt, cosigned }) => {
+                let mut outputs = self.receiver.handle(Input::Stored { next, receipt, cosigned });
+                let found = self.two_truths(lots, lives).await?;
+                if let Some((origin, why, proof)) = found {
+                    outputs.extend(self.froze(origin, why, &evidence, proof).await?);
+                }
+                Ok(outputs)
+            }
             Err(error) => self.refused(error, evidence).await,
         }
     }
@@ -302,13 +327,38 @@ impl Run<'_> {
             AcceptError::Ours(ours) => Err(LinkError::Ours(ours.to_string())),
             // What a partner says of our own org feed is no evidence against us.
             error if error.freezes() && self.origin.party() == self.partner.party => {
-                let origin = self.origin.clone();
-                let frozen = self.context.handle.with(move |feeds| feeds.freeze(&origin, &why, &evidence.to_frame())).await?;
-                frozen.map_err(|why| LinkError::Ours(why.to_string()))?;
-                Ok(self.receiver.handle(Input::Refused(Code::Frozen)))
+                let (reader, snapshot) = (self.context.handle.reader().clone(), self.context.handle.snapshot());
+                let (origin, sent) = (self.origin.clone(), evidence.clone());
+                let proof = blocking(move || forks::proof_from(&reader, &snapshot, &origin, &sent)).await?;
+                self.froze(self.origin.clone(), why, &evidence, proof).await
             }
             _ => Ok(self.receiver.handle(Input::Refused(Code::Unexpected))),
         }
+    }
+
+    /// What is stored now may show two truths: two live statements about one thing, or a life that follows from another
+    /// past than the one we saw.
+    async fn two_truths(&self, lots: BTreeSet<String>, lives: bool) -> Result<Option<(Origin, String, Option<ForkProof>)>, LinkError> {
+        if self.origin.party() != self.partner.party || (lots.is_empty() && !lives) {
+            return Ok(None);
+        }
+        let (reader, snapshot, origin) = (self.context.handle.reader().clone(), self.context.handle.snapshot(), self.origin.clone());
+        let found = blocking(move || match lives {
+            true => forks::broken_life(&reader, &snapshot, origin.party()),
+            false => forks::twins(&reader, &snapshot, &origin, &lots),
+        });
+        found.await?.map_err(|why| LinkError::Ours(why.to_string()))
+    }
+
+    /// Freezes a feed and says why.
+    async fn froze(&mut self, origin: Origin, why: String, evidence: &Message, proof: Option<ForkProof>) -> Result<Vec<Output>, LinkError> {
+        let trouble = format!("feed {}: {why}", origin.name());
+        tracing::warn!(partner = self.partner.name, origin = origin.short(), why, proven = proof.is_some(), "froze a feed");
+        self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
+        let (frame, here) = (evidence.to_frame(), origin == *self.origin);
+        let frozen = self.context.handle.with(move |feeds| feeds.freeze(&origin, &why, &frame, proof.as_ref())).await?;
+        frozen.map_err(|why| LinkError::Ours(why.to_string()))?;
+        Ok(if here { self.receiver.handle(Input::Refused(Code::Frozen)) } else { Vec::new() })
     }
 
     /// The keyring must name the key this partner is connected with: else its org feed and our partner book disagree.
