@@ -22,6 +22,8 @@ use crate::service::{Handle, LinkBoard, now};
 mod follow;
 mod serve;
 
+pub(crate) use serve::clear_row;
+
 /// Frames read ahead of the session that takes them: enough to overlap reading with verifying.
 const FRAMES_AHEAD: usize = 4;
 /// How long a feed waits for the other side's org feed, which comes on a stream of its own.

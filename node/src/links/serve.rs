@@ -19,7 +19,7 @@ use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::exchange::send::{Input, Output, Sender, Standing};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
 use crate::feeds::witness::{self, Evidence};
-use crate::feeds::{Backfill, Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Summary};
+use crate::feeds::{Backfill, Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Snapshot, Summary};
 use crate::ledger::{Outcome, Row};
 use crate::net::Stream;
 use crate::service::now;
@@ -524,7 +524,13 @@ impl Serving {
 }
 
 /// Clears one stored entry of ours for a viewer.
-fn clear_row(reader: &Reader, snapshot: &Shown, feed: &Feed, viewer: &Viewer, row: &crate::store::Row) -> Result<Cleared, FeedError> {
+pub(crate) fn clear_row(
+    reader: &Reader,
+    snapshot: &Snapshot,
+    feed: &Feed,
+    viewer: &Viewer,
+    row: &crate::store::Row,
+) -> Result<Cleared, FeedError> {
     let missing = || FeedError::State(crate::feeds::StateError("signed bytes of a record"));
     let core = reader.core(row)?.ok_or_else(missing)?;
     let mut slots = reader.disclosures(row)?;
