@@ -427,6 +427,14 @@ impl Org {
         &self.root
     }
 
+    /// The root that signed root entries at this place of the org feed: of a root that was replaced, nothing counts after.
+    pub fn root_at(&self, seq: u64) -> VerifyingKey {
+        let until = self.read.len().min(usize::try_from(seq).map_or(usize::MAX, |seq| seq.saturating_add(1)));
+        let roots = self.read[..until].iter().rev();
+        let newest = roots.filter_map(|(entry, _)| if let Entry::Root { key } = entry { Some(*key) } else { None }).next();
+        newest.unwrap_or_else(|| self.party.root())
+    }
+
     /// Thumbprint of the key that may replace the root, if one was named.
     pub fn successor(&self) -> Option<&Hash> {
         self.successor.as_ref()
