@@ -673,6 +673,7 @@ fn witnessed() -> Vec<Case> {
         firm.case("a cosignature of another checkpoint", &Bundle { witnesses: witnesses(&[101]), ..of(&[forged]) }),
         firm.case("cosignatures out of order", &disorderly),
         firm.case("sixteen witnesses", &of(&many)),
+        firm.case("cosignatures in version 1", &Bundle { first_version: true, witnesses: Vec::new(), ..listed.clone() }),
         firm.case("witnessed earlier", &early),
         firm.case("witnessed later than it says", &later),
         firm.case("a witnessed org feed", &fresh),
@@ -826,6 +827,7 @@ fn evidence() -> Vec<Case> {
         firm.case("a receipt of another place", &packaged(2, 1, 3)),
         firm.case("a delivery receipt", &received(&delivery(1, 3, root), &customer.record)),
         firm.case("a delivery of something else", &received(&delivery(2, 3, root), &customer.record)),
+        firm.case("a delivery of another root", &received(&delivery(1, 3, Hash([9; 32])), &customer.record)),
         firm.case("a delivery signed by another key", &received(&delivery(1, 3, root), &customer.log)),
         firm.case("a delivery without its org feed", &unsigned),
         both("vouched for by somebody named", &voucher(firm.party()), vec![customer.party()]),
@@ -839,6 +841,7 @@ fn evidence() -> Vec<Case> {
     firm.publish("L-0");
     firm.replace("L-1", firm.leaves[2]);
     cases.push(firm.case("what it replaces is here", &firm.bundle((1..4).map(|at| firm.package(at, 4)).collect())));
+    cases.push(firm.case("what it replaces is not here", &firm.bundle(vec![firm.package(1, 4), firm.package(3, 4)])));
     cases
 }
 

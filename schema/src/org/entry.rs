@@ -35,7 +35,7 @@ pub struct About {
 
 /// An entry of the org feed.
 #[derive(Clone, PartialEq, Debug)]
-#[allow(clippy::large_enum_variant)] // few are made, and each is read once
+#[allow(clippy::large_enum_variant, reason = "an org feed has tens of entries")]
 pub enum Entry {
     /// The organisation's name and its keys. Signed by the root.
     Keyring {

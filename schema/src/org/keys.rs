@@ -26,10 +26,13 @@ impl Term {
     fn begins(&self, origin: &str) -> u64 {
         self.from.get(origin).copied().unwrap_or(0)
     }
+}
 
-    fn ends(&self, origin: &str) -> Option<u64> {
-        self.until.as_ref().map(|(places, _)| places.get(origin).copied().unwrap_or(0))
-    }
+/// Where the first of these terms ends, and why. A later key that begins before its forerunner did revokes that one's
+/// forerunners too: a theft may come to light after another rotation.
+fn end<'a>(terms: &'a [Term], origin: &str) -> Option<(u64, &'a str)> {
+    let ends = terms.iter().filter_map(|term| term.until.as_ref());
+    ends.map(|(places, reason)| (places.get(origin).copied().unwrap_or(0), reason.as_str())).min_by_key(|(end, _)| *end)
 }
 
 /// All keys of an organisation, by role, oldest first.
@@ -66,10 +69,12 @@ impl Keys {
 
     /// How a key stands at a sequence number; none if it never could sign there.
     pub(super) fn standing(&self, role: Role, kid: &Hash, origin: &str, seq: u64) -> Option<Standing<'_>> {
-        let term = self.terms.get(&role)?.iter().find(|term| term.kid == *kid)?;
-        match (&term.until, term.ends(origin)) {
+        let terms = self.terms.get(&role)?;
+        let at = terms.iter().position(|term| term.kid == *kid)?;
+        let term = &terms[at];
+        match end(&terms[at..], origin) {
             _ if seq < term.begins(origin) => None,
-            (Some((_, reason)), Some(end)) if seq >= end => {
+            Some((end, reason)) if seq >= end => {
                 Some(Standing::Revoked(&term.key, format!("the key that signed it was revoked from entry {end} on: {reason}")))
             }
             _ => Some(Standing::Good(&term.key)),
@@ -80,9 +85,8 @@ impl Keys {
     /// already, and the new one signs it again.
     pub(super) fn log_at(&self, origin: &str, size: u64) -> Vec<&VerifyingKey> {
         let terms = self.terms.get(&Role::Log).map(Vec::as_slice).unwrap_or_default();
-        let good = |term: &&Term| {
-            size >= term.begins(origin) && term.until.as_ref().is_none_or(|(places, _)| places.get(origin).is_some_and(|end| size <= *end))
-        };
-        terms.iter().filter(good).map(|term| &term.key).collect()
+        let within = |places: &Places| places.get(origin).is_some_and(|end| size <= *end);
+        let lasts = |at: usize| terms[at..].iter().filter_map(|term| term.until.as_ref()).all(|(places, _)| within(places));
+        (0..terms.len()).filter(|at| size >= terms[*at].begins(origin) && lasts(*at)).map(|at| &terms[at].key).collect()
     }
 }
