@@ -1453,8 +1453,30 @@ fn a_thousand_records_take_their_time() {
     let answer = browser.ask(&script);
     let _ = writeln!(std::io::stderr(), "1,000 records, {} KiB: {} ms", bytes.len() / 1024, answer[2]);
     assert_eq!((&answer[0], &answer[1]), (&json!(0), &json!(1000)));
+    browser.load();
+    // The page draws and listens meanwhile.
+    browser.ask(
+        "(() => {
+            const line = document.getElementById('progress'), turn = () => {
+                const now = performance.now();
+                [window.longest, window.turned] = [Math.max(window.longest, now - window.turned), now];
+                setTimeout(turn, 1);
+            };
+            [window.said, window.longest, window.turned] = [[], 0, performance.now()];
+            new MutationObserver(() => window.said.push(line.textContent)).observe(line, { childList: true });
+            turn();
+        })()",
+    );
     let shown = browser.show(&bytes);
     assert!(shown.contains("1000 records") && shown.contains("L-99"), "{shown}");
+    let [said, longest] = ["said", "Math.round(longest)"].map(|what| browser.ask(what));
+    let _ = writeln!(
+        std::io::stderr(),
+        "1,000 records shown: {} times it said how far it was, the longest silence {longest} ms",
+        said.as_array().unwrap().len()
+    );
+    assert!(said.to_string().contains("of 1000 records"), "{said}");
+    assert_eq!(browser.ask("document.getElementById('progress').hidden"), true);
 }
 
 // ---- What a reader sees ----
@@ -1489,6 +1511,46 @@ fn a_reader_picks_a_file_and_compares_six_words() {
     let shown = browser.show(&altered);
     assert!(shown.contains("Altered: this is not what was signed") && !shown.contains("Flansch"), "{shown}");
     assert!(browser.show(b"a shopping list").contains("This file cannot be checked"));
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_demands_days_and_a_quorum() {
+    let Some(mut browser) = Browser::open() else { return };
+    let case = rich();
+    let shown = browser.show(&case.bytes);
+    assert!(shown.contains("Intact, but the signer is not established") && shown.contains("Petra Prüferin"), "{shown}");
+    let mut demand = |by: &str, after: &str, quorum: &str| {
+        let before = browser.ask("document.documentElement.dataset.checked");
+        for (id, value) in [("identity", &case.trusted[0].to_string()[..]), ("by", by), ("after", after), ("quorumText", quorum)] {
+            browser.ask(&format!("document.getElementById('{id}').value = {}", json!(value)));
+        }
+        browser.ask("document.getElementById('whom').requestSubmit()");
+        browser.until(&format!("document.documentElement.dataset.checked !== {before}"));
+        browser.text()
+    };
+    const MET: &str = "Intact, and from the identity you expect";
+    const MISSING: &str = "Intact as far as it goes, but something is missing";
+    assert!(demand("", "", "").contains(MET));
+    assert!(demand("2026-11-23", "2026-11-23", "").contains(MET));
+    let late = demand("2026-11-22", "", "");
+    assert!(late.contains(MISSING) && late.contains("nothing proves that it was there by 2026-11-22 23:59:59 UTC"), "{late}");
+    let stale = demand("", "2026-11-24", "");
+    assert!(stale.contains(MISSING) && stale.contains("no witness signed its org feed after 2026-11-24 00:00:00 UTC"), "{stale}");
+    assert!(demand("", "", &format!("witness a {}\nquorum a", witnesses(&[191])[0])).contains(MET));
+    // A demand that cannot be read is not met.
+    let slip = demand("", "", "qurom none");
+    assert!(slip.contains(MISSING) && slip.contains("line 1: none of log, witness, group and quorum"), "{slip}");
+    assert!(demand("", "", "quorum none").contains(MET));
+    browser.ask("document.getElementById('de').click(); document.querySelector('#whom details').open = true");
+    let german = browser.text();
+    for text in ["Was Sie von Zeugen verlangen", "Bezeugt bis", "Stand bezeugt nach", "Tage in UTC"] {
+        assert!(german.contains(text), "`{text}` is missing in {german}");
+    }
+    for odd in ["2026-02-30", "23.11.2026", "2026-11-23T00:00:00Z", "1969-12-31"] {
+        let report = browser.verify(&case.bytes, &json!({ "trust": [case.trusted[0].to_string()], "by": odd }));
+        assert_eq!((&report["exit"], &report["failing_check"]), (&json!(9), &json!("witness")), "{odd}");
+    }
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
