@@ -1199,13 +1199,16 @@ fn prefixes() -> Vec<Case> {
         path: if size == of { Vec::new() } else { firm.tree().consistency(size, of).unwrap() },
         checkpoint: firm.checkpoint(of).sign(&firm.log),
     };
-    let altered = |change: &dyn Fn(&mut u64, &mut Hash, &mut Vec<Hash>, &mut String)| {
-        let mut side = prefix(&firm, 3, 5);
-        if let Side::Prefix { size, root, path, checkpoint } = &mut side {
-            change(size, root, path, checkpoint);
-        }
-        side
+    let (root, path, note) = (firm.checkpoint(3).root, firm.tree().consistency(3, 5).unwrap(), firm.checkpoint(5).sign(&firm.log));
+    let altered = |size: u64, root: &Hash, path: &[Hash], note: &str| Side::Prefix {
+        size,
+        root: *root,
+        path: path.to_vec(),
+        checkpoint: note.to_owned(),
     };
+    let turned = |hash: &Hash| Hash([&[hash.0[0] ^ 1], &hash.0[1..]].concat().try_into().unwrap());
+    let crooked: Vec<Hash> = path.iter().map(turned).collect();
+    let longer = |by: usize| [&path[..], &vec![Hash([7; 32]); by]].concat();
     let checkpoint = |firm: &Firm, size: u64| Side::Checkpoint(firm.checkpoint(size).sign(&firm.log));
     let case = |name: &str, one: Side, two: Side| {
         let sides = [one, two];
@@ -1220,19 +1223,15 @@ fn prefixes() -> Vec<Case> {
         case("no fork: a common beginning", prefix(&firm, 2, 5), checkpoint(&twin, 2)),
         case("no fork: a beginning of another size", prefix(&firm, 3, 5), checkpoint(&twin, 4)),
         case("no fork: a beginning and a statement", prefix(&firm, 3, 5), Side::Statement(twin.entries[2].core.clone())),
-        case("a beginning with another root", altered(&|_, root, _, _| root.0[0] ^= 1), checkpoint(&twin, 3)),
-        case("a beginning of no size", altered(&|size, _, _, _| *size = 0), checkpoint(&twin, 3)),
-        case("a beginning beyond the end", altered(&|size, _, _, _| *size = 6), checkpoint(&twin, 3)),
-        case("a beginning with a crooked path", altered(&|_, _, path, _| path[0].0[0] ^= 1), checkpoint(&twin, 3)),
-        case("a beginning with a step too few", altered(&|_, _, path, _| path.truncate(1)), checkpoint(&twin, 3)),
-        case("a beginning with a step too many", altered(&|_, _, path, _| path.push(Hash([7; 32]))), checkpoint(&twin, 3)),
-        case("a beginning with 64 steps too many", altered(&|_, _, path, _| path.extend([Hash([7; 32]); 64])), checkpoint(&twin, 3)),
-        case("a beginning of another log", altered(&|_, _, _, note| *note = firm.checkpoint(5).sign(&key(1))), checkpoint(&twin, 3)),
-        case(
-            "a beginning with a cosignature",
-            altered(&|_, _, _, note| *note = with_cosignatures(note, std::slice::from_ref(&cosigned))),
-            checkpoint(&twin, 3),
-        ),
+        case("a beginning with another root", altered(3, &turned(&root), &path, &note), checkpoint(&twin, 3)),
+        case("a beginning of no size", altered(0, &root, &path, &note), checkpoint(&twin, 3)),
+        case("a beginning beyond the end", altered(6, &root, &path, &note), checkpoint(&twin, 3)),
+        case("a beginning with a crooked path", altered(3, &root, &crooked, &note), checkpoint(&twin, 3)),
+        case("a beginning with a step too few", altered(3, &root, &path[1..], &note), checkpoint(&twin, 3)),
+        case("a beginning with a step too many", altered(3, &root, &longer(1), &note), checkpoint(&twin, 3)),
+        case("a beginning with 64 steps too many", altered(3, &root, &longer(64), &note), checkpoint(&twin, 3)),
+        case("a beginning of another log", altered(3, &root, &path, &firm.checkpoint(5).sign(&key(1))), checkpoint(&twin, 3)),
+        case("a beginning with a cosignature", altered(3, &root, &path, &with_cosignatures(&note, &[cosigned])), checkpoint(&twin, 3)),
     ]
 }
 
@@ -1529,10 +1528,11 @@ fn a_reader_demands_days_and_a_quorum() {
         browser.until(&format!("document.documentElement.dataset.checked !== {before}"));
         browser.text()
     };
-    const MET: &str = "Intact, and from the identity you expect";
+    const MET: &str = "Intact, and somebody you expect vouches for the signer";
     const MISSING: &str = "Intact as far as it goes, but something is missing";
     assert!(demand("", "", "").contains(MET));
-    assert!(demand("2026-11-23", "2026-11-23", "").contains(MET));
+    let met = demand("2026-11-23", "2026-11-23", "");
+    assert!(met.contains(MET) && met.contains("is met, by keys that only this file names"), "{met}");
     let late = demand("2026-11-22", "", "");
     assert!(late.contains(MISSING) && late.contains("nothing proves that it was there by 2026-11-22 23:59:59 UTC"), "{late}");
     let stale = demand("", "2026-11-24", "");
