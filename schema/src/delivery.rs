@@ -144,8 +144,15 @@ impl Receipt {
 
     /// What a receipt says, before anything is checked: for finding those one kept.
     pub fn peek(core: &[u8]) -> Option<Delivery> {
-        match &Unverified::read(core).ok()?.claims().body {
-            Body::Entry(entry) => Delivery::read(entry).ok(),
+        Receipt::numbered(core).map(|(_, delivery)| delivery)
+    }
+
+    /// The same, with its number at the receiver.
+    pub fn numbered(core: &[u8]) -> Option<(u64, Delivery)> {
+        let unverified = Unverified::read(core).ok()?;
+        let claims = unverified.claims();
+        match &claims.body {
+            Body::Entry(entry) => Some((claims.seq, Delivery::read(entry).ok()?)),
             Body::Slots(..) => None,
         }
     }

@@ -278,6 +278,31 @@ fn covering(reader: &Reader, prefix: &str, origin: &str, seq: u64, batches: bool
     }
 }
 
+/// A receipt that a partner signed for a row of the ledger.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RowReceipt {
+    /// Its number at the partner.
+    pub number: u64,
+    /// When, by the partner's clock, in seconds since 1970.
+    pub at: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Hash,
+}
+
+/// The receipt we hold for a row of the ledger, if there is one. It was verified when it came.
+pub fn receipt_of(reader: &Reader, row: &Row) -> Result<Option<RowReceipt>, FeedError> {
+    let end = row.items.iter().map(|(seq, _)| seq + 1).max().unwrap_or(0);
+    for prefix in [key::GOT.to_owned(), format!("{}late/", key::GOT)] {
+        let place = [key::placed(&prefix, &row.origin, end), row.number.to_be_bytes().to_vec()].concat();
+        if let Some(core) = reader.state(&place)?
+            && let Some((number, delivery)) = Receipt::numbered(&core)
+        {
+            return Ok(Some(RowReceipt { number, at: delivery.at, sha256: Hash::of(&[&core]) }));
+        }
+    }
+    Ok(None)
+}
+
 /// Verifies what a partner answered to a row of the ledger.
 pub fn check_receipt(core: &[u8], receiver: &Org, row: &Row) -> Result<(), String> {
     let delivery = Receipt::open(core, receiver).map_err(|why| why.to_string())?.delivery;

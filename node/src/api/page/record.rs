@@ -14,6 +14,7 @@ use super::words::Tag;
 use super::{Context, Frame, rendered, settled};
 use crate::answer::{Failure, exit};
 use crate::certificate::harmless;
+use crate::evidence::Attested;
 use crate::feeds::{Feed, Snapshot, Summary};
 use crate::store::{Reader, Row};
 
@@ -58,6 +59,12 @@ impl RecordPage {
         if view.claims().supersedes.is_some() {
             sheet.marks.push(Tag::calm("↻", "replaces an older record"));
         }
+        let attested = Attested::of(reader, &snapshot, feed, seq)?;
+        sheet.marks.push(match &attested.witnessed {
+            Some(_) => Tag::good(attested.date()),
+            None => Tag::calm("·", attested.date()),
+        });
+        sheet.marks.extend(attested.receipts().into_iter().map(|line| Tag::calm("✉", line)));
         let sight = if feed.own { Sight::of(&snapshot, feed, &view) } else { None };
         Ok(RecordPage { frame: Frame::new(&snapshot, "", &sheet.heading), sheet, own: feed.own, sight })
     }
