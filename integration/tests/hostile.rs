@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use lotline_integration::forge::{Forge, Forged, Line, Node, Peer, Wire, record, until, within};
+use lotline_integration::forge::{Forge, Forged, Line, Node, Peer, Wire, delivery_of, record, until, within};
 use lotline_node::exchange::message::{Listing, VERSION};
 use lotline_node::exchange::receive::{Cursor, Input, Output, Receiver};
 use lotline_node::exchange::{CREDIT_BYTES, Code, FRAME_BYTES_MAX, Message};
@@ -54,6 +54,8 @@ impl Maker {
         let (node, good, bad) = (Node::new("maker").await, Forge::new("good"), Forge::new("bad"));
         node.know(good.as_partner(false)).await;
         node.know(bad.as_partner(false)).await;
+        node.know_keys_of(&good).await;
+        node.know_keys_of(&bad).await;
         node.publish("quality", (0..3).map(|at| record(&format!("L-{at}"), "P-1", "ok")).collect()).await;
         node.publish("private", vec![record("L-9", "P-9", "not for bad")]).await;
         node.apply(RULES).await;
@@ -71,11 +73,15 @@ impl Maker {
 
     /// An honest partner gets everything, whatever happened before.
     async fn still_serves(&self) {
+        self.still_serves_all(4).await;
+    }
+
+    async fn still_serves_all(&self, size: u64) {
         let peer = Peer::connect(&self.good, &self.node).await;
         let mut wire = peer.follow(&open(&self.node.own("quality"), 0, empty_root())).await;
-        assert!(matches!(wire.next().await, Some(Message::Opened { size: 4, .. })));
+        assert!(matches!(wire.next().await, Some(Message::Opened { size: now, .. }) if now == size));
         let Some(Message::Batch(batch)) = wire.next().await else { panic!("a batch") };
-        assert!(batch.items.len() == 4 && batch.items.iter().all(|item| matches!(item, Item::View(_))));
+        assert!(batch.items.len() as u64 == size && batch.items.iter().all(|item| matches!(item, Item::View(_))));
         assert_eq!(self.node.with(|feeds| feeds.snapshot().name.clone()).await, "maker");
         peer.net.shutdown().await;
     }
@@ -300,47 +306,73 @@ async fn an_acknowledgement_that_goes_back() {
     let maker = Maker::new().await;
     let peer = maker.bad().await;
     let mut wire = peer.follow(&open(&maker.node.own("quality"), 0, empty_root())).await;
-    while !matches!(wire.next().await, Some(Message::CaughtUp { .. })) {}
-    wire.send(&Message::Ack { next: 4, credit: 0, receipt: None }).await;
-    wire.send(&Message::Ack { next: 3, credit: 0, receipt: None }).await;
+    wire.take_all(&maker.bad).await;
+    // One more batch, so that an acknowledgement is due.
+    maker.node.publish("quality", vec![record("L-7", "P-1", "one more")]).await;
+    let Some(Message::Batch(batch)) = wire.next().await else { panic!("a batch") };
+    wire.send(&Message::Ack { next: 3, credit: 0, receipt: Some(maker.bad.receipt(&delivery_of(&batch))) }).await;
     assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
-    maker.still_serves().await;
+    maker.still_serves_all(5).await;
 }
 
-/// No credit, no bytes: an acknowledgement without credit moves nothing, and more credit than there is does no harm.
+/// No credit, no bytes, and an acknowledgement must be of something: credit is not to be had for nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn credit_of_nothing_and_of_everything() {
+async fn credit_of_nothing() {
     let maker = Maker::new().await;
     let (peer, origin) = (maker.bad().await, maker.node.own("quality").to_string());
     let mut wire = peer.follow(&Message::Open { origin, next: 0, root: empty_root(), view: None, credit: 0 }).await;
     assert!(matches!(wire.next().await, Some(Message::Opened { .. })));
-    wire.send(&Message::Ack { next: 0, credit: 0, receipt: None }).await;
-    for _ in 0..3 {
-        wire.send(&Message::Ack { next: 0, credit: i64::MAX as u64, receipt: None }).await;
-    }
-    assert!(matches!(wire.next().await, Some(Message::Batch(batch)) if batch.items.len() == 4));
+    wire.send(&Message::Ack { next: 0, credit: i64::MAX as u64, receipt: None }).await;
+    assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
     maker.still_serves().await;
+}
+
+/// More credit than there is does no harm, however often.
+#[tokio::test(flavor = "multi_thread")]
+async fn credit_of_everything() {
+    let maker = Maker::new().await;
+    let (peer, origin) = (maker.bad().await, maker.node.own("quality").to_string());
+    let mut wire = peer.follow(&Message::Open { origin, next: 0, root: empty_root(), view: None, credit: i64::MAX as u64 }).await;
+    for more in 0..3 {
+        let batch = loop {
+            if let Message::Batch(batch) = wire.next().await.unwrap() {
+                break batch;
+            }
+        };
+        let (next, receipt) = (batch.from + batch.items.len() as u64, Some(maker.bad.receipt(&delivery_of(&batch))));
+        wire.send(&Message::Ack { next, credit: i64::MAX as u64, receipt }).await;
+        maker.node.publish("quality", vec![record(&format!("L-{more}0"), "P-1", "one more")]).await;
+    }
+    assert!(matches!(wire.next().await, Some(Message::Batch(batch)) if batch.items.len() == 1));
+    maker.still_serves_all(7).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_out_of_order_on_a_feed() {
-    let maker = Maker::new().await;
-    let quality = maker.node.own("quality");
-    let asked = open(&quality, 0, empty_root());
     let batch = Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new(), policy: None });
     let hello = Message::Hello { version: VERSION, name: "bad".into(), now: 0 };
-    let orders: [&[Message]; 6] = [
-        &[Message::Ack { next: 0, credit: 9, receipt: None }],
-        &[batch],
-        &[Message::Ping],
-        &[hello],
-        &[asked.clone(), asked.clone()],
-        &[asked.clone(), Message::CaughtUp { size: 4 }],
-    ];
-    for messages in orders {
-        assert_eq!(maker.answers(messages).await, Some(Message::Error(Code::Unexpected)), "{messages:?}");
+    let orders = |asked: &Message| -> [Vec<Message>; 6] {
+        [
+            vec![Message::Ack { next: 0, credit: 9, receipt: None }],
+            vec![batch.clone()],
+            vec![Message::Ping],
+            vec![hello.clone()],
+            vec![asked.clone(), asked.clone()],
+            vec![asked.clone(), Message::CaughtUp { size: 4 }],
+        ]
+    };
+    // Two a node: the third strike cuts the line, and its answer with it.
+    for pair in 0..3 {
+        let maker = Maker::new().await;
+        let asked = open(&maker.node.own("quality"), 0, empty_root());
+        for messages in &orders(&asked)[2 * pair..2 * pair + 2] {
+            assert_eq!(maker.answers(messages).await, Some(Message::Error(Code::Unexpected)), "{messages:?}");
+        }
+        maker.still_serves().await;
     }
     // An error of the partner's is no offence: it ends the stream.
+    let maker = Maker::new().await;
+    let asked = open(&maker.node.own("quality"), 0, empty_root());
     let last = maker.answers(&[asked, Message::Error(Code::Frozen)]).await;
     assert!(!matches!(last, Some(Message::Error(_))), "{last:?}");
     maker.still_serves().await;
@@ -951,6 +983,7 @@ async fn a_flood_does_not_fill_the_memory() {
 async fn a_publisher_that_stammers() {
     let mut scene = Follower::new().await;
     let mut wire = scene.following().await;
+    assert!(matches!(wire.next().await, Some(Message::Cosigned(cosigned)) if cosigned.size == 2));
     wire.send_frame(18, &[0xa1, 0x01]).await;
     assert_eq!(wire.last().await, None);
     scene.line.publish(&scene.forge, &record("L-3", "P-1", "clear again"));
