@@ -115,9 +115,9 @@ pub enum HomeVerb {
     /// What left, to whom, when, under which rules.
     #[command(after_help = "Example: lotline ledger --to oem-a --last 20")]
     Ledger(ledger::Args),
-    /// The public keys of this organisation.
+    /// The keys of this organisation: show, rotate, revoke, name a successor.
     #[command(subcommand)]
-    #[command(after_help = "Example: lotline keys show")]
+    #[command(after_help = "Example: lotline keys show\n         lotline keys rotate record --kit /media/stick/lotline-kit.txt")]
     Keys(keys::Verb),
     /// Copy the journal into a folder: a step of `backup`.
     #[command(hide = true)]
@@ -142,6 +142,14 @@ impl HomeVerb {
             HomeVerb::Ledger(args) => ledger::run(desk, args),
             HomeVerb::Keys(verb) => keys::run(desk, verb),
             HomeVerb::CopyJournal(args) => backup::copy_journal(desk, args),
+        }
+    }
+
+    /// Verbs that are about a file alone: done here, with or without a home.
+    fn without_home(&self) -> Option<Result<Answer, Failure>> {
+        match self {
+            HomeVerb::Keys(verb) => verb.without_home(),
+            _ => None,
         }
     }
 
@@ -206,7 +214,10 @@ fn perform(cli: Cli) -> Result<Answer, Failure> {
             let text = String::from_utf8_lossy(&script).into_owned();
             Ok(Answer::new(text.clone(), serde_json::json!({ "script": text })))
         }
-        Verb::Home(verb) => desk::at_home(home()?, verb.made_absolute()),
+        Verb::Home(verb) => match verb.without_home() {
+            Some(answer) => answer,
+            None => desk::at_home(home()?, verb.made_absolute()),
+        },
     }
 }
 

@@ -31,6 +31,9 @@ pub struct Args {
     /// Question 5: an address partners reach you under when it is another than --listen (a firewall's, a DNS name).
     #[arg(long, value_name = "ADDRESS")]
     pub announce: Vec<String>,
+    /// Write the kit's sealed key as a QR code too (SVG), for a printer.
+    #[arg(long, value_name = "FILE")]
+    pub qr: Option<PathBuf>,
     /// Take the published keys of an example identity: for tests, on loopback only.
     #[arg(long, hide = true)]
     pub example: Option<String>,
@@ -91,12 +94,17 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
     };
     found(home, &config, &founding)?;
     let text = founding.kit(&name, &passphrase, args.kit_work_factor).map_err(Failure::new)?;
-    platform::write_secret(&kit, text.as_bytes()).map_err(|why| {
+    platform::write_secret(&kit, text.to_text().as_bytes()).map_err(|why| {
         // Without its kit a home has no future: leave nothing half made.
         let _ = std::fs::remove_file(home.config_file());
         Failure::new(format!("cannot write the recovery kit `{}`: {why}", kit.display()))
             .hint("nothing was set up; try another place with --kit")
     })?;
+    if let Some(qr) = &args.qr {
+        let why = |why: std::io::Error| Failure::new(format!("cannot write `{}`: {why}", qr.display()));
+        let later = "the home is set up; make the picture with: lotline keys show --kit FILE --qr FILE";
+        platform::write_secret(qr, text.picture().to_svg().as_bytes()).map_err(|error| why(error).hint(later))?;
+    }
     let party = founding.party();
     Ok(Answer::new(
         format!(

@@ -68,6 +68,8 @@ impl Feeds {
         let own = feeds.values().find(|feed| feed.own && feed.origin.is_org()).ok_or(StateError("own org feed"))?;
         let party = own.origin.party();
         let org = orgs.get(&party).ok_or(StateError("own org feed"))?;
+        // A rotation that was cut between its commit and its last file is finished here.
+        let keys = keys.settle(org)?.map_or(keys, Arc::new);
         let policy = read_policy(&reader, org)?;
         let snapshot = Snapshot {
             party,
@@ -88,6 +90,7 @@ impl Feeds {
     /// The owner has looked at partners and sharing rules of a restored home and confirms them: each data feed goes on
     /// in its next life, whose org entry names the last size and root this home knows of the old one.
     pub fn confirm_restored(&mut self, now: u64) -> Result<Vec<Origin>, FeedError> {
+        self.keys_fit()?;
         self.store.confirm_restored()?;
         self.snapshot.restored = None;
         let mut renewed = Vec::new();
@@ -103,7 +106,7 @@ impl Feeds {
     }
 
     /// Every data feed of ours and its newest life, by what the org feed says.
-    fn newest_lives(&self) -> BTreeMap<String, u32> {
+    pub(super) fn newest_lives(&self) -> BTreeMap<String, u32> {
         let mut lives = BTreeMap::new();
         for origin in self.snapshot.orgs[&self.snapshot.party].feeds().filter_map(|text| text.parse::<Origin>().ok()) {
             let newest = lives.entry(origin.name().to_owned()).or_default();
@@ -221,7 +224,7 @@ pub(super) fn open_policy(core: &[u8], number: u64, org: &Org) -> Result<String,
 }
 
 /// The first number for which `taken` says no, where the taken ones have no gaps.
-fn first_free(taken: impl Fn(u64) -> Result<bool, FeedError>) -> Result<u64, FeedError> {
+pub(super) fn first_free(taken: impl Fn(u64) -> Result<bool, FeedError>) -> Result<u64, FeedError> {
     let mut high = 1;
     while taken(high - 1)? {
         high *= 2;

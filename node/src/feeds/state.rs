@@ -46,6 +46,8 @@ pub(crate) mod key {
     pub(crate) const STOPPED: &str = "stopped";
     /// The ledger, by number.
     pub(crate) const LEDGER: &str = "ledger/";
+    /// Vouchers of ours, by number.
+    pub(crate) const VOUCHER: &str = "voucher/";
     /// Imports, by identity of file and options.
     pub(crate) const IMPORT: &str = "import/";
 
