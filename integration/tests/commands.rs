@@ -191,6 +191,8 @@ fn every_verb_speaks_json_with_its_version() {
     let failed = supplier.fails(5, &["show", "no such lot"]);
     assert_eq!((failed.json["schema_version"].as_u64(), failed.json["exit"].as_u64()), (Some(1), Some(5)), "{}", failed.out);
 
+    // Verbs that need the recovery kit, and a home without a node: `keys.rs`.
+    let with_the_kit = ["keys rotate", "keys revoke", "keys successor", "keys inherit", "keys words"];
     let elsewhere = ["init", "run", "verify", "backup", "restore", "demo", "bench", "completions", "help"];
     let tried: BTreeSet<String> =
         ASKING.iter().chain(changing).flat_map(|verb| [verb[0].to_owned(), verb[..2.min(verb.len())].join(" ")]).collect();
@@ -202,7 +204,7 @@ fn every_verb_speaks_json_with_its_version() {
         }
         for inner in inner {
             let name = format!("{name} {}", inner.get_name());
-            assert!(tried.contains(&name), "`lotline {name}` is tried by no test here");
+            assert!(tried.contains(&name) || with_the_kit.contains(&&*name), "`lotline {name}` is tried by no test here");
         }
     }
 }
