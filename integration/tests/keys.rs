@@ -410,3 +410,109 @@ fn no_command_log_or_file_but_the_key_files_has_a_secret() {
 fn hex_of_words(words: &str) -> String {
     lotline_schema::id::hex(&words.parse::<bip39::Mnemonic>().unwrap().to_entropy())
 }
+
+// ---- persons
+
+const PERSON: &str = "the person's own words";
+
+fn add_person(world: &World, firm: &Firm, name: &str) -> (Value, String) {
+    let own = world.file("person.txt", format!("{PERSON}\n"));
+    let verb = ["keys", "signer", "add", name, "--function", "quality manager", "--person-passphrase-file", &own, "--kit-work-factor", "2"];
+    (firm.ok(&args(&verb, &with_kit(world, &kit_of(world, firm)))), own)
+}
+
+fn rules(show: &str) -> String {
+    RULES.replace("\"identity\", \"verdict\"", show)
+}
+
+#[test]
+fn a_named_person_releases_and_whoever_sees_the_verdict_sees_it() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.reachable_firm("oem"));
+    publish(&world, &supplier, "A", 2);
+    let (added, own) = add_person(&world, &supplier, "J. Doe");
+    assert_eq!(added["entry"].as_u64(), Some(2), "{added}");
+    supplier.start();
+    oem.start();
+    supplier.pair("supplier", &oem, "oem");
+    supplier.apply(&rules("\"identity\""));
+    let release = |lot: &str| supplier.ok(&["release", lot, "--by", "J. Doe", "--passphrase-file", &own]);
+    // Beside the running node, by a key that never reaches it.
+    let said = release("A-0000");
+    assert_eq!((said["record"].as_u64(), said["entry"].as_u64(), said["repeated"].as_bool()), (Some(1), Some(3), Some(false)), "{said}");
+    assert_eq!(release("A-0000")["repeated"], true, "a second time changes nothing");
+    let file = world.file("B.csv", lots_file("B", "PIN", 2));
+    let said = supplier.publish(&file, &["--feed", "quality", "--release-by", "J. Doe", "--passphrase-file", &own]);
+    assert_eq!(said["released"].as_array().unwrap().len(), 2, "{said}");
+    wait_until_level(&supplier, &oem);
+    let at_home = supplier.ok(&["show", "A-0000"]);
+    assert_eq!((&at_home["released_by"][0]["name"], &at_home["released_by"][0]["entry"]), (&"J. Doe".into(), &3.into()), "{at_home}");
+    let words = Said::of(&mut supplier.command(["show", "B-0001"])).out;
+    assert!(words.contains("released by J. Doe (quality manager), entry 7"), "{words}");
+    assert!(Said::of(&mut supplier.command(["records"])).out.contains("released by J. Doe"));
+    assert_eq!(supplier.records().len(), 4, "releases are no records");
+
+    // Identity alone: no verdict, no name.
+    assert_eq!(oem.ok(&["show", "A-0000"])["released_by"], serde_json::json!([]));
+    supplier.apply(&rules("\"identity\", \"verdict\""));
+    let seen = || oem.ok(&["show", "A-0000"])["released_by"][0]["name"] == "J. Doe";
+    lotline_integration::world::wait("the release to be opened later", seen);
+    let ledger = supplier.ledger("oem");
+    assert!(ledger.iter().any(|row| row["items"].as_array().unwrap().iter().any(|item| item["seq"] == 3)), "{ledger:?}");
+    let bundle = text(&world.path("b.lotline"));
+    oem.ok(&["bundle", "--lot", "A-0000", "-o", &bundle]);
+    let said = world.verify(&bundle, &["--issuer", &supplier.identity()]);
+    let record = &said.json["records"][0];
+    assert_eq!((said.code, record["released_by"][0]["function"].as_str()), (0, Some("quality manager")), "{}", said.out);
+    // From the owner, through the same door.
+    let own_bundle = text(&world.path("own.lotline"));
+    supplier.ok(&["bundle", "--lot", "A-0000", "--for", "oem", "-o", &own_bundle]);
+    assert_eq!(world.verify(&own_bundle, &["--issuer", &supplier.identity()]).json["records"][0]["released_by"][0]["name"], "J. Doe");
+    supplier.apply(&rules("\"identity\""));
+    std::fs::remove_file(&own_bundle).unwrap();
+    supplier.ok(&["bundle", "--lot", "A-0000", "--for", "oem", "-o", &own_bundle]);
+    let said = world.verify(&own_bundle, &["--issuer", &supplier.identity()]);
+    assert_eq!((said.code, &said.json["records"][0]["released_by"]), (0, &serde_json::json!([])), "{}", said.out);
+    wait_until_level(&supplier, &oem);
+    supplier.is_clean();
+    oem.is_clean();
+}
+
+#[test]
+fn only_a_named_person_with_its_own_passphrase_releases_and_an_ended_one_no_more() {
+    let world = World::new();
+    let firm = world.firm("firm");
+    publish(&world, &firm, "A", 2);
+    let (_, own) = add_person(&world, &firm, "J. Doe");
+    let kit = with_kit(&world, &kit_of(&world, &firm));
+    let heads = firm.heads();
+    firm.fails(5, &["release", "A-0000", "--by", "Nobody", "--passphrase-file", &own]);
+    firm.fails(5, &["release", "NO-LOT", "--by", "J. Doe", "--passphrase-file", &own]);
+    firm.fails(11, &["release", "A-0000", "--by", "J. Doe", "--passphrase-file", &world.passphrase()]);
+    firm.fails(2, &["release", "A-0000", "--by", "J. Doe"]);
+    let file = world.file("N.csv", lots_file("N", "PIN", 1));
+    firm.fails(11, &["publish", &file, "--feed", "quality", "--release-by", "J. Doe", "--passphrase-file", &world.passphrase()]);
+    assert_eq!(firm.heads(), heads, "a wrong passphrase publishes nothing");
+    let twice = ["keys", "signer", "add", "J. Doe", "--function", "intern", "--person-passphrase-file", &own];
+    assert!(firm.fails(1, &args(&twice, &kit)).error().contains("releases records already"));
+    firm.ok(&["release", "A-0000", "--by", "J. Doe", "--passphrase-file", &own]);
+
+    let mut before = Vec::new();
+    files(&firm.path("keys/signers"), &mut before);
+    let sealed = std::fs::read(&before[0]).unwrap();
+    firm.ok(&args(&["keys", "signer", "end", "J. Doe"], &kit));
+    assert!(!before[0].exists());
+    let listed = firm.ok(&["keys", "signer", "list"]);
+    assert_eq!((listed["signers"].as_array().unwrap().len(), listed["signers"][0]["active"].as_bool()), (1, Some(false)));
+    // Whoever kept a copy of the key releases nothing with it.
+    std::fs::write(&before[0], sealed).unwrap();
+    private(&before[0]);
+    let said = firm.fails(5, &["release", "A-0001", "--by", "J. Doe", "--passphrase-file", &own]);
+    assert!(said.error().contains("no more"), "{}", said.out);
+    let said = verified(&world, &firm, "A-0000");
+    assert_eq!((said.code, said.json["records"][0]["released_by"][0]["name"].as_str()), (0, Some("J. Doe")), "{}", said.out);
+    // The name is free again, for another key.
+    add_person(&world, &firm, "J. Doe");
+    firm.ok(&["release", "A-0001", "--by", "J. Doe", "--passphrase-file", &own]);
+    firm.is_clean();
+}

@@ -140,7 +140,7 @@ impl From<crate::config::HomeError> for Failure {
 
 impl From<crate::feeds::FeedError> for Failure {
     fn from(error: crate::feeds::FeedError) -> Failure {
-        use crate::feeds::{FeedError, WrongRoot};
+        use crate::feeds::{FeedError, ReleaseError, WrongRoot};
         let failure = Failure::new(&error);
         match error {
             FeedError::Conflict { .. } => {
@@ -156,6 +156,7 @@ impl From<crate::feeds::FeedError> for Failure {
             FeedError::Root(WrongRoot::NobodyNamed) => {
                 failure.hint("while the recovery kit is at hand: lotline keys successor --kit FILE -o SECOND-KIT")
             }
+            FeedError::Release(ReleaseError::Ended(_)) => failure.hint("`lotline keys signer list` shows who releases records"),
             FeedError::Root(_) => failure.hint("`lotline keys show --kit FILE` says whose kit a file is"),
             FeedError::Outdated(role) => {
                 failure.hint(format!("take the recovery kit and name a new one: lotline keys rotate {role} --kit FILE"))

@@ -21,6 +21,7 @@ pub(crate) mod lists;
 mod partner;
 mod policy;
 mod publish;
+mod release;
 mod run;
 mod share;
 mod status;
@@ -53,6 +54,8 @@ enum Verb {
     Init(init::Args),
     /// Run the node: exchange with partners, local page and API.
     Run(run::Args),
+    /// A named person releases a record: countersigns it with a key and passphrase of its own.
+    Release(release::Args),
     /// Verify a bundle: no home, no node, no network.
     Verify(verify::Args),
     /// Write a backup of the home (sealed with a passphrase), beside a running node or without one.
@@ -119,6 +122,9 @@ pub enum HomeVerb {
     #[command(subcommand)]
     #[command(after_help = "Example: lotline keys show\n         lotline keys rotate record --kit /media/stick/lotline-kit.txt")]
     Keys(keys::Verb),
+    /// What `release` asks of the home.
+    #[command(subcommand, hide = true)]
+    ReleaseStep(release::Step),
     /// Copy the journal into a folder: a step of `backup`.
     #[command(hide = true)]
     CopyJournal(backup::CopyArgs),
@@ -141,6 +147,7 @@ impl HomeVerb {
             HomeVerb::Audit(args) => audit::run(desk, args),
             HomeVerb::Ledger(args) => ledger::run(desk, args),
             HomeVerb::Keys(verb) => keys::run(desk, verb),
+            HomeVerb::ReleaseStep(step) => release::step(desk, step),
             HomeVerb::CopyJournal(args) => backup::copy_journal(desk, args),
         }
     }
@@ -203,6 +210,7 @@ fn perform(cli: Cli) -> Result<Answer, Failure> {
     match cli.verb {
         Verb::Init(args) => init::run(&home()?, args),
         Verb::Run(args) => run::run(home()?, args),
+        Verb::Release(args) => release::run(&home()?, args),
         Verb::Verify(args) => verify::run(args),
         Verb::Backup(args) => backup::backup(&home()?, args),
         Verb::Restore(args) => backup::restore(&home()?, args),
@@ -216,7 +224,10 @@ fn perform(cli: Cli) -> Result<Answer, Failure> {
         }
         Verb::Home(verb) => match verb.without_home() {
             Some(answer) => answer,
-            None => desk::at_home(home()?, verb.made_absolute()),
+            None => match release::wanted(&verb) {
+                Some((by, secret)) => release::publish_and_release(&home()?, &by, secret.as_deref(), verb.made_absolute()),
+                None => desk::at_home(home()?, verb.made_absolute()),
+            },
         },
     }
 }

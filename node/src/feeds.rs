@@ -4,8 +4,8 @@
 //! it is durable: heads in memory, answers and snapshots change after `store.commit` returned.
 //!
 //! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/book.rs`: partners, sharing
-//! rules and the ledger. `feeds/root.rs`: what the root key signs. `feeds/open.rs`: founding and reading a home.
-//! `feeds/state.rs`: what is stored, and how.
+//! rules and the ledger. `feeds/release.rs`: what named persons countersign. `feeds/root.rs`: what the root key signs.
+//! `feeds/open.rs`: founding and reading a home. `feeds/state.rs`: what is stored, and how.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,12 +28,14 @@ use crate::store::{Batch, Entry, Reader, Store, StoreError};
 pub mod accept;
 mod book;
 mod open;
+mod release;
 mod root;
 pub mod state;
 
 pub use accept::{AcceptError, Item, Received, VerifiedBackfill, VerifiedBatch};
 pub use book::Intent;
 pub use open::Founded;
+pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by};
 pub use root::{Rotated, WrongRoot};
 use state::key;
 pub use state::{Head, Partner, StateError, Summary};
@@ -79,6 +81,9 @@ pub enum FeedError {
     /// The user's: the root key given is not the one that may sign this.
     #[error(transparent)]
     Root(#[from] WrongRoot),
+    /// Not a release that can stand in our feed.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
     /// The owner has to name a new key first.
     #[error("the {0} key in this home is not the one your org feed names: it was rotated after this backup was made")]
     Outdated(Role),

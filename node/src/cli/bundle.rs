@@ -18,7 +18,7 @@ use super::confirmed_at;
 use super::lists::{open_row, owner};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::Desk;
-use crate::feeds::{Feed, Intent, Summary};
+use crate::feeds::{Feed, Intent, Summary, Whole, release_rows};
 use crate::ledger::Outcome;
 use crate::platform;
 use crate::service::now;
@@ -64,7 +64,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let own = found[0].feed.own;
     let door = door(desk, &args, own)?;
     let mut trees = BTreeMap::new();
-    let (mut packages, mut items) = (Vec::new(), Vec::new());
+    let (mut packages, mut items, mut released) = (Vec::new(), Vec::new(), 0);
     for one in &found {
         let (sealed, _) = open_row(desk.handle.reader(), &one.row)?;
         let Some((view, mask)) = door.pass(desk, one, sealed)? else {
@@ -72,6 +72,14 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         };
         packages.push(Package::new(view, prove(desk, one, &mut trees)?));
         items.push((one.row.seq, mask));
+        for release in releases(desk, one)? {
+            let (sealed, _) = open_row(desk.handle.reader(), &release.row)?;
+            if let Some((view, mask)) = door.pass(desk, &release, sealed)? {
+                packages.push(Package::new(view, prove(desk, &release, &mut trees)?));
+                items.push((release.row.seq, mask));
+                released += 1;
+            }
+        }
     }
     if packages.is_empty() {
         let whom = args.partner.as_deref().unwrap_or_default();
@@ -80,7 +88,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     }
     let parties: std::collections::BTreeSet<PartyId> = found.iter().map(|one| one.feed.origin.party()).collect();
     let orgs = parties.iter().map(|party| org_part(desk, party)).collect::<Result<Vec<_>, _>>()?;
-    let records = packages.len();
+    let records = packages.len() - released;
     let bytes = Bundle { orgs, packages, ..Bundle::default() }.to_bytes();
     door.write_down(desk, &found[0].feed, items, &bytes)?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
@@ -124,6 +132,13 @@ fn find(desk: &Desk, args: &Args) -> Result<Vec<Found>, Failure> {
             Err(Failure::new(what).exit(exit::USAGE).hint("say which with --from and --part"))
         }
     }
+}
+
+/// Who released a record goes with it.
+fn releases(desk: &Desk, of: &Found) -> Result<Vec<Found>, Failure> {
+    let rows = release_rows(desk.handle.reader(), &desk.handle.snapshot(), &of.feed, Hash(of.row.leaf))?;
+    let found = |row: Row| Ok(Found { feed: of.feed.clone(), summary: Summary::read(&row.summary)?, row });
+    rows.into_iter().map(found).collect()
 }
 
 /// The door our records leave by. What was received is not ours to filter: it goes out as it came in.
@@ -174,13 +189,18 @@ impl Door {
             schema: kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == one.summary.facts.kind),
             facts: &one.summary.facts,
         };
-        let cleared = match self {
-            Door::Policy(partner) => {
+        let whole = Whole::read(desk.handle.reader(), &one.feed, &one.row)?;
+        let cleared = match (self, whole.record_of(desk.handle.reader(), &one.feed)?) {
+            (Door::Policy(partner), Some(record)) => {
+                let policy = desk.handle.snapshot().policy.clone();
+                lotline_policy::clear_release(&policy, &Viewer::new(partner.as_str()), &item, &record.item(), now() as i64)
+            }
+            (Door::Policy(partner), None) => {
                 let snapshot = desk.handle.snapshot();
                 lotline_policy::clear(&snapshot.policy, &Viewer::new(partner.as_str()), &item, now() as i64)
             }
-            Door::Full(confirmed) => Cleared::full(&item, confirmed),
-            Door::Received => unreachable!("answered above"),
+            (Door::Full(confirmed), _) => Cleared::full(&item, confirmed),
+            (Door::Received, _) => unreachable!("answered above"),
         };
         let mask = cleared.mask();
         Ok(cleared.into_view().map(|view| (view, mask)))

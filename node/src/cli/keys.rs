@@ -17,6 +17,7 @@ use crate::desk::Desk;
 mod kit;
 pub(super) mod root;
 mod rotate;
+pub(super) mod signer;
 mod successor;
 
 /// What to do with keys.
@@ -39,6 +40,9 @@ pub enum Verb {
     /// The recovery kit is lost: put the key of the second kit in its place.
     #[command(after_help = "Example: lotline keys inherit --kit second-kit.txt")]
     Inherit(successor::InheritArgs),
+    /// Persons who release records: add, end, list.
+    #[command(subcommand)]
+    Signer(signer::Verb),
     /// Print the key of a kit as 24 words, to be written down by hand.
     #[command(after_help = "Example: lotline keys words --kit lotline-kit.txt")]
     Words(kit::WordsArgs),
@@ -57,8 +61,10 @@ impl Verb {
 
 /// Does it.
 pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
-    if let Verb::Show(_) = verb {
-        return Ok(show(desk));
+    match verb {
+        Verb::Show(_) => return Ok(show(desk)),
+        Verb::Signer(signer::Verb::List) => return signer::run(desk, signer::Verb::List),
+        _ => {}
     }
     if desk.board.is_some() {
         return Err(Failure::new("a node runs on this home; the root key is used without it")
@@ -70,6 +76,7 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         Verb::Revoke(args) => rotate::revoke(desk, args),
         Verb::Successor(args) => successor::name(desk, args),
         Verb::Inherit(args) => successor::inherit(desk, args),
+        Verb::Signer(verb) => signer::run(desk, verb),
         Verb::Show(_) | Verb::Words(_) => unreachable!("answered above, and without a home"),
     }
 }
@@ -111,6 +118,11 @@ fn changes(org: &Org) -> Vec<(usize, String)> {
         OrgEntry::Rotation { role, key, reason, .. } => Some(format!("new {role} key {}{}", thumbprint(key).short(), why(reason))),
         OrgEntry::Successor { thumbprint } => Some(format!("successor named {}", thumbprint.short())),
         OrgEntry::Root { key } => Some(format!("new root key {}, the successor took over", thumbprint(key).short())),
+        OrgEntry::Signer { name, function, .. } => Some(format!("{} ({}) releases records", harmless(name), harmless(function))),
+        OrgEntry::SignerEnd { thumbprint, .. } => {
+            let name = org.signers().find(|(kid, _)| *kid == thumbprint).map_or(String::new(), |(_, person)| harmless(&person.name));
+            Some(format!("{name} releases no more"))
+        }
         _ => None,
     };
     org.statements().enumerate().filter_map(|(at, entry)| Some((at, words(entry)?))).collect()

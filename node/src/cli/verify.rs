@@ -107,6 +107,9 @@ fn text(report: &Report) -> String {
         let claims = record.view.claims();
         let day = crate::service::time_text(claims.day);
         text.push_str(&format!("\nrecord {} of {}, claimed day {}\n", claims.seq, claims.origin, &day[..day.len().min(10)]));
+        for (name, function) in &record.released_by {
+            text.push_str(&format!("released by {} ({})\n", harmless(name), harmless(function)));
+        }
         text.push_str(&Certificate::of(&record.view).to_text());
     }
     text
@@ -126,7 +129,8 @@ pub(crate) fn to_json(report: &Report) -> serde_json::Value {
         let claims = record.view.claims();
         json!({
             "issuer": record.party.to_string(), "origin": claims.origin, "seq": claims.seq, "leaf": record.view.leaf().to_string(), "claimed_day": claims.day,
-            "supersedes": claims.supersedes.map(|leaf| leaf.to_string()), "withdrawn": record.withdrawn, "record": Certificate::of(&record.view).to_json(),
+            "supersedes": claims.supersedes.map(|leaf| leaf.to_string()), "withdrawn": record.withdrawn,
+            "released_by": record.released_by.iter().map(|(name, function)| json!({ "name": name, "function": function })).collect::<Vec<_>>(), "record": Certificate::of(&record.view).to_json(),
         })
     };
     let issuer = |issuer: &lotline_schema::verify::Issuer| {

@@ -46,6 +46,8 @@ pub(crate) mod key {
     pub(crate) const STOPPED: &str = "stopped";
     /// The ledger, by number.
     pub(crate) const LEDGER: &str = "ledger/";
+    /// Releases, by leaf hash of the record and place of the release: the feed both stand in.
+    pub(crate) const RELEASE: &str = "release/";
     /// Vouchers of ours, by number.
     pub(crate) const VOUCHER: &str = "voucher/";
     /// Imports, by identity of file and options.

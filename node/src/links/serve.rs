@@ -17,7 +17,7 @@ use tokio::io::{AsyncWriteExt as _, WriteHalf};
 use super::{Context, Frames, LinkError, Shown, blocking, end, split, write};
 use crate::exchange::send::{Input, Output, Sender, Standing};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
-use crate::feeds::{Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Summary};
+use crate::feeds::{Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Summary, Whole};
 use crate::ledger::{Outcome, Row};
 use crate::net::Stream;
 use crate::service::now;
@@ -476,6 +476,11 @@ fn clear_row(reader: &Reader, snapshot: &Shown, feed: &Feed, viewer: &Viewer, ro
     // Entries that hide nothing say whose keys are valid: index 0 of a data feed, and the org feed.
     if row.seq == 0 || feed.origin.is_org() {
         return Cleared::own_feed_entry(&viewer.partner, &item).ok_or_else(missing);
+    }
+    if summary.facts.is_release()
+        && let Some(record) = Whole::read(reader, feed, row)?.record_of(reader, feed)?
+    {
+        return Ok(lotline_policy::clear_release(&snapshot.policy, viewer, &item, &record.item(), now() as i64));
     }
     Ok(lotline_policy::clear(&snapshot.policy, viewer, &item, now() as i64))
 }

@@ -14,7 +14,7 @@ use super::words::Tag;
 use super::{Context, Frame, rendered, settled};
 use crate::answer::{Failure, exit};
 use crate::certificate::harmless;
-use crate::feeds::{Feed, Snapshot, Summary};
+use crate::feeds::{Feed, Snapshot, Summary, released_by};
 use crate::store::{Reader, Row};
 
 /// Answers.
@@ -57,6 +57,10 @@ impl RecordPage {
         }
         if view.claims().supersedes.is_some() {
             sheet.marks.push(Tag::calm("↻", "replaces an older record"));
+        }
+        for released in released_by(reader, &snapshot, feed, view.leaf())? {
+            let text = format!("released by {}", harmless(&released.to_text()));
+            sheet.marks.push(if released.ended.is_none() { Tag::good(text) } else { Tag::warn(text) });
         }
         let sight = if feed.own { Sight::of(&snapshot, feed, &view) } else { None };
         Ok(RecordPage { frame: Frame::new(&snapshot, "", &sheet.heading), sheet, own: feed.own, sight })

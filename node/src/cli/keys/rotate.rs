@@ -98,7 +98,7 @@ pub fn revoke(desk: &Desk, args: RevokeArgs) -> Result<Answer, Failure> {
     let Revocable::Record = args.role;
     let reason = reason(&args.reason)?;
     desk.settle()?;
-    let mut places = desk.feeds(|feeds| Ok(feeds.places_now()?))?;
+    let mut places = desk.feeds(|feeds| feeds.places_now())?;
     let snapshot = desk.handle.snapshot();
     for text in &args.from {
         let (feed, seq) = read_place(&snapshot, text)?;
