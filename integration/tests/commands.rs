@@ -103,6 +103,7 @@ const ASKING: &[&[&str]] = &[
     &["ledger"],
     &["keys", "show"],
     &["partner", "invite"],
+    &["partner", "trust-file"],
 ];
 
 #[test]
@@ -165,6 +166,7 @@ fn every_verb_speaks_json_with_its_version() {
     let changing: &[&[&str]] = &[
         &["publish", &lots, "--feed", "quality"],
         &["partner", "accept", &line, "--as", "oem"],
+        &["partner", "vouch", "oem", "--legal-name", "OEM AG", "--how", "by phone"],
         &["policy", "apply", "--yes"],
         &["share", "stop", "oem"],
         &["share", "resume", "--yes"],
@@ -192,7 +194,7 @@ fn every_verb_speaks_json_with_its_version() {
     assert_eq!((failed.json["schema_version"].as_u64(), failed.json["exit"].as_u64()), (Some(1), Some(5)), "{}", failed.out);
 
     // Verbs that need the recovery kit, and a home without a node: `keys.rs`.
-    let with_the_kit = ["keys rotate", "keys revoke", "keys successor", "keys inherit", "keys words", "keys signer"];
+    let with_the_kit = ["keys rotate", "keys revoke", "keys successor", "keys inherit", "keys words", "keys signer", "members sign"];
     let elsewhere = ["init", "run", "verify", "release", "backup", "restore", "demo", "bench", "completions", "help"];
     let tried: BTreeSet<String> =
         ASKING.iter().chain(changing).flat_map(|verb| [verb[0].to_owned(), verb[..2.min(verb.len())].join(" ")]).collect();

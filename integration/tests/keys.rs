@@ -516,3 +516,85 @@ fn only_a_named_person_with_its_own_passphrase_releases_and_an_ended_one_no_more
     firm.ok(&["release", "A-0001", "--by", "J. Doe", "--passphrase-file", &own]);
     firm.is_clean();
 }
+
+// ---- whose keys
+
+#[test]
+fn what_was_checked_about_a_partner_reaches_an_auditor() {
+    let world = World::new();
+    let supplier = Firm::at(&world.path("supplier"));
+    let kit = text(&world.path("kit of supplier.txt"));
+    let (qr, pass) = (text(&world.path("init.svg")), world.passphrase());
+    let init = ["init", "--name", "supplier", "--kit", &kit, "--passphrase-file", &pass, "--kit-work-factor", "2", "--qr", &qr];
+    let ids = ["--id", "vat=DE123456789", "--id", "duns=123456789"];
+    assert_eq!(supplier.fails(2, &[&init[..], &["--id", "nonsense"]].concat()).error(), "`nonsense` is no registered id");
+    supplier.ok(&[&init[..], &ids[..]].concat());
+    assert!(std::fs::read_to_string(&qr).unwrap().starts_with("<svg "));
+    assert_eq!(supplier.ok(&["keys", "show"])["ids"]["VAT"], "DE123456789");
+    let oem = world.reachable_firm("oem");
+    supplier.start();
+    oem.start();
+    supplier.pair("supplier", &oem, "oem");
+    publish(&world, &supplier, "A", 1);
+    supplier.apply(RULES);
+    wait_until_level(&supplier, &oem);
+    let listed = oem.ok(&["partner", "list"]);
+    assert_eq!((&listed["partners"][0]["ids"]["DUNS"], listed["partners"][0]["vouched"].is_null()), (&"123456789".into(), true));
+
+    oem.fails(5, &["partner", "vouch", "nobody", "--legal-name", "X", "--how", "Y"]);
+    oem.fails(2, &["partner", "vouch", "supplier", "--legal-name", "two\nlines", "--how", "Y"]);
+    let vouch = ["partner", "vouch", "supplier", "--legal-name", "Supplier GmbH", "--id", "vat=DE123456789", "--how", "by phone"];
+    assert_eq!(oem.ok(&vouch)["number"], 0);
+    assert_eq!(oem.ok(&["partner", "list"])["partners"][0]["vouched"]["legal_name"], "Supplier GmbH");
+    let (bundle, bare) = (text(&world.path("b.lotline")), text(&world.path("bare.lotline")));
+    oem.ok(&["bundle", "--lot", "A-0000", "-o", &bundle]);
+    oem.ok(&["bundle", "--lot", "A-0000", "--without-voucher", "-o", &bare]);
+    // Whoever trusts the customer knows the supplier; whoever trusts nobody does not.
+    let said = world.verify(&bundle, &["--issuer", &oem.identity()]);
+    assert_eq!(said.code, 0, "{}", said.out);
+    assert!(
+        string(&said.json["sentence"]).contains("Supplier GmbH") && string(&said.json["sentence"]).contains("by phone"),
+        "{}",
+        said.out
+    );
+    let of_supplier = said.json["issuers"].as_array().unwrap().iter().find(|one| one["identity"] == supplier.identity().as_str()).unwrap();
+    assert_eq!(of_supplier["ids"]["VAT"], "DE123456789");
+    assert_eq!(world.verify(&bundle, &[]).code, 7);
+    assert_eq!(world.verify(&bare, &["--issuer", &oem.identity()]).code, 7);
+
+    // A trust file out of the partner book.
+    let trust = text(&world.path("trust.toml"));
+    oem.ok(&["partner", "trust-file", "-o", &trust]);
+    let said = world.verify(&bare, &["--trust", &trust]);
+    assert!(said.code == 0 && string(&said.json["sentence"]).contains("Supplier GmbH"), "{}", said.out);
+    assert!(Said::of(&mut oem.command(["partner", "trust-file"])).out.contains("[[trust]]"));
+
+    // After the customer's record key was rotated its vouchers hold, and the next one has a number of its own.
+    oem.stop();
+    rotate(&world, &oem, "record");
+    assert_eq!(oem.ok(&vouch)["number"], 1);
+    oem.ok(&["bundle", "--lot", "A-0000", "-o", &bundle]);
+    assert_eq!(world.verify(&bundle, &["--issuer", &oem.identity()]).code, 0);
+
+    // An association that the reader knows, and through it the supplier.
+    let association = world.firm("association");
+    let list = world.file(
+        "members.toml",
+        format!("name = \"VDZ e. V.\"\n[[member]]\nissuer = \"{}\"\nname = \"Supplier\"\nids = {{ vat = \"DE1\" }}\n", supplier.identity()),
+    );
+    let members = text(&world.path("members.lotline"));
+    let signed = association.ok(&["members", "sign", &list, "-o", &members]);
+    assert_eq!((signed["members"].as_u64(), signed["number"].as_u64()), (Some(1), Some(0)), "{signed}");
+    rotate(&world, &association, "record");
+    assert_eq!(association.ok(&["members", "sign", &list, "-o", &members])["number"], 1);
+    let said = world.verify(&bare, &["--issuer", &association.identity(), "--members", &members]);
+    assert!(said.code == 0 && string(&said.json["sentence"]).contains("member list 1"), "{}", said.out);
+    let said = world.verify(&bare, &["--members", &members]);
+    assert!(said.code == 7 && said.error().contains("you did not name"), "{}", said.out);
+    let mut altered = std::fs::read(&members).unwrap();
+    let last = altered.len() - 1;
+    altered[last] ^= 1;
+    std::fs::write(&members, altered).unwrap();
+    assert_eq!(world.verify(&bare, &["--issuer", &association.identity(), "--members", &members]).code, 4);
+    assert_eq!(world.verify(&bare, &["--issuer", &association.identity(), "--members", &list]).code, 11);
+}

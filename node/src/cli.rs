@@ -18,6 +18,7 @@ pub(crate) mod init;
 mod keys;
 mod ledger;
 pub(crate) mod lists;
+mod members;
 mod partner;
 mod policy;
 mod publish;
@@ -86,7 +87,7 @@ pub enum HomeVerb {
     Status(status::Args),
     /// Check, sign and publish a measuring file.
     Publish(publish::Args),
-    /// Partners: invite, accept, list, remove.
+    /// Partners: invite, accept, list, vouch for, remove.
     #[command(subcommand)]
     #[command(after_help = "Example: lotline partner invite\n         lotline partner accept lotline-1-… --as oem-a")]
     Partner(partner::Verb),
@@ -122,6 +123,10 @@ pub enum HomeVerb {
     #[command(subcommand)]
     #[command(after_help = "Example: lotline keys show\n         lotline keys rotate record --kit /media/stick/lotline-kit.txt")]
     Keys(keys::Verb),
+    /// Lists of members, signed by their association.
+    #[command(subcommand)]
+    #[command(after_help = "Example: lotline members sign members.toml -o members.lotline")]
+    Members(members::Verb),
     /// What `release` asks of the home.
     #[command(subcommand, hide = true)]
     ReleaseStep(release::Step),
@@ -147,6 +152,7 @@ impl HomeVerb {
             HomeVerb::Audit(args) => audit::run(desk, args),
             HomeVerb::Ledger(args) => ledger::run(desk, args),
             HomeVerb::Keys(verb) => keys::run(desk, verb),
+            HomeVerb::Members(verb) => members::run(desk, verb),
             HomeVerb::ReleaseStep(step) => release::step(desk, step),
             HomeVerb::CopyJournal(args) => backup::copy_journal(desk, args),
         }
@@ -171,6 +177,8 @@ impl HomeVerb {
             HomeVerb::Publish(args) => args.paths().into_iter().for_each(absolute),
             HomeVerb::Policy(verb) => verb.paths().into_iter().for_each(absolute),
             HomeVerb::Bundle(args) => absolute(&mut args.output),
+            HomeVerb::Partner(verb) => verb.paths().into_iter().for_each(absolute),
+            HomeVerb::Members(verb) => verb.paths().into_iter().for_each(absolute),
             _ => {}
         }
         self

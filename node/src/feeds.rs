@@ -33,7 +33,7 @@ mod root;
 pub mod state;
 
 pub use accept::{AcceptError, Item, Received, VerifiedBackfill, VerifiedBatch};
-pub use book::Intent;
+pub use book::{Intent, vouchers};
 pub use open::Founded;
 pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by};
 pub use root::{Rotated, WrongRoot};

@@ -18,7 +18,7 @@ use super::confirmed_at;
 use super::lists::{open_row, owner};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::Desk;
-use crate::feeds::{Feed, Intent, Summary, Whole, release_rows};
+use crate::feeds::{Feed, Intent, Summary, Whole, release_rows, vouchers};
 use crate::ledger::Outcome;
 use crate::platform;
 use crate::service::now;
@@ -43,6 +43,9 @@ pub struct Args {
     /// For our own records: everything, to the person or office named. It is asked again and enters the ledger.
     #[arg(long, value_name = "TO")]
     full: Option<String>,
+    /// For received records: leave out what you vouched for their issuer, and with it your own org feed.
+    #[arg(long)]
+    without_voucher: bool,
     /// Do not ask about --full.
     #[arg(long)]
     yes: bool,
@@ -87,9 +90,14 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         return Err(Failure::new(what).exit(exit::REFUSED).hint(format!("`lotline policy explain {} {whom}` says why", args.lot)));
     }
     let parties: std::collections::BTreeSet<PartyId> = found.iter().map(|one| one.feed.origin.party()).collect();
-    let orgs = parties.iter().map(|party| org_part(desk, party)).collect::<Result<Vec<_>, _>>()?;
+    let mut orgs = parties.iter().map(|party| org_part(desk, party)).collect::<Result<Vec<_>, _>>()?;
+    // Only with records of others: nobody vouches for itself.
+    let vouchers = if own || args.without_voucher { Vec::new() } else { vouchers_for(desk, &parties)? };
+    if !vouchers.is_empty() {
+        orgs.push(org_part(desk, &desk.handle.snapshot().party)?);
+    }
     let records = packages.len() - released;
-    let bytes = Bundle { orgs, packages, ..Bundle::default() }.to_bytes();
+    let bytes = Bundle { orgs, packages, vouchers, ..Bundle::default() }.to_bytes();
     door.write_down(desk, &found[0].feed, items, &bytes)?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
     let text = format!(
@@ -237,6 +245,12 @@ fn prove(desk: &Desk, one: &Found, trees: &mut BTreeMap<u32, Tree>) -> Result<St
         .inclusion(one.row.seq, size)
         .ok_or_else(|| Failure::new("the record lies beyond the head of its feed").hint("run `lotline audit`"))?;
     Ok(InclusionProof { index: one.row.seq, path, checkpoint: one.feed.head.checkpoint.clone() }.to_text())
+}
+
+/// What we vouch for about the issuers of these records.
+fn vouchers_for(desk: &Desk, parties: &std::collections::BTreeSet<PartyId>) -> Result<Vec<Vec<u8>>, Failure> {
+    let ours = vouchers(desk.handle.reader(), &desk.handle.snapshot())?;
+    Ok(ours.into_iter().filter(|(party, _)| parties.contains(party)).map(|(_, (core, _))| core).collect())
 }
 
 fn org_part(desk: &Desk, party: &PartyId) -> Result<OrgPart, Failure> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lotline_policy::{Policy, Stopped};
 use lotline_schema::codec::{self, Value};
-use lotline_schema::org::{self, Entry as OrgEntry, Org, Role};
+use lotline_schema::org::{self, About, Entry as OrgEntry, Org, Role};
 use lotline_schema::statement::{Body, Type, Unverified};
 use lotline_schema::{Hash, Origin, tree};
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ pub struct Founded<'a> {
     pub founding: &'a Founding,
     /// The working keys, as read back from the home.
     pub keys: &'a Keys,
+    /// What else the keyring says.
+    pub about: About,
 }
 
 impl Feeds {
@@ -32,7 +34,8 @@ impl Feeds {
         let (mut store, _) = Store::open(store_path, store::Options::default(), &|_| {})?;
         let party = founded.founding.party();
         let mut org = Org::new(party);
-        let entry = OrgEntry::keyring(founded.name, founded.founding.public());
+        let (name, keys) = (founded.name.to_owned(), founded.founding.public());
+        let entry = OrgEntry::Keyring { name, keys, about: founded.about };
         let sealed = org::seal(&org, &entry, now, &founded.founding.root, random)?;
         org.accept(sealed.core.clone())?;
         let origin = Origin::org(party);

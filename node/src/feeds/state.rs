@@ -50,6 +50,8 @@ pub(crate) mod key {
     pub(crate) const RELEASE: &str = "release/";
     /// Vouchers of ours, by number.
     pub(crate) const VOUCHER: &str = "voucher/";
+    /// Lists of our members, by number.
+    pub(crate) const MEMBERS: &str = "members/";
     /// Imports, by identity of file and options.
     pub(crate) const IMPORT: &str = "import/";
 
