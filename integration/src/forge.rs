@@ -144,7 +144,7 @@ impl Forge {
 
     /// Its cosignature on a checkpoint, under the key it has for that feed.
     pub fn cosign(&self, checkpoint: &Checkpoint, time: u64) -> Cosigned {
-        let signer = self.keys.witness(checkpoint.origin.as_str(), 0);
+        let signer = self.keys.witness(&checkpoint.origin, 0);
         let (key, line) = (WitnessKey::opaque(signer.public()).to_string(), Cosignature::sign(checkpoint, &signer, time).to_line());
         Cosigned { size: checkpoint.size, key, line }
     }
@@ -279,7 +279,8 @@ impl Node {
         founding.write(&home.keys()).expect("keys are written");
         let keys = Keys::read(&home.keys()).expect("keys are read back");
         std::fs::create_dir_all(home.store()).expect("a folder for the store");
-        Feeds::found(&home.store(), Founded { name, founding: &founding, keys: &keys }, now()).expect("a home is founded");
+        Feeds::found(&home.store(), Founded { name, founding: &founding, keys: &keys, about: Default::default() }, now())
+            .expect("a home is founded");
         let page = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let config = Config { name: name.into(), listen: Vec::new(), announce: Vec::new(), page, persons: true };
         home.write_config(&config).expect("the configuration is written");

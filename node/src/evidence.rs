@@ -138,8 +138,11 @@ impl<'a> Gathering<'a> {
         }
         // The entry before the end is first held by the checkpoint of this very size.
         let first = witness::first_witnessed(self.reader, &origin, size - 1, |by| self.counts(by))?;
-        let here: Vec<Kept> = first.into_iter().filter(|kept| kept.note == feed.head.checkpoint).collect();
-        let head = with_cosignatures(&feed.head.checkpoint, &self.lines(&here));
+        let of_this_size = |kept: &Kept| Checkpoint::read(&kept.note).is_ok_and(|checkpoint| checkpoint.size == size);
+        let here: Vec<Kept> = first.into_iter().filter(of_this_size).collect();
+        // Cosigned as the log key of that time signed it; another may have signed the same size since.
+        let note = here.first().map_or_else(|| feed.head.checkpoint.clone(), |kept| kept.note.clone());
+        let head = with_cosignatures(&note, &self.lines(&here));
         self.heads.insert(origin, head.clone());
         Ok(head)
     }
@@ -166,6 +169,14 @@ impl<'a> Gathering<'a> {
         if may && self.snapshot.orgs.get(&party).is_some_and(|org| org.size() > 0) {
             self.parties.insert(party);
             self.deliveries.insert(receipt);
+        }
+    }
+
+    /// Adds what we vouch for about issuers of the records, signed under our own keys.
+    pub fn vouch(&mut self, vouchers: Vec<Vec<u8>>) {
+        if !vouchers.is_empty() {
+            self.parties.insert(self.snapshot.party);
+            self.bundle.vouchers = vouchers;
         }
     }
 

@@ -47,6 +47,10 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     for alarm in &alarms {
         text.push_str(&format!("  ! {alarm}\n"));
     }
+    let org = &snapshot.orgs[&snapshot.party];
+    if org.successor().is_none() {
+        text.push_str("  kit        no successor named: if the recovery kit is lost, nobody can name new keys (lotline keys successor)\n");
+    }
     let shares = policy.shares().len();
     let rules = match policy.version() {
         0 => "none yet: nothing is shared".to_owned(),
@@ -91,6 +95,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     text.push_str(&format!("  node       {node}"));
     let json = json!({
         "name": snapshot.name, "identity": snapshot.party.to_string(), "running": desk.board.is_some(), "alarms": alarms,
+        "successor": org.successor().map(ToString::to_string),
         "policy": { "version": policy.version(), "shares": shares, "nevers": policy.nevers().len(), "stopped": policy.stopped() },
         "feeds": feeds, "partners": partners, "restored": snapshot.restored,
         "listening": desk.board.as_ref().map(crate::service::LinkBoard::listening),

@@ -118,7 +118,7 @@ impl Feeds {
             }
             _ => {}
         }
-        let signer = self.keys.witness(origin, self.epoch);
+        let signer = self.keys.witness(&signed.origin, self.epoch);
         let key = WitnessKey::opaque(signer.public()).to_string();
         let line = Cosignature::sign(signed, &signer, now).to_line();
         let kept = Kept { by: String::new(), key, line, note: note.into() };
@@ -143,7 +143,7 @@ impl Feeds {
         self.settle()?;
         let newest = self.reader.state(&fresh_key(name, "")).map_err(FeedError::from)?.map(|bytes| Kept::read(&bytes)).transpose()?;
         // Of another size or of an earlier epoch it is no use here.
-        let current = WitnessKey::opaque(self.keys.witness(name, self.epoch).public()).to_string();
+        let current = WitnessKey::opaque(self.keys.witness(origin, self.epoch).public()).to_string();
         let newest = newest.filter(|kept| kept.key == current && kept.note == note);
         if let Some(kept) = newest {
             let made = Cosignature::read(&kept.line).map_or(0, |line| line.time());

@@ -19,7 +19,7 @@ use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::exchange::send::{Input, Output, Sender, Standing};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
 use crate::feeds::witness::{self, Evidence};
-use crate::feeds::{Backfill, Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Snapshot, Summary};
+use crate::feeds::{Backfill, Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Snapshot, Summary, Whole};
 use crate::ledger::{Outcome, Row};
 use crate::net::Stream;
 use crate::service::now;
@@ -551,6 +551,11 @@ pub(crate) fn clear_row(
     // Entries that hide nothing say whose keys are valid: index 0 of a data feed, and the org feed.
     if row.seq == 0 || feed.origin.is_org() {
         return Cleared::own_feed_entry(&viewer.partner, &item).ok_or_else(missing);
+    }
+    if summary.facts.is_release()
+        && let Some(record) = Whole::read(reader, feed, row)?.record_of(reader, feed)?
+    {
+        return Ok(lotline_policy::clear_release(&snapshot.policy, viewer, &item, &record.item(), now() as i64));
     }
     Ok(lotline_policy::clear(&snapshot.policy, viewer, &item, now() as i64))
 }

@@ -15,7 +15,7 @@ use super::{Context, Frame, rendered, settled};
 use crate::answer::{Failure, exit};
 use crate::certificate::harmless;
 use crate::evidence::Attested;
-use crate::feeds::{Feed, Snapshot, Summary};
+use crate::feeds::{Feed, Snapshot, Summary, released_by};
 use crate::store::{Reader, Row};
 
 /// Answers.
@@ -65,6 +65,10 @@ impl RecordPage {
             None => Tag::calm("·", attested.date()),
         });
         sheet.marks.extend(attested.receipts().into_iter().map(|line| Tag::calm("✉", line)));
+        for released in released_by(reader, &snapshot, feed, view.leaf())? {
+            let text = format!("released by {}", harmless(&released.to_text()));
+            sheet.marks.push(if released.ended.is_none() { Tag::good(text) } else { Tag::warn(text) });
+        }
         let sight = if feed.own { Sight::of(&snapshot, feed, &view) } else { None };
         Ok(RecordPage { frame: Frame::new(&snapshot, "", &sheet.heading), sheet, own: feed.own, sight })
     }
