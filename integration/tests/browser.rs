@@ -19,18 +19,19 @@ use lotline_integration::forge::{Forge, Forged, Line, record};
 use lotline_node::keys::random;
 use lotline_node::service::now;
 use lotline_schema::bundle::{Bundle, History, OrgPart};
+use lotline_schema::codec;
 use lotline_schema::cose::Signer;
 use lotline_schema::delivery::{Delivery, Way};
 use lotline_schema::fork::{ForkProof, Side};
 use lotline_schema::id::unhex;
 use lotline_schema::kind::inspection::{Characteristic, Inspection, Limit, Measured};
 use lotline_schema::note::{Checkpoint, Cosignature, InclusionProof, WitnessKey, vkey, with_cosignatures};
-use lotline_schema::org::{self, Entry, Org, Role};
+use lotline_schema::org::{self, About, Entry, Org, Role};
 use lotline_schema::quorum::Quorum;
 use lotline_schema::receipt;
 use lotline_schema::release::Release;
-use lotline_schema::statement::{self, Place};
-use lotline_schema::tree::Tree;
+use lotline_schema::statement::{self, Place, Type};
+use lotline_schema::tree::{Tree, leaf_hash};
 use lotline_schema::verify::{Trust, TrustedRoot, verify};
 use lotline_schema::view::{Package, SealedView};
 use lotline_schema::voucher::Voucher;
@@ -231,6 +232,9 @@ struct Case {
     bytes: Vec<u8>,
     trusted: Vec<PartyId>,
     quorum: Option<String>,
+    /// Days of November 2026: by when records, and from when on the news, must have been witnessed.
+    by: Option<u64>,
+    after: Option<u64>,
 }
 
 impl Case {
@@ -239,7 +243,7 @@ impl Case {
     }
 
     fn of(name: &str, bytes: Vec<u8>, trusted: Vec<PartyId>) -> Case {
-        Case { name: name.into(), bytes, trusted, quorum: None }
+        Case { name: name.into(), bytes, trusted, quorum: None, by: None, after: None }
     }
 
     fn trust(&self) -> Trust {
@@ -250,11 +254,20 @@ impl Case {
         if let Some(text) = &self.quorum {
             trust.demand_quorum(Quorum::read(text).unwrap());
         }
+        let begins = |day: u64| WITNESSED_DAY + day * DAY - 23 * DAY;
+        if let Some(day) = self.by {
+            trust.demand_witnessed_by(begins(day + 1) - 1);
+        }
+        if let Some(day) = self.after {
+            trust.demand_fresh_after(begins(day));
+        }
         trust
     }
 
     fn options(&self) -> Value {
-        json!({ "trust": self.trusted.iter().map(ToString::to_string).collect::<Vec<_>>(), "quorum": self.quorum })
+        let day = |day: Option<u64>| day.map(|day| format!("2026-11-{day}"));
+        let trusted: Vec<String> = self.trusted.iter().map(ToString::to_string).collect();
+        json!({ "trust": trusted, "quorum": self.quorum, "by": day(self.by), "after": day(self.after) })
     }
 }
 
@@ -372,10 +385,26 @@ fn with_loose_signature(package: &Package) -> Package {
 
 /// Every bundle on which the page and the program must agree. Bundles of further versions are added here.
 fn bundles() -> Vec<Case> {
-    [honest(), contradicting(), broken(), vectors(), witnessed(), histories(), keys(), evidence(), fork_proofs()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        honest(),
+        contradicting(),
+        broken(),
+        vectors(),
+        witnessed(),
+        quorums(),
+        histories(),
+        keys(),
+        org_feeds(),
+        stolen(),
+        evidence(),
+        revoked_receipts(),
+        fork_proofs(),
+        prefixes(),
+        vec![rich()],
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn honest() -> Vec<Case> {
@@ -500,6 +529,8 @@ fn vectors() -> Vec<Case> {
         bytes: unhex(bytes.as_str().unwrap()).unwrap(),
         trusted: vec![party],
         quorum: None,
+        by: None,
+        after: None,
     };
     let bad = vectors["negative"]["bundles"].as_array().unwrap().iter().map(|one| case(&one["name"], &one["bundle"]));
     std::iter::once(case(&json!("the good one"), &vectors["bundle"])).chain(bad).collect()
@@ -608,18 +639,41 @@ impl Firm {
         Bundle { orgs: vec![self.org_part()], packages, ..Bundle::default() }
     }
 
+    /// The org feed with one entry more, whether or not it holds.
+    fn org_part_with(&self, entry: codec::Value, by: &Signer) -> OrgPart {
+        let place = Place { origin: Origin::org(self.party()), seq: self.org.size(), now: now(), supersedes: None };
+        let core = statement::seal_entry(Type::Org, entry, &place, by, random).unwrap().core;
+        let entries: Vec<Vec<u8>> = self.org.entries().iter().cloned().chain([core]).collect();
+        let tree = Tree::new(entries.iter().map(|entry| leaf_hash(entry)).collect());
+        let size = entries.len() as u64;
+        let checkpoint = Checkpoint { origin: Origin::org(self.party()), size, root: tree.root(size) }.sign(&self.log);
+        OrgPart { entries, checkpoint }
+    }
+
+    fn history(&self, older: &[u64], size: u64) -> History {
+        let older = older.iter().map(|old| (*old, self.tree().consistency(*old, size).unwrap())).collect();
+        History { origin: self.origin.to_string(), size, older }
+    }
+
     fn case(&self, name: &str, bundle: &Bundle) -> Case {
         Case::of(name, bundle.to_bytes(), vec![self.party()])
     }
 
     fn rotation(&self, role: Role, new: u8, from: u64) -> Entry {
-        let size = self.org.size();
-        let from = [(Origin::org(self.party()).to_string(), size), (self.origin.to_string(), from)].into();
+        self.rotation_at(role, new, self.org.size(), from)
+    }
+
+    /// One that begins at a place of the org feed that may be long past.
+    fn rotation_at(&self, role: Role, new: u8, org: u64, from: u64) -> Entry {
+        let from = [(Origin::org(self.party()).to_string(), org), (self.origin.to_string(), from)].into();
         Entry::Rotation { role, key: key(new).public(), from, reason: "a new year".into() }
     }
 }
 
-const WITNESSED_AT: u64 = 1_795_400_000;
+const DAY: u64 = 86_400;
+/// 2026-11-23, and a moment of it.
+const WITNESSED_DAY: u64 = 1_795_392_000;
+const WITNESSED_AT: u64 = WITNESSED_DAY + 8000;
 
 fn witnesses(of: &[u8]) -> Vec<String> {
     let mut keys: Vec<String> = of.iter().map(|seed| WitnessKey::opaque(key(*seed).public()).to_string()).collect();
@@ -688,7 +742,45 @@ fn witnessed() -> Vec<Case> {
             &listed,
             &format!("{}witness a @A\nquorum a", log.replace(&log[4..], &(vkey("other", &key(9).public()) + "\n"))),
         ),
+        Case { by: Some(23), ..firm.case("witnessed by the day", &listed) },
+        Case { by: Some(22), ..firm.case("witnessed a day too late", &listed) },
+        Case { by: Some(23), ..firm.case("witnessed by nobody", &firm.bundle(vec![firm.package(1, 3)])) },
+        Case { by: Some(23), ..asked("witnessed in time, and not by the quorum", &listed, "witness b @B\nquorum b") },
+        Case { by: Some(23), ..asked("witnessed in time, no quorum", &listed, "quorum none") },
+        Case { after: Some(23), ..firm.case("news of the day", &fresh) },
+        Case { after: Some(24), ..firm.case("news too old", &fresh) },
+        Case { after: Some(23), ..firm.case("news nobody witnessed", &listed) },
+        Case { by: Some(22), after: Some(24), ..firm.case("too late and too old", &fresh) },
+        Case { by: Some(23), after: Some(23), ..asked("all that can be demanded", &fresh, "witness a @A\nquorum a") },
+        Case { after: Some(23), ..asked("news not witnessed by the quorum", &fresh, "witness b @B\nquorum b") },
     ]
+}
+
+/// Quorum files in all the spellings there are.
+fn quorums() -> Vec<Case> {
+    let mut firm = Firm::new(10, "Quorum GmbH");
+    firm.publish("L-1");
+    let entry = firm.rotation(Role::Log, 19, 2);
+    firm.by_root(&entry);
+    let old = std::mem::replace(&mut firm.log, key(19));
+    let sign = |by: u8, time: u64| Cosignature::sign(&firm.checkpoint(2), &key(by), time);
+    let mut package = firm.package(1, 2);
+    package.proof = firm.proof(1, 2, &[sign(101, WITNESSED_AT), sign(102, WITNESSED_AT + 60), sign(103, WITNESSED_AT + 120)]);
+    let bundle = Bundle { witnesses: witnesses(&[101, 102, 103]), ..firm.bundle(vec![package]) };
+    let three =
+        ["a", "b", "c"].into_iter().zip(101..).map(|(name, by)| format!("witness {name} {}\n", witnesses(&[by])[0])).collect::<String>();
+    let log = |key: &Signer| format!("log {} https\n", vkey(firm.origin.as_str(), &key.public()));
+    let texts = [
+        ("two of three", format!("{three}group two 2 a b c\nquorum two\n")),
+        ("a witness in two groups", format!("{three}group one 2 a b\ngroup two 2 b c\ngroup both all one two\nquorum both\n")),
+        ("a threshold with a sign", format!("{three}group two +02 a b c\nquorum two")),
+        ("odd spaces", format!("\r\n#\u{a0}who\r\n{three}\u{a0}group\u{2003}two  any\ta \r\nquorum two\r\n")),
+        ("a witness of this name, with a place", three.replace("\nwitness b", " https somewhere\nwitness b") + "quorum c"),
+        ("the former log of this place", format!("{}{three}quorum a", log(&old))),
+        ("the log of this place, twice", format!("{0}{0}{three}quorum a", log(&firm.log))),
+        ("no log of this place", format!("{}{three}quorum a", log(&key(1)))),
+    ];
+    texts.into_iter().map(|(name, text)| Case { quorum: Some(text), ..firm.case(&format!("a quorum file: {name}"), &bundle) }).collect()
 }
 
 fn histories() -> Vec<Case> {
@@ -783,6 +875,159 @@ fn keys() -> Vec<Case> {
     cases
 }
 
+/// Entries of the org feed, in form and out of it, signed by those who may and by others.
+fn org_feeds() -> Vec<Case> {
+    let attestation =
+        |kind: &str, bytes: usize| codec::array([codec::text("attestation"), codec::text(kind), codec::bytes(vec![7; bytes])]);
+    let unknown = |of: &str| codec::array([codec::text(of), codec::uint(1)]);
+    let mut firm = Firm::new(120, "Stammreihe OHG");
+    let old = std::mem::replace(&mut firm.record, key(129));
+    let entry = firm.rotation(Role::Record, 129, 1);
+    firm.by_root(&entry);
+    firm.publish("L-1");
+    let nobody = key(1);
+    let ways: Vec<(&str, codec::Value, &Signer)> = vec![
+        ("an attestation", attestation("qseal", 900), &firm.root),
+        ("an attestation of nothing", attestation("rfc3161", 0), &firm.root),
+        ("an attestation under the record key", attestation("qseal", 9), &firm.record),
+        ("an attestation without a name", attestation("", 9), &firm.root),
+        ("an attestation too long", attestation("qseal", 32 * 1024 + 1), &firm.root),
+        ("an attestation too long, of nobody", attestation("qseal", 32 * 1024 + 1), &firm.log),
+        ("an unknown entry of the root", unknown("audit"), &firm.root),
+        ("an unknown entry of the record key", unknown("audit"), &firm.record),
+        ("an unknown entry of a former key", unknown("audit"), &old),
+        ("an unknown entry of the log key", unknown("audit"), &firm.log),
+        ("an unknown entry of nobody", unknown("audit"), &nobody),
+        ("a known entry of another form", unknown("feed"), &firm.record),
+        ("a known entry of another form, of nobody", unknown("rotation"), &nobody),
+        ("an entry that is no array", codec::uint(1), &firm.root),
+        ("an entry without a name", codec::array([]), &firm.root),
+        ("an entry without a name, of nobody", codec::array([]), &nobody),
+    ];
+    let mut cases: Vec<Case> = ways
+        .into_iter()
+        .map(|(name, entry, by)| {
+            let bundle = Bundle { orgs: vec![firm.org_part_with(entry, by)], ..firm.bundle(vec![firm.package(1, 2)]) };
+            firm.case(name, &bundle)
+        })
+        .collect();
+    for (name, about) in [
+        ("ids and attestations in the keyring", about("BPN", "BPNL00000000TEST", 3)),
+        ("an id without a kind", about("", "BPNL00000000TEST", 3)),
+        ("an attestation of the keyring too long", about("BPN", "BPNL00000000TEST", 32 * 1024 + 1)),
+    ] {
+        let org = Org::new(firm.party());
+        let keys =
+            [Role::Record, Role::Log, Role::Witness, Role::Transport].into_iter().zip(121..).map(|(role, seed)| (role, key(seed).public()));
+        let keyring = Entry::Keyring { name: "Stammreihe OHG".into(), keys: keys.collect(), about };
+        let core = org::seal(&org, &keyring, now(), &firm.root, random).unwrap().core;
+        let root = Tree::new(vec![leaf_hash(&core)]).root(1);
+        let checkpoint = Checkpoint { origin: Origin::org(firm.party()), size: 1, root }.sign(&firm.log);
+        let part = OrgPart { entries: vec![core], checkpoint };
+        cases.push(firm.case(name, &Bundle { orgs: vec![part], ..firm.bundle(vec![firm.package(1, 2)]) }));
+    }
+    cases
+}
+
+fn about(kind: &str, id: &str, bytes: usize) -> About {
+    About { ids: [(kind.to_owned(), id.to_owned())].into(), attestations: vec![("qseal".into(), vec![7; bytes])] }
+}
+
+/// Keys that were taken back, and what they had stated.
+fn stolen() -> Vec<Case> {
+    let mut cases = Vec::new();
+    // A second rotation begins below the first: of two former keys one loses one record, the other two.
+    for role in [Role::Record, Role::Log] {
+        let mut firm = Firm::new(130, "Zweimal & Söhne");
+        firm.publish("L-1");
+        firm.publish("L-2");
+        let early = firm.package(1, 2);
+        let entry = firm.rotation(role, 141, 3);
+        firm.by_root(&entry);
+        let held = if role == Role::Record { &mut firm.record } else { &mut firm.log };
+        *held = key(141);
+        firm.publish("L-3");
+        let late = firm.package(3, 4);
+        let before = firm.bundle(vec![firm.package(1, 4), firm.package(2, 4), late.clone()]);
+        let entry = firm.rotation(role, 142, 2);
+        firm.by_root(&entry);
+        let held = if role == Role::Record { &mut firm.record } else { &mut firm.log };
+        *held = key(142);
+        firm.publish("L-4");
+        cases.push(firm.case(&format!("a first rotation of the {role} key"), &before));
+        cases.push(firm.case(
+            &format!("a second rotation of the {role} key below the first"),
+            &firm.bundle((1..5).map(|at| firm.package(at, 5)).collect()),
+        ));
+        let histories = vec![firm.history(&[2], 5)];
+        cases.push(firm.case(
+            &format!("what the former {role} keys had signed"),
+            &Bundle { histories, ..firm.bundle(vec![early, firm.package(4, 5)]) },
+        ));
+        cases.push(firm.case(&format!("what a {role} key signed that was taken back"), &firm.bundle(vec![late, firm.package(4, 5)])));
+    }
+    // A thief withdraws a record and opens a feed, and before and after the key is taken back.
+    let mut firm = Firm::new(130, "Bestohlen eG");
+    firm.publish("L-1");
+    let place = firm.org.size();
+    let hidden = Origin::new(firm.party(), "hidden", 1).unwrap();
+    firm.by_record(&Entry::Withdrawal { origin: firm.origin.clone(), seq: 1, leaf: firm.leaves[1], reason: "gestohlen".into() });
+    firm.by_record(&Entry::Feed { origin: hidden.clone(), follows: None });
+    let first = org::seal_first(&firm.org, &hidden, now(), &firm.record, random).unwrap();
+    let mut thief =
+        Firm { origin: hidden.clone(), leaves: Vec::new(), entries: Vec::new(), org: firm.org.clone(), ..Firm::new(130, "Bestohlen eG") };
+    thief.push(first);
+    thief.publish("L-9");
+    cases.push(firm.case("withdrawn by a thief", &firm.bundle(vec![firm.package(1, 2)])));
+    cases.push(firm.case("a feed of a thief", &firm.bundle(vec![thief.package(1, 2)])));
+    for (name, from) in [("all that a thief stated is void", place), ("what a thief stated later is void", place + 1)] {
+        let mut firm =
+            Firm { org: firm.org.clone(), leaves: firm.leaves.clone(), entries: firm.entries.clone(), ..Firm::new(130, "Bestohlen eG") };
+        firm.origin = Origin::new(firm.party(), "quality", 1).unwrap();
+        let Entry::Rotation { role, key: new, from: mut places, reason } = firm.rotation_at(Role::Record, 143, from, 2) else {
+            unreachable!()
+        };
+        places.insert(hidden.to_string(), 0);
+        firm.by_root(&Entry::Rotation { role, key: new, from: places, reason });
+        firm.record = key(143);
+        firm.publish("L-2");
+        cases.push(firm.case(name, &firm.bundle(vec![firm.package(1, 3), firm.package(2, 3)])));
+        cases.push(firm.case(&format!("{name}, his feed too"), &firm.bundle(vec![firm.package(1, 3), thief.package(1, 2)])));
+        if from == place {
+            // What is void can be stated again.
+            firm.by_record(&Entry::Feed { origin: hidden.clone(), follows: None });
+            firm.by_record(&Entry::Withdrawal { origin: firm.origin.clone(), seq: 1, leaf: firm.leaves[1], reason: "wirklich".into() });
+            cases.push(firm.case("withdrawn once more", &firm.bundle(vec![firm.package(1, 3), firm.package(2, 3)])));
+        }
+    }
+    // A delegation ends between two records of the other site.
+    let mut firm = Firm::new(150, "Mutterhaus");
+    let origin = Origin::new(firm.party(), "werk-2", 1).unwrap();
+    let (record, log, until) = (key(151 + 9), key(152 + 9), now().next_multiple_of(DAY) + DAY);
+    let delegation = Entry::Delegation { name: "Werk 2".into(), origin: origin.clone(), record: record.public(), log: log.public(), until };
+    firm.by_root(&delegation);
+    let mut site = Firm {
+        origin: origin.clone(),
+        leaves: Vec::new(),
+        entries: Vec::new(),
+        org: firm.org.clone(),
+        record,
+        log,
+        ..Firm::new(150, "Mutterhaus")
+    };
+    let first = org::seal_first(&firm.org, &origin, now(), &site.record, random).unwrap();
+    site.push(first);
+    site.publish("L-1");
+    site.publish("L-2");
+    let of =
+        |firm: &Firm, at: &[u64]| Bundle { orgs: vec![firm.org_part()], ..site.bundle(at.iter().map(|at| site.package(*at, 3)).collect()) };
+    cases.push(firm.case("before a delegation ends", &of(&firm, &[1, 2])));
+    firm.by_root(&Entry::DelegationEnd { origin, from: 2 });
+    cases.push(firm.case("a delegation that ended", &of(&firm, &[1, 2])));
+    cases.push(firm.case("what came before a delegation ended", &of(&firm, &[1])));
+    cases
+}
+
 fn evidence() -> Vec<Case> {
     let (mut firm, mut customer) = (Firm::new(80, "Lieferant"), Firm::new(90, "Kunde"));
     firm.publish("L-1");
@@ -843,6 +1088,152 @@ fn evidence() -> Vec<Case> {
     cases.push(firm.case("what it replaces is here", &firm.bundle((1..4).map(|at| firm.package(at, 4)).collect())));
     cases.push(firm.case("what it replaces is not here", &firm.bundle(vec![firm.package(1, 4), firm.package(3, 4)])));
     cases
+}
+
+/// Delivery receipts of somebody whose record key was taken back, with and without a place for receipts.
+fn revoked_receipts() -> Vec<Case> {
+    let mut firm = Firm::new(80, "Lieferant");
+    firm.publish("L-1");
+    let root = firm.checkpoint(2).root;
+    let delivery = Delivery {
+        origin: firm.origin.to_string(),
+        from: 1,
+        to: 2,
+        size: 2,
+        root,
+        items: Hash([7; 32]),
+        policy: None,
+        terms: Some(2),
+        at: WITNESSED_AT,
+        way: Way::Backfill,
+    };
+    let of = |receipts: Option<u64>, number: u64, by: u8| {
+        let mut customer = Firm::new(90, "Kunde");
+        let Entry::Rotation { role, key: new, mut from, reason } = customer.rotation(Role::Record, 99, 1) else { unreachable!() };
+        if let Some(place) = receipts {
+            from.insert(Origin::new(customer.party(), "receipts", 1).unwrap().to_string(), place);
+        }
+        customer.by_root(&Entry::Rotation { role, key: new, from, reason });
+        let core = delivery.seal(customer.party(), number, &key(by), random).unwrap();
+        Bundle { orgs: vec![firm.org_part(), customer.org_part()], deliveries: vec![core], ..firm.bundle(vec![firm.package(1, 2)]) }
+    };
+    vec![
+        firm.case("a delivery receipt under a revoked key", &of(None, 4, 91)),
+        firm.case("a delivery receipt under the new key", &of(None, 4, 99)),
+        firm.case("a delivery receipt from before the new key", &of(Some(5), 4, 91)),
+        firm.case("a delivery receipt under a key from its place on", &of(Some(4), 4, 91)),
+        firm.case("a delivery receipt under a key that came later", &of(Some(5), 4, 99)),
+    ]
+}
+
+/// A record, its replacement's release, a new key, a second record; witnesses, receipts, a voucher: all evidence there is.
+fn rich() -> Case {
+    let (mut firm, customer) = (Firm::new(160, "Reich & Cie"), Firm::new(170, "Kunde AG"));
+    firm.by_root(&Entry::Attestation { kind: "qseal".into(), bytes: b"made by others".to_vec() });
+    firm.by_root(&Entry::Signer { name: "Petra Prüferin".into(), function: "quality manager".into(), key: key(181).public() });
+    let other = Origin::new(firm.party(), "werk-2", 1).unwrap();
+    let until = now().next_multiple_of(DAY) + DAY;
+    firm.by_root(&Entry::Delegation { name: "Werk 2".into(), origin: other, record: key(182).public(), log: key(183).public(), until });
+    firm.by_root(&Entry::Successor { thumbprint: key(184).kid() });
+    firm.state(&Entry::Root { key: key(184).public() }, &key(184));
+    firm.root = key(184);
+    firm.publish("L-1");
+    let release = Release { leaf: firm.leaves[1], seq: 1 }.seal(&firm.place(), &key(181), random).unwrap();
+    firm.push(release);
+    let entry = firm.rotation(Role::Record, 185, 3);
+    firm.by_root(&entry);
+    firm.record = key(185);
+    firm.publish("L-2");
+    let sign = |size: u64, by: u8, time: u64| Cosignature::sign(&firm.checkpoint(size), &key(by), time);
+    let shown = |at: u64| {
+        let mut view = firm.entries[at as usize].clone();
+        view.disclosures.truncate(if at == 1 { 24 } else { 0 });
+        Package::new(view, firm.proof(at, 4, &[sign(4, 191, WITNESSED_AT), sign(4, 192, WITNESSED_AT + 60)]))
+    };
+    let mut packages: Vec<Package> = (1..4).map(shown).collect();
+    packages[0].witnessed = Some(firm.proof(1, 2, &[sign(2, 193, WITNESSED_AT - 60)]));
+    packages[0].receipt = receipt::issue(&firm.log, &firm.checkpoint(4), 1, &firm.tree().inclusion(1, 4).unwrap(), now());
+    let delivery = Delivery {
+        origin: firm.origin.to_string(),
+        from: 1,
+        to: 4,
+        size: 4,
+        root: firm.checkpoint(4).root,
+        items: Hash([7; 32]),
+        policy: Some(3),
+        terms: None,
+        at: WITNESSED_AT,
+        way: Way::Batch,
+    };
+    let delivery = delivery.seal(customer.party(), 0, &customer.record, random).unwrap();
+    let ids = [("VAT".to_owned(), "DE123456789".to_owned())].into();
+    let voucher = Voucher { party: firm.party(), name: "Reich & Cie KG".into(), ids, how: "visited in person".into(), day: WITNESSED_DAY };
+    let voucher = voucher.seal(customer.party(), 0, &customer.record, random).unwrap();
+    let mut orgs = vec![firm.org_part(), customer.org_part()];
+    let news = [191, 193].map(|by| Cosignature::sign(&firm.org_checkpoint(), &key(by), WITNESSED_AT + 120));
+    orgs[0].checkpoint = with_cosignatures(&orgs[0].checkpoint, &news);
+    let bundle = Bundle {
+        orgs,
+        packages,
+        witnesses: witnesses(&[191, 192, 193]),
+        histories: vec![firm.history(&[2], 4)],
+        deliveries: vec![delivery],
+        vouchers: vec![voucher],
+        first_version: false,
+    };
+    Case { by: Some(23), after: Some(23), ..Case::of("all evidence there is", bundle.to_bytes(), vec![customer.party()]) }
+}
+
+/// What a later checkpoint says of its own beginning, against another checkpoint or another beginning.
+fn prefixes() -> Vec<Case> {
+    let mut firm = Firm::new(110, "Janus");
+    firm.publish("L-1");
+    let mut twin = Firm { org: firm.org.clone(), leaves: firm.leaves.clone(), entries: firm.entries.clone(), ..Firm::new(110, "Janus") };
+    for name in ["L-2", "L-3", "L-4"] {
+        firm.publish(name);
+        twin.publish(name);
+    }
+    let prefix = |firm: &Firm, size: u64, of: u64| Side::Prefix {
+        size,
+        root: firm.checkpoint(size).root,
+        path: if size == of { Vec::new() } else { firm.tree().consistency(size, of).unwrap() },
+        checkpoint: firm.checkpoint(of).sign(&firm.log),
+    };
+    let altered = |change: &dyn Fn(&mut u64, &mut Hash, &mut Vec<Hash>, &mut String)| {
+        let mut side = prefix(&firm, 3, 5);
+        if let Side::Prefix { size, root, path, checkpoint } = &mut side {
+            change(size, root, path, checkpoint);
+        }
+        side
+    };
+    let checkpoint = |firm: &Firm, size: u64| Side::Checkpoint(firm.checkpoint(size).sign(&firm.log));
+    let case = |name: &str, one: Side, two: Side| {
+        let sides = [one, two];
+        Case::of(name, ForkProof { org: firm.org_part(), sides }.to_bytes(), vec![firm.party()])
+    };
+    let cosigned = Cosignature::sign(&firm.checkpoint(5), &key(101), WITNESSED_AT);
+    vec![
+        case("a fork: a beginning and a checkpoint", prefix(&firm, 3, 5), checkpoint(&twin, 3)),
+        case("a fork: two beginnings", prefix(&twin, 4, 5), prefix(&firm, 4, 5)),
+        case("a fork: a beginning that is all", prefix(&firm, 5, 5), checkpoint(&twin, 5)),
+        case("no fork: a beginning and its own checkpoint", prefix(&firm, 3, 5), checkpoint(&firm, 3)),
+        case("no fork: a common beginning", prefix(&firm, 2, 5), checkpoint(&twin, 2)),
+        case("no fork: a beginning of another size", prefix(&firm, 3, 5), checkpoint(&twin, 4)),
+        case("no fork: a beginning and a statement", prefix(&firm, 3, 5), Side::Statement(twin.entries[2].core.clone())),
+        case("a beginning with another root", altered(&|_, root, _, _| root.0[0] ^= 1), checkpoint(&twin, 3)),
+        case("a beginning of no size", altered(&|size, _, _, _| *size = 0), checkpoint(&twin, 3)),
+        case("a beginning beyond the end", altered(&|size, _, _, _| *size = 6), checkpoint(&twin, 3)),
+        case("a beginning with a crooked path", altered(&|_, _, path, _| path[0].0[0] ^= 1), checkpoint(&twin, 3)),
+        case("a beginning with a step too few", altered(&|_, _, path, _| path.truncate(1)), checkpoint(&twin, 3)),
+        case("a beginning with a step too many", altered(&|_, _, path, _| path.push(Hash([7; 32]))), checkpoint(&twin, 3)),
+        case("a beginning with 64 steps too many", altered(&|_, _, path, _| path.extend([Hash([7; 32]); 64])), checkpoint(&twin, 3)),
+        case("a beginning of another log", altered(&|_, _, _, note| *note = firm.checkpoint(5).sign(&key(1))), checkpoint(&twin, 3)),
+        case(
+            "a beginning with a cosignature",
+            altered(&|_, _, _, note| *note = with_cosignatures(note, std::slice::from_ref(&cosigned))),
+            checkpoint(&twin, 3),
+        ),
+    ]
 }
 
 fn fork_proofs() -> Vec<Case> {
@@ -980,11 +1371,21 @@ fn flips(length: usize) -> Vec<(usize, u8)> {
 
 #[test]
 fn no_altered_byte_goes_unnoticed() {
-    let Some(mut browser) = Browser::open() else { return };
     let mut forge = Forge::new("Frida");
     let mut line = forge.open("quality");
     line.publish(&forge, &lot("L-1"));
-    let case = Case::new("mutated", file(&[&forge], vec![package(&forge, &line, 1, |slot| slot < 30)]), &[&forge]);
+    alter(&Case::new("mutated", file(&[&forge], vec![package(&forge, &line, 1, |slot| slot < 30)]), &[&forge]));
+}
+
+#[test]
+fn no_altered_byte_of_the_evidence_goes_unnoticed() {
+    alter(&rich());
+}
+
+/// Alters a good file ten thousand times: the page must notice, and say what the program says.
+fn alter(case: &Case) {
+    let Some(mut browser) = Browser::open() else { return };
+    assert_eq!(verify(&case.bytes, &case.trust()).outcome.exit_code(), 0);
     let flips = flips(case.bytes.len());
     let script = format!(
         "(async () => {{
@@ -1011,15 +1412,21 @@ fn no_altered_byte_goes_unnoticed() {
         case.options(),
         json!(flips)
     );
-    let answer = browser.ask(&script);
-    let _ = writeln!(std::io::stderr(), "{MUTATIONS} mutations of {} bytes: {} ms", case.bytes.len(), answer["milliseconds"]);
-    assert_eq!(answer["same"], json!([]), "altered, and the same report");
     let trust = case.trust();
-    for ((at, flip), verdict) in flips.into_iter().zip(answer["verdicts"].as_array().unwrap()) {
+    let said = |(at, flip): (usize, u8)| {
         let mut bytes = case.bytes.clone();
         bytes[at] ^= flip;
         let report = verify(&bytes, &trust);
-        let expected = json!([report.outcome.exit_code(), report.failure().map(|check| check.name)]);
+        json!([report.outcome.exit_code(), report.failure().map(|check| check.name)])
+    };
+    // Both at once: neither is quick.
+    let (answer, expected) = std::thread::scope(|scope| {
+        let program = scope.spawn(|| flips.iter().copied().map(said).collect::<Vec<_>>());
+        (browser.ask(&script), program.join().unwrap())
+    });
+    let _ = writeln!(std::io::stderr(), "{MUTATIONS} mutations of {} bytes: {} ms", case.bytes.len(), answer["milliseconds"]);
+    assert_eq!(answer["same"], json!([]), "altered, and the same report");
+    for (((at, flip), verdict), expected) in flips.into_iter().zip(answer["verdicts"].as_array().unwrap()).zip(expected) {
         assert_eq!(*verdict, expected, "byte {at} with {flip:#04x}");
     }
 }
@@ -1046,8 +1453,30 @@ fn a_thousand_records_take_their_time() {
     let answer = browser.ask(&script);
     let _ = writeln!(std::io::stderr(), "1,000 records, {} KiB: {} ms", bytes.len() / 1024, answer[2]);
     assert_eq!((&answer[0], &answer[1]), (&json!(0), &json!(1000)));
+    browser.load();
+    // The page draws and listens meanwhile.
+    browser.ask(
+        "(() => {
+            const line = document.getElementById('progress'), turn = () => {
+                const now = performance.now();
+                [window.longest, window.turned] = [Math.max(window.longest, now - window.turned), now];
+                setTimeout(turn, 1);
+            };
+            [window.said, window.longest, window.turned] = [[], 0, performance.now()];
+            new MutationObserver(() => window.said.push(line.textContent)).observe(line, { childList: true });
+            turn();
+        })()",
+    );
     let shown = browser.show(&bytes);
     assert!(shown.contains("1000 records") && shown.contains("L-99"), "{shown}");
+    let [said, longest] = ["said", "Math.round(longest)"].map(|what| browser.ask(what));
+    let _ = writeln!(
+        std::io::stderr(),
+        "1,000 records shown: {} times it said how far it was, the longest silence {longest} ms",
+        said.as_array().unwrap().len()
+    );
+    assert!(said.to_string().contains("of 1000 records"), "{said}");
+    assert_eq!(browser.ask("document.getElementById('progress').hidden"), true);
 }
 
 // ---- What a reader sees ----
@@ -1082,6 +1511,46 @@ fn a_reader_picks_a_file_and_compares_six_words() {
     let shown = browser.show(&altered);
     assert!(shown.contains("Altered: this is not what was signed") && !shown.contains("Flansch"), "{shown}");
     assert!(browser.show(b"a shopping list").contains("This file cannot be checked"));
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_demands_days_and_a_quorum() {
+    let Some(mut browser) = Browser::open() else { return };
+    let case = rich();
+    let shown = browser.show(&case.bytes);
+    assert!(shown.contains("Intact, but the signer is not established") && shown.contains("Petra Prüferin"), "{shown}");
+    let mut demand = |by: &str, after: &str, quorum: &str| {
+        let before = browser.ask("document.documentElement.dataset.checked");
+        for (id, value) in [("identity", &case.trusted[0].to_string()[..]), ("by", by), ("after", after), ("quorumText", quorum)] {
+            browser.ask(&format!("document.getElementById('{id}').value = {}", json!(value)));
+        }
+        browser.ask("document.getElementById('whom').requestSubmit()");
+        browser.until(&format!("document.documentElement.dataset.checked !== {before}"));
+        browser.text()
+    };
+    const MET: &str = "Intact, and from the identity you expect";
+    const MISSING: &str = "Intact as far as it goes, but something is missing";
+    assert!(demand("", "", "").contains(MET));
+    assert!(demand("2026-11-23", "2026-11-23", "").contains(MET));
+    let late = demand("2026-11-22", "", "");
+    assert!(late.contains(MISSING) && late.contains("nothing proves that it was there by 2026-11-22 23:59:59 UTC"), "{late}");
+    let stale = demand("", "2026-11-24", "");
+    assert!(stale.contains(MISSING) && stale.contains("no witness signed its org feed after 2026-11-24 00:00:00 UTC"), "{stale}");
+    assert!(demand("", "", &format!("witness a {}\nquorum a", witnesses(&[191])[0])).contains(MET));
+    // A demand that cannot be read is not met.
+    let slip = demand("", "", "qurom none");
+    assert!(slip.contains(MISSING) && slip.contains("line 1: none of log, witness, group and quorum"), "{slip}");
+    assert!(demand("", "", "quorum none").contains(MET));
+    browser.ask("document.getElementById('de').click(); document.querySelector('#whom details').open = true");
+    let german = browser.text();
+    for text in ["Was Sie von Zeugen verlangen", "Bezeugt bis", "Stand bezeugt nach", "Tage in UTC"] {
+        assert!(german.contains(text), "`{text}` is missing in {german}");
+    }
+    for odd in ["2026-02-30", "23.11.2026", "2026-11-23T00:00:00Z", "1969-12-31"] {
+        let report = browser.verify(&case.bytes, &json!({ "trust": [case.trusted[0].to_string()], "by": odd }));
+        assert_eq!((&report["exit"], &report["failing_check"]), (&json!(9), &json!("witness")), "{odd}");
+    }
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
