@@ -58,7 +58,8 @@ impl Kept {
         put(codec::array([&self.by, &self.key, &self.line, &self.note].map(|text| codec::text(text.as_str()))))
     }
 
-    fn read(bytes: &[u8]) -> Result<Kept, StateError> {
+    /// Reads what is kept.
+    pub fn read(bytes: &[u8]) -> Result<Kept, StateError> {
         const WHAT: StateError = StateError("cosignature");
         match <[Value; 4]>::try_from(codec::as_array(&take(bytes, "cosignature")?).unwrap_or_default().to_vec()) {
             Ok([Value::Text(by), Value::Text(key), Value::Text(line), Value::Text(note)]) => Ok(Kept { by, key, line, note }),
@@ -129,7 +130,8 @@ impl Feeds {
     pub fn cosign_again(&mut self, origin: &Origin, now: u64) -> Result<Option<Cosigned>, AcceptError> {
         self.may_sign()?;
         let name = origin.as_str();
-        let Some(feed) = self.snapshot.feeds.get(name).filter(|feed| !feed.own && feed.frozen.is_none()) else {
+        // Nothing to sign: not followed, or not a single entry came yet.
+        let Some(feed) = self.snapshot.feeds.get(name).filter(|feed| !feed.own && feed.frozen.is_none() && feed.size() > 0) else {
             return Ok(None);
         };
         let signed = Checkpoint::read(&feed.head.checkpoint)?;
