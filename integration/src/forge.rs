@@ -4,6 +4,7 @@
 //! [`Peer`] and [`Wire`] put raw frames on streams of an authenticated connection. [`Node`] is the product as `lotline run` joins it, without the local API.
 //! Nothing here decides what is right; a failure to set the scene panics.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use lotline_node::desk::Desk;
 use lotline_node::exchange::Message;
 use lotline_node::exchange::message::{Cosigned, Listing, VERSION, backfill_digest, items_digest};
 use lotline_node::feeds::accept;
-use lotline_node::feeds::{AcceptError, Backfill, Feed, Feeds, Founded, Head, Item, OnConflict, Partner, Published, Received, Submission};
+use lotline_node::feeds::{
+    AcceptError, Accepted, Backfill, Feed, Feeds, Founded, Head, Item, OnConflict, Partner, Published, Received, Submission,
+};
 use lotline_node::keys::{Founding, Keys, random};
 use lotline_node::links;
 use lotline_node::net::{self, Event, Net, PeerId, Protocol, Stream, transport_peer_id};
@@ -118,14 +121,24 @@ impl Forge {
 
     /// States a feed and signs its first entry.
     pub fn open(&mut self, feed: &str) -> Line {
-        let origin = Origin::new(self.party(), feed, 1).expect("a name for a feed");
-        let entry = Entry::Feed { origin: origin.clone(), follows: None };
+        self.open_as(Origin::new(self.party(), feed, 1).expect("a name for a feed"), None)
+    }
+
+    fn open_as(&mut self, origin: Origin, follows: Option<(u64, Hash)>) -> Line {
+        let entry = Entry::Feed { origin: origin.clone(), follows };
         let sealed = org::seal(&self.org, &entry, now(), &self.keys.record, random).expect("an org entry is sealed");
         self.org.accept(sealed.core).expect("an org entry of ours");
         let first = org::seal_first(&self.org, &origin, now(), &self.keys.record, random).expect("a first entry is sealed");
         let mut line = Line { origin, entries: Vec::new() };
         line.push(first);
         line
+    }
+
+    /// Goes on in the next life of a feed, after a restore from a backup that holds only the first `known` entries of it.
+    pub fn reopen(&mut self, line: &Line, known: u64) -> Line {
+        let origin = line.origin.renewed();
+        let follows = Some((known, line.checkpoint(known).root));
+        self.open_as(origin, follows)
     }
 
     /// Its org feed, as a batch from an index on.
@@ -254,6 +267,81 @@ impl Line {
     /// A listing of it.
     pub fn listing(&self) -> Listing {
         Listing { origin: self.origin.to_string(), size: self.size(), term: "everything".into() }
+    }
+}
+
+/// The one writer of a home, alone: no service, no network.
+pub struct Keeper {
+    /// What it writes; none while it is closed.
+    pub feeds: Option<Feeds>,
+    keys: Arc<Keys>,
+    folder: TempDir,
+}
+
+impl Keeper {
+    /// A new firm.
+    pub fn new(name: &str) -> Keeper {
+        let (folder, founding) = (tempfile::tempdir().expect("a temporary folder"), Founding::new());
+        let (keys, store) = (folder.path().join("keys"), folder.path().join("store"));
+        founding.write(&keys).expect("keys are written");
+        let keys = Keys::read(&keys).expect("keys are read back");
+        std::fs::create_dir_all(&store).expect("a folder for the store");
+        Feeds::found(&store, Founded { name, founding: &founding, keys: &keys }, now()).expect("a home is founded");
+        let mut keeper = Keeper { feeds: None, keys: Arc::new(keys), folder };
+        keeper.open();
+        keeper
+    }
+
+    fn open(&mut self) {
+        let (feeds, ..) = Feeds::open(&self.folder.path().join("store"), self.keys.clone(), &|_| {}).expect("the home opens");
+        self.feeds = Some(feeds);
+    }
+
+    /// Its writer.
+    pub fn feeds(&mut self) -> &mut Feeds {
+        self.feeds.as_mut().expect("the home is open")
+    }
+
+    /// Its org feed.
+    pub fn org(&mut self) -> Arc<Org> {
+        let snapshot = self.feeds().snapshot();
+        snapshot.orgs[&snapshot.party].clone()
+    }
+
+    /// Stops in order and starts again.
+    pub fn restart(&mut self) {
+        self.feeds.take().expect("the home is open").close().expect("the home closes");
+        self.open();
+    }
+
+    /// Starts again on what looks like a copy of its records: the seal that goes with them is gone.
+    pub fn restore(&mut self) {
+        self.feeds.take().expect("the home is open").close().expect("the home closes");
+        std::fs::remove_file(self.folder.path().join("store").join("seal")).expect("a seal");
+        self.open();
+    }
+
+    /// Follows somebody and believes its org feed.
+    pub fn know_keys_of(&mut self, forge: &Forge) -> Result<(), AcceptError> {
+        let (origin, feeds) = (Origin::org(forge.party()), self.feeds());
+        feeds.follow(&origin)?;
+        let feed = feeds.snapshot().feeds[origin.as_str()].clone();
+        if feed.size() == forge.org.size() {
+            return Ok(());
+        }
+        let org = feeds.snapshot().orgs.get(&forge.party()).map_or_else(|| Org::new(forge.party()), |org| Org::clone(org));
+        let verified = accept::verify_org(&org, &feed.head, forge.org_batch(feed.size()))?;
+        feeds.accept(verified, None, now()).map(drop)
+    }
+
+    /// Takes a batch as the links do: verified against the head as it is, stored, receipted and cosigned.
+    pub fn take(&mut self, origin: &Origin, batch: Received, now: u64) -> Result<Accepted, AcceptError> {
+        let feeds = self.feeds();
+        feeds.follow(origin)?;
+        let feed = feeds.snapshot().feeds[origin.as_str()].clone();
+        let org = feeds.snapshot().orgs[&origin.party()].clone();
+        let verified = accept::verify(&org, origin, &feed.head, batch)?;
+        feeds.accept(verified, None, now)
     }
 }
 

@@ -235,6 +235,8 @@ pub struct Feeds {
     next_receipt: u64,
     /// How often this home was restored: witness keys are other ones after each.
     epoch: u64,
+    /// The largest checkpoint of ours that a partner cosigned since the start, by origin and partner.
+    cosigned_to: HashMap<(String, String), u64>,
     /// Identities committed since the index was last level; older ones are found through it.
     recent: HashMap<Hash, Live>,
 }

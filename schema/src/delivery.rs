@@ -65,6 +65,9 @@ pub enum DeliveryError {
     /// No statement of ours, or its signature does not hold.
     #[error(transparent)]
     Statement(#[from] StatementError),
+    /// Larger than a receipt may be.
+    #[error("it has {0} bytes, more than {RECEIPT_BYTES_MAX}")]
+    TooLarge(usize),
     /// Of another organisation.
     #[error("it is not a receipt of that organisation")]
     Elsewhere,
@@ -160,7 +163,7 @@ impl Receipt {
     /// Verifies a receipt against its receiver's org feed.
     pub fn open(core: &[u8], receiver: &Org) -> Result<Receipt, DeliveryError> {
         if core.len() > RECEIPT_BYTES_MAX {
-            return Err(StatementError::TooLarge(core.len()).into());
+            return Err(DeliveryError::TooLarge(core.len()));
         }
         let unverified = Unverified::read(core)?;
         let (claims, origin) = (unverified.claims(), Origin::new(receiver.party(), FEED, 1).expect("a fixed name"));

@@ -94,8 +94,8 @@ impl Feeds {
         };
         let (next_receipt, epoch) = (count(key::RECEIPTS)?, count(key::EPOCH)?);
         let (changed, watching) = watch::channel(Arc::new(snapshot.clone()));
-        let recent = HashMap::new();
-        let feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, next_ledger, next_receipt, epoch, recent };
+        let (cosigned_to, recent) = (HashMap::new(), HashMap::new());
+        let feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, next_ledger, next_receipt, epoch, cosigned_to, recent };
         Ok((feeds, opened, watching))
     }
 
@@ -103,10 +103,11 @@ impl Feeds {
     /// in its next life, whose org entry names the last size and root this home knows of the old one.
     pub fn confirm_restored(&mut self, now: u64) -> Result<Vec<Origin>, FeedError> {
         self.keys_fit()?;
-        self.store.confirm_restored()?;
-        // Witness keys of the time before are never used again: what they signed after the backup is unknown here.
+        // Witness keys of the time before are never used again: what they signed after the backup is unknown here. Before
+        // the store is sealed anew: a crash between the two costs a number, and the other way round it would cost the rule.
         self.commit_state(key::EPOCH.into(), Some(put(codec::uint(self.epoch + 1))))?;
         self.epoch += 1;
+        self.store.confirm_restored()?;
         self.snapshot.restored = None;
         let mut renewed = Vec::new();
         for (name, n) in self.newest_lives() {
