@@ -346,12 +346,16 @@ fn the_document_shows_the_vectors() {
         assert!(pieces.ends_with('…') || position == whole.len(), "{pointer}: does not end so");
         blocks += 1;
     }
-    assert!(blocks >= 8, "{blocks}");
+    assert!(blocks >= 20, "{blocks}");
     for pointer in ["/party/did", "/origins/org", "/origins/feed", "/vkeys/feed", "/checkpoint", "/proof", "/record/leaf", "/tree/root"] {
         let text = at(&file, pointer);
         assert!(DOCUMENT.contains(text.trim_end()), "{pointer}");
     }
-    let types = ["record+sd-cwt", "feed+cwt", "org+cwt", "policy+cwt", "claims+cbor"];
+    for pointer in ["/checkpoint", "/cosignature/line", "/cosignature/vkey", "/witness/seed", "/origins/receipts", "/origins/vouchers"] {
+        let text = at(&second, pointer);
+        assert!(DOCUMENT.contains(text.trim_end()), "2:{pointer}");
+    }
+    let types = ["record+sd-cwt", "feed+cwt", "org+cwt", "policy+cwt", "release+cwt", "receipt+cwt", "voucher+cwt", "claims+cbor"];
     for media_type in types {
         assert!(DOCUMENT.contains(&format!("application/x.lotline.{media_type}")));
     }
