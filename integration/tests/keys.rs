@@ -598,3 +598,55 @@ fn what_was_checked_about_a_partner_reaches_an_auditor() {
     assert_eq!(world.verify(&bare, &["--issuer", &association.identity(), "--members", &members]).code, 4);
     assert_eq!(world.verify(&bare, &["--issuer", &association.identity(), "--members", &list]).code, 11);
 }
+
+// ---- a backup from before a rotation
+
+#[test]
+fn a_home_restored_from_before_a_rotation_signs_only_with_new_keys() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.reachable_firm("oem"));
+    supplier.start();
+    oem.start();
+    supplier.pair("supplier", &oem, "oem");
+    publish(&world, &supplier, "OLD", 2);
+    supplier.apply(RULES);
+    wait_until_level(&supplier, &oem);
+    let (backup, secret) = (text(&world.path("b.age")), world.passphrase());
+    supplier.ok(&["backup", "-o", &backup, "--passphrase-file", &secret, "--work-factor", "2"]);
+    supplier.stop();
+    rotate(&world, &supplier, "record");
+    rotate(&world, &supplier, "log");
+    publish(&world, &supplier, "LOST", 2);
+    supplier.start();
+    wait_until_level(&supplier, &oem);
+    supplier.stop();
+
+    // The computer is gone: the backup knows neither the new keys nor the last two records.
+    let restored = Firm::at(&world.path("restored"));
+    restored.ok(&["restore", &backup, "--passphrase-file", &secret]);
+    restored.start();
+    let given_back = || restored.ok(&["keys", "show"])["changes"].as_array().unwrap().len() == 2;
+    lotline_integration::world::wait("the org feed to be given back", given_back);
+    restored.stop();
+    let said = restored.fails(1, &["restore", "--confirm", "--yes"]);
+    assert!(said.error().contains("not the one your org feed names") && said.hint().contains("keys rotate log"), "{}", said.out);
+    let kit = with_kit(&world, &kit_of(&world, &supplier));
+    let said = restored.fails(1, &args(&["keys", "rotate", "record"], &kit));
+    assert!(said.hint().contains("keys rotate log"), "the log key signs the org feed's head: {}", said.out);
+    restored.ok(&args(&["keys", "rotate", "log"], &kit));
+    restored.ok(&args(&["keys", "rotate", "record"], &kit));
+    restored.ok(&["restore", "--confirm", "--yes"]);
+    publish(&world, &restored, "NEW", 2);
+    restored.is_clean();
+    restored.start();
+    // The old life of the feed stays longer at the customer than here.
+    lotline_integration::world::wait("the new life to be followed", || oem.count("NEW-0001") == 1);
+    assert_eq!(oem.ok(&["audit"])["clean"], true);
+    // What was lost with the computer stays good where it was received.
+    for lot in ["OLD-0000", "LOST-0001", "NEW-0001"] {
+        let bundle = text(&world.path(&format!("{lot}.lotline")));
+        oem.ok(&["bundle", "--lot", lot, "-o", &bundle]);
+        let said = world.verify(&bundle, &["--issuer", &restored.identity()]);
+        assert_eq!((said.code, said.json["outcome"].as_str()), (0, Some("verified")), "{lot}: {}", said.out);
+    }
+}
