@@ -113,6 +113,20 @@ fn a_follower_goes_on_over_a_rotation() {
     let bundle = text(&world.path("b.lotline"));
     oem.ok(&["bundle", "--lot", "OLD-0001", "-o", &bundle]);
     assert_eq!(world.verify(&bundle, &["--issuer", &supplier.identity()]).code, 0);
+
+    // A revocation reaches the customer with the org feed, for records it has had for long.
+    supplier.stop();
+    let kit = with_kit(&world, &kit_of(&world, &supplier));
+    supplier.ok(&args(&["keys", "revoke", "record", "--from", "quality:6", "--yes"], &kit));
+    assert_eq!(oem.ok(&["show", "AFTER-log-0000"])["revoked"], Value::Null);
+    supplier.start();
+    let known = || oem.ok(&["show", "AFTER-log-0000"])["revoked"].is_string();
+    lotline_integration::world::wait("the customer to learn of the revocation", known);
+    assert_eq!(oem.ok(&["show", "OLD-0000"])["revoked"], Value::Null);
+    let late = text(&world.path("late.lotline"));
+    oem.ok(&["bundle", "--lot", "AFTER-log-0000", "-o", &late]);
+    assert_eq!(world.verify(&late, &["--issuer", &supplier.identity()]).code, 8);
+    assert_eq!(oem.ok(&["audit"])["clean"], true);
 }
 
 #[test]
@@ -207,6 +221,9 @@ fn records_after_a_revocation_are_not_vouched_for_and_can_be_signed_anew() {
     let said = verified(&world, &firm, "L-0003");
     assert_eq!((said.code, said.json["outcome"].as_str()), (8, Some("revoked")), "{}", said.out);
     assert!(string(&said.json["sentence"]).contains("stolen"), "{}", said.out);
+    assert!(string(&firm.ok(&["show", "L-0003"])["revoked"]).contains("stolen"));
+    let listed = firm.ok(&["records"]);
+    assert_eq!(listed["records"].as_array().unwrap().iter().filter(|one| one["revoked"].is_string()).count(), 3, "{listed}");
     let audit = firm.ok(&["audit"]);
     assert_eq!((audit["clean"].as_bool(), audit["revoked"].as_u64()), (Some(true), Some(3)), "{audit}");
     // The owner publishes the same file again: what is revoked is signed anew, the rest is there.
