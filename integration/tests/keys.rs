@@ -468,6 +468,9 @@ fn a_named_person_releases_and_whoever_sees_the_verdict_sees_it() {
     assert!(words.contains("released by J. Doe (quality manager), entry 7"), "{words}");
     assert!(Said::of(&mut supplier.command(["records"])).out.contains("released by J. Doe"));
     assert_eq!(supplier.records().len(), 4, "releases are no records");
+    let status = supplier.ok(&["status"]);
+    let feed = status["feeds"].as_array().unwrap().iter().find(|feed| feed["own"] == true).unwrap();
+    assert_eq!((feed["records"].as_u64(), feed["size"].as_u64()), (Some(4), Some(8)), "{feed}");
 
     // Identity alone: no verdict, no name.
     assert_eq!(oem.ok(&["show", "A-0000"])["released_by"], serde_json::json!([]));

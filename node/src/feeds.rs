@@ -35,7 +35,7 @@ pub mod state;
 pub use accept::{AcceptError, Item, Received, VerifiedBackfill, VerifiedBatch};
 pub use book::{Intent, vouchers};
 pub use open::Founded;
-pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by};
+pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in};
 pub use root::{Rotated, WrongRoot};
 use state::key;
 pub use state::{Head, Partner, StateError, Summary};
