@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use lotline_node::exchange::receive::{self, Cursor, Receiver};
 use lotline_node::exchange::send::{self, Sender, Standing};
 use lotline_node::exchange::{CREDIT_BYTES, Code, Message};
-use lotline_node::feeds::{Feed, Head, Item, Received, accept};
+use lotline_node::feeds::{Backfill, Feed, Head, Item, Received, accept};
 use lotline_policy::{Cleared, Item as Cleanable, Policy, Viewer};
 use lotline_schema::kind::BENCHMARK;
 use lotline_schema::org::Org;
@@ -521,7 +521,8 @@ impl Sim {
             }
             send::Output::Load { from } => self.load(from),
             send::Output::LoadBackfill { from, before } => self.load_backfill(from, before),
-            send::Output::Acknowledged { next } => self.acknowledged(next),
+            send::Output::Acknowledged { next, .. } => self.acknowledged(next),
+            send::Output::Cosigned(_) => {}
             send::Output::Send(Message::Batch(_) | Message::Backfill(_)) => {}
             send::Output::Send(message) => {
                 assert!(!serving.revoked || matches!(message, Message::Error(_)), "{message:?} after a revoke");
@@ -583,6 +584,7 @@ impl Sim {
             items: cleared.into_iter().map(item).collect(),
             checkpoint: sealed().checkpoints[pinned as usize].clone(),
             tail,
+            policy: Some(1),
         };
         let allowed = (from..to).map(|seq| (seq, if seq == 0 { 0 } else { self.owner.rules.mask(seq, now) })).collect();
         self.set_job(Message::Batch(batch), items, to, false, view, allowed);
@@ -617,7 +619,7 @@ impl Sim {
         let items = page.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
         let allowed = page.iter().map(|cleared| (cleared.seq(), self.owner.rules.mask(cleared.seq(), now))).collect();
         let views = page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
-        self.set_job(Message::Backfill(views), items, at, true, view, allowed);
+        self.set_job(Message::Backfill(Backfill { items: views, policy: Some(1) }), items, at, true, view, allowed);
         self.tally.backfills += 1;
     }
 
@@ -743,7 +745,7 @@ impl Sim {
                 running.view = Some(view);
             }
             receive::Output::Verify(received) => self.store(received),
-            receive::Output::Backfill(items) => self.store_backfill(items),
+            receive::Output::Backfill(backfill) => self.store_backfill(backfill),
             receive::Output::View { view, .. } => {
                 running.view = Some(view);
                 if !self.follower.slots.is_empty() {
@@ -797,21 +799,21 @@ impl Sim {
         let next = frontier.size();
         self.follower.head = Arc::new(Head { frontier, checkpoint: received.checkpoint });
         self.follower.view = running.view.or(self.follower.view);
-        let outputs = running.receiver.handle(receive::Input::Stored { next });
+        let outputs = running.receiver.handle(receive::Input::Stored { next, receipt: None, cosigned: None });
         running.outputs.extend(outputs);
     }
 
-    fn store_backfill(&mut self, items: Vec<(u64, SealedView)>) {
+    fn store_backfill(&mut self, backfill: Backfill) {
         let Sealed { org, line, .. } = sealed();
         let Follower { head, leaves, slots, running, .. } = &mut self.follower;
-        let feed = Feed { id: 1, origin: line.origin.clone(), own: false, head: head.clone(), frozen: None, view: None };
-        let verified = accept::verify_backfill(org, &feed, items.clone(), |seq| leaves.get(seq as usize).copied());
+        let feed = Feed { id: 1, origin: line.origin.clone(), own: false, head: head.clone(), frozen: None, view: None, witnessed: None };
+        let verified = accept::verify_backfill(org, &feed, backfill.clone(), |seq| leaves.get(seq as usize).copied());
         assert!(verified.is_ok(), "an honest backfill was refused: {:?}", verified.err());
-        for (seq, view) in &items {
+        for (seq, view) in &backfill.items {
             slots[*seq as usize] |= slots_of(*seq, view);
         }
         let running = running.as_mut().expect("verifying while running");
-        let outputs = running.receiver.handle(receive::Input::Opened);
+        let outputs = running.receiver.handle(receive::Input::Opened { receipt: None });
         running.outputs.extend(outputs);
     }
 
@@ -864,7 +866,7 @@ fn check_disclosed(message: &Message, allowed: &[(u64, u64)]) {
             .zip(&batch.items)
             .map(|(seq, item)| (seq, if let Item::View(view) = item { slots_of(seq, view) } else { 0 }))
             .collect(),
-        Message::Backfill(items) => items.iter().map(|(seq, view)| (*seq, slots_of(*seq, view))).collect(),
+        Message::Backfill(backfill) => backfill.items.iter().map(|(seq, view)| (*seq, slots_of(*seq, view))).collect(),
         other => panic!("{other:?} holds no entries"),
     };
     assert_eq!(disclosed, allowed, "what leaves is what the rules showed");

@@ -6,11 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use lotline_integration::forge::{Forge, Forged, Line, Node, Peer, Wire, record, until, within};
+use lotline_integration::forge::{Forge, Forged, Line, Node, Peer, Wire, delivery_of, record, until, within};
 use lotline_node::exchange::message::{Listing, VERSION};
 use lotline_node::exchange::receive::{Cursor, Input, Output, Receiver};
 use lotline_node::exchange::{CREDIT_BYTES, Code, FRAME_BYTES_MAX, Message};
-use lotline_node::feeds::{Item, Received};
+use lotline_node::feeds::{Backfill, Item, Received};
 use lotline_node::net::{Event, Protocol};
 use lotline_node::platform::resident_bytes;
 use lotline_schema::cose::Signer;
@@ -54,6 +54,8 @@ impl Maker {
         let (node, good, bad) = (Node::new("maker").await, Forge::new("good"), Forge::new("bad"));
         node.know(good.as_partner(false)).await;
         node.know(bad.as_partner(false)).await;
+        node.know_keys_of(&good).await;
+        node.know_keys_of(&bad).await;
         node.publish("quality", (0..3).map(|at| record(&format!("L-{at}"), "P-1", "ok")).collect()).await;
         node.publish("private", vec![record("L-9", "P-9", "not for bad")]).await;
         node.apply(RULES).await;
@@ -71,11 +73,15 @@ impl Maker {
 
     /// An honest partner gets everything, whatever happened before.
     async fn still_serves(&self) {
+        self.still_serves_all(4).await;
+    }
+
+    async fn still_serves_all(&self, size: u64) {
         let peer = Peer::connect(&self.good, &self.node).await;
         let mut wire = peer.follow(&open(&self.node.own("quality"), 0, empty_root())).await;
-        assert!(matches!(wire.next().await, Some(Message::Opened { size: 4, .. })));
+        assert!(matches!(wire.next().await, Some(Message::Opened { size: now, .. }) if now == size));
         let Some(Message::Batch(batch)) = wire.next().await else { panic!("a batch") };
-        assert!(batch.items.len() == 4 && batch.items.iter().all(|item| matches!(item, Item::View(_))));
+        assert!(batch.items.len() as u64 == size && batch.items.iter().all(|item| matches!(item, Item::View(_))));
         assert_eq!(self.node.with(|feeds| feeds.snapshot().name.clone()).await, "maker");
         peer.net.shutdown().await;
     }
@@ -289,7 +295,7 @@ async fn a_cursor_with_another_past() {
 async fn an_acknowledgement_of_what_was_never_sent() {
     let maker = Maker::new().await;
     let asked = open(&maker.node.own("quality"), 0, empty_root());
-    let last = maker.answers(&[asked, Message::Ack { next: 5, credit: 0 }]).await;
+    let last = maker.answers(&[asked, Message::Ack { next: 5, credit: 0, receipt: None }]).await;
     assert_eq!(last, Some(Message::Error(Code::Unexpected)));
     assert_eq!(maker.trouble().await, "a message that does not belong here");
     maker.still_serves().await;
@@ -300,47 +306,73 @@ async fn an_acknowledgement_that_goes_back() {
     let maker = Maker::new().await;
     let peer = maker.bad().await;
     let mut wire = peer.follow(&open(&maker.node.own("quality"), 0, empty_root())).await;
-    while !matches!(wire.next().await, Some(Message::CaughtUp { .. })) {}
-    wire.send(&Message::Ack { next: 4, credit: 0 }).await;
-    wire.send(&Message::Ack { next: 3, credit: 0 }).await;
+    wire.take_all(&maker.bad).await;
+    // One more batch, so that an acknowledgement is due.
+    maker.node.publish("quality", vec![record("L-7", "P-1", "one more")]).await;
+    let Some(Message::Batch(batch)) = wire.next().await else { panic!("a batch") };
+    wire.send(&Message::Ack { next: 3, credit: 0, receipt: Some(maker.bad.receipt(&delivery_of(&batch))) }).await;
     assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
-    maker.still_serves().await;
+    maker.still_serves_all(5).await;
 }
 
-/// No credit, no bytes: an acknowledgement without credit moves nothing, and more credit than there is does no harm.
+/// No credit, no bytes, and an acknowledgement must be of something: credit is not to be had for nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn credit_of_nothing_and_of_everything() {
+async fn credit_of_nothing() {
     let maker = Maker::new().await;
     let (peer, origin) = (maker.bad().await, maker.node.own("quality").to_string());
     let mut wire = peer.follow(&Message::Open { origin, next: 0, root: empty_root(), view: None, credit: 0 }).await;
     assert!(matches!(wire.next().await, Some(Message::Opened { .. })));
-    wire.send(&Message::Ack { next: 0, credit: 0 }).await;
-    for _ in 0..3 {
-        wire.send(&Message::Ack { next: 0, credit: i64::MAX as u64 }).await;
-    }
-    assert!(matches!(wire.next().await, Some(Message::Batch(batch)) if batch.items.len() == 4));
+    wire.send(&Message::Ack { next: 0, credit: i64::MAX as u64, receipt: None }).await;
+    assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
     maker.still_serves().await;
+}
+
+/// More credit than there is does no harm, however often.
+#[tokio::test(flavor = "multi_thread")]
+async fn credit_of_everything() {
+    let maker = Maker::new().await;
+    let (peer, origin) = (maker.bad().await, maker.node.own("quality").to_string());
+    let mut wire = peer.follow(&Message::Open { origin, next: 0, root: empty_root(), view: None, credit: i64::MAX as u64 }).await;
+    for more in 0..3 {
+        let batch = loop {
+            if let Message::Batch(batch) = wire.next().await.unwrap() {
+                break batch;
+            }
+        };
+        let (next, receipt) = (batch.from + batch.items.len() as u64, Some(maker.bad.receipt(&delivery_of(&batch))));
+        wire.send(&Message::Ack { next, credit: i64::MAX as u64, receipt }).await;
+        maker.node.publish("quality", vec![record(&format!("L-{more}0"), "P-1", "one more")]).await;
+    }
+    assert!(matches!(wire.next().await, Some(Message::Batch(batch)) if batch.items.len() == 1));
+    maker.still_serves_all(7).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_out_of_order_on_a_feed() {
-    let maker = Maker::new().await;
-    let quality = maker.node.own("quality");
-    let asked = open(&quality, 0, empty_root());
-    let batch = Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new() });
+    let batch = Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new(), policy: None });
     let hello = Message::Hello { version: VERSION, name: "bad".into(), now: 0 };
-    let orders: [&[Message]; 6] = [
-        &[Message::Ack { next: 0, credit: 9 }],
-        &[batch],
-        &[Message::Ping],
-        &[hello],
-        &[asked.clone(), asked.clone()],
-        &[asked.clone(), Message::CaughtUp { size: 4 }],
-    ];
-    for messages in orders {
-        assert_eq!(maker.answers(messages).await, Some(Message::Error(Code::Unexpected)), "{messages:?}");
+    let orders = |asked: &Message| -> [Vec<Message>; 6] {
+        [
+            vec![Message::Ack { next: 0, credit: 9, receipt: None }],
+            vec![batch.clone()],
+            vec![Message::Ping],
+            vec![hello.clone()],
+            vec![asked.clone(), asked.clone()],
+            vec![asked.clone(), Message::CaughtUp { size: 4 }],
+        ]
+    };
+    // Two a node: the third strike cuts the line, and its answer with it.
+    for pair in 0..3 {
+        let maker = Maker::new().await;
+        let asked = open(&maker.node.own("quality"), 0, empty_root());
+        for messages in &orders(&asked)[2 * pair..2 * pair + 2] {
+            assert_eq!(maker.answers(messages).await, Some(Message::Error(Code::Unexpected)), "{messages:?}");
+        }
+        maker.still_serves().await;
     }
     // An error of the partner's is no offence: it ends the stream.
+    let maker = Maker::new().await;
+    let asked = open(&maker.node.own("quality"), 0, empty_root());
     let last = maker.answers(&[asked, Message::Error(Code::Frozen)]).await;
     assert!(!matches!(last, Some(Message::Error(_))), "{last:?}");
     maker.still_serves().await;
@@ -353,7 +385,7 @@ async fn messages_out_of_order_on_the_control_stream() {
         (&[Message::Catalog(Vec::new())], "a message that does not belong here"),
         (&[hello(VERSION + 1)], "the partner speaks version 2 of the protocol"),
         (&[hello(VERSION), hello(VERSION)], "a message that does not belong here"),
-        (&[hello(VERSION), Message::Ack { next: 0, credit: 0 }], "a message that does not belong here"),
+        (&[hello(VERSION), Message::Ack { next: 0, credit: 0, receipt: None }], "a message that does not belong here"),
     ];
     for (messages, why) in orders {
         let maker = Maker::new().await;
@@ -376,7 +408,7 @@ async fn three_strikes_and_the_line_is_cut() {
         (vec![0; 4], "a frame of 0 bytes (1 to 1048576 are allowed)"),
         ([&5u32.to_be_bytes()[..], &[OPEN, 0xff, 0, 0, 0]].concat(), "a message out of form: not the shortest form at byte 0"),
         // In form, but not in order.
-        (Message::Ack { next: 1, credit: 1 }.to_frame(), "a message that does not belong here"),
+        (Message::Ack { next: 1, credit: 1, receipt: None }.to_frame(), "a message that does not belong here"),
     ];
     for (strike, why) in strikes {
         until("the node to see us", || maker.node.board.of("bad").connected.then_some(())).await;
@@ -768,7 +800,7 @@ async fn a_backfill_of_another_statement() {
     let mut rewritten = scene.line.clone();
     rewritten.entries.truncate(1);
     rewritten.publish(&scene.forge, &record("L-1", "P-1", "another first"));
-    let backfill = Message::Backfill(vec![(1, rewritten.entries[1].view())]);
+    let backfill = Message::Backfill(Backfill { policy: None, items: vec![(1, rewritten.entries[1].view())] });
     scene.freezes_on(&mut wire, backfill, 2, "FORK: entry 1 has another leaf hash than the one we were given before").await;
 }
 
@@ -776,7 +808,7 @@ async fn a_backfill_of_another_statement() {
 async fn a_backfill_of_what_has_not_come_yet() {
     let mut scene = Follower::new().await;
     let mut wire = scene.following().await;
-    wire.send(&Message::Backfill(vec![(2, scene.next().view())])).await;
+    wire.send(&Message::Backfill(Backfill { policy: None, items: vec![(2, scene.next().view())] })).await;
     assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
     assert_eq!(scene.node.board.of("bad").trouble.as_deref(), Some("feed quality: expected entry 2, got 2"));
     scene.still_follows().await;
@@ -902,7 +934,10 @@ async fn an_org_feed_that_names_another_transport_key() {
 #[test]
 fn a_sender_that_ignores_its_credit_is_cut() {
     let batch = |bytes| {
-        Input::Received(Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new() }), bytes)
+        Input::Received(
+            Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new(), policy: None }),
+            bytes,
+        )
     };
     let opened = Message::Opened { view: Hash([0; 32]), size: 9, org_size: 1, term: String::new() };
     let (mut receiver, _) = Receiver::start("feed", Cursor { next: 0, root: empty_root(), view: None });
@@ -948,6 +983,7 @@ async fn a_flood_does_not_fill_the_memory() {
 async fn a_publisher_that_stammers() {
     let mut scene = Follower::new().await;
     let mut wire = scene.following().await;
+    assert!(matches!(wire.next().await, Some(Message::Cosigned(cosigned)) if cosigned.size == 2));
     wire.send_frame(18, &[0xa1, 0x01]).await;
     assert_eq!(wire.last().await, None);
     scene.line.publish(&scene.forge, &record("L-3", "P-1", "clear again"));

@@ -97,8 +97,13 @@ fn main() {
     time("policy::clear", None, || {
         black_box(clear(&policy, &viewer, &item, 0));
     });
-    let batch =
-        Message::Batch(Received { from: 0, items: vec![Item::View(view.clone()); 128], checkpoint: String::new(), tail: Vec::new() });
+    let batch = Message::Batch(Received {
+        from: 0,
+        items: vec![Item::View(view.clone()); 128],
+        checkpoint: String::new(),
+        tail: Vec::new(),
+        policy: None,
+    });
     let frame = batch.to_frame();
     time("batch of 128 to a frame", None, || {
         black_box(batch.to_frame());

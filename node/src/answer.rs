@@ -118,6 +118,7 @@ impl From<crate::store::StoreError> for Failure {
         let failure = Failure::new(format!("{error}{why}"));
         match error {
             StoreError::Locked => failure.exit(exit::BUSY),
+            StoreError::NoNode { .. } | StoreError::OutsideTree { .. } => failure.exit(exit::ALTERED),
             StoreError::Rebuilding => {
                 failure.hint("`lotline status` says whether to wait, or to make room on the disk and restart the node")
             }

@@ -11,9 +11,11 @@ use crate::answer::{Answer, Failure, exit};
 use crate::config::Home;
 use crate::desk::{self, Desk};
 
+mod against;
 mod audit;
 mod backup;
 mod bundle;
+mod carry;
 pub(crate) mod init;
 mod keys;
 mod ledger;
@@ -113,9 +115,15 @@ pub enum HomeVerb {
     Show(lists::ShowArgs),
     /// Put everything an auditor needs about a lot into one file.
     Bundle(bundle::Args),
+    /// Write what a partner may see into a file, for a stick or an e-mail.
+    Carry(carry::CarryArgs),
+    /// Take in a carried file, or the answer to one.
+    Receive(carry::ReceiveArgs),
     /// Re-read and re-verify the whole store. Repairs nothing.
-    #[command(after_help = "Example: lotline audit")]
+    #[command(after_help = "Example: lotline audit\n         lotline audit --against from-another-customer.lotline")]
     Audit(audit::Args),
+    /// Write the proof that somebody signed two truths.
+    ForkProof(against::Args),
     /// What left, to whom, when, under which rules.
     #[command(after_help = "Example: lotline ledger --to oem-a --last 20")]
     Ledger(ledger::Args),
@@ -149,7 +157,10 @@ impl HomeVerb {
             HomeVerb::Records(args) => lists::records(desk, args),
             HomeVerb::Show(args) => lists::show(desk, args),
             HomeVerb::Bundle(args) => bundle::run(desk, args),
+            HomeVerb::Carry(args) => carry::carry(desk, args),
+            HomeVerb::Receive(args) => carry::receive(desk, args),
             HomeVerb::Audit(args) => audit::run(desk, args),
+            HomeVerb::ForkProof(args) => against::fork_proof(desk, args),
             HomeVerb::Ledger(args) => ledger::run(desk, args),
             HomeVerb::Keys(verb) => keys::run(desk, verb),
             HomeVerb::Members(verb) => members::run(desk, verb),
@@ -177,6 +188,10 @@ impl HomeVerb {
             HomeVerb::Publish(args) => args.paths().into_iter().for_each(absolute),
             HomeVerb::Policy(verb) => verb.paths().into_iter().for_each(absolute),
             HomeVerb::Bundle(args) => absolute(&mut args.output),
+            HomeVerb::ForkProof(args) => absolute(&mut args.output),
+            HomeVerb::Carry(args) => absolute(&mut args.output),
+            HomeVerb::Receive(args) => std::iter::once(&mut args.file).chain(&mut args.output).for_each(absolute),
+            HomeVerb::Audit(args) => args.against.iter_mut().for_each(absolute),
             HomeVerb::Partner(verb) => verb.paths().into_iter().for_each(absolute),
             HomeVerb::Members(verb) => verb.paths().into_iter().for_each(absolute),
             _ => {}

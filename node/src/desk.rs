@@ -102,6 +102,17 @@ pub(crate) fn warn_of(service: &Service) {
 
 /// Progress of opening on stderr, after the first second.
 pub(crate) fn show_progress(progress: crate::store::Progress) {
+    let what = match progress.step {
+        crate::store::Step::Reading => "reading the journal",
+        crate::store::Step::Indexing => "building the index",
+        crate::store::Step::Auditing => "auditing",
+        crate::store::Step::Copying => "copying",
+    };
+    show_done(what, progress.done, progress.total);
+}
+
+/// How far something is, on stderr, once it has taken a second.
+pub(crate) fn show_done(what: &'static str, done: u64, total: u64) {
     use std::sync::Mutex;
     static BAR: Mutex<Option<(Instant, Option<indicatif::ProgressBar>)>> = Mutex::new(None);
     let mut bar = BAR.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -111,17 +122,12 @@ pub(crate) fn show_progress(progress: crate::store::Progress) {
     }
     let bar = bar.get_or_insert_with(|| {
         let style = indicatif::ProgressStyle::with_template("{msg} {bar:30} {percent} %").expect("a fixed template");
-        indicatif::ProgressBar::new(progress.total).with_style(style)
+        indicatif::ProgressBar::new(total).with_style(style)
     });
-    bar.set_message(match progress.step {
-        crate::store::Step::Reading => "reading the journal",
-        crate::store::Step::Indexing => "building the index",
-        crate::store::Step::Auditing => "auditing",
-        crate::store::Step::Copying => "copying",
-    });
-    bar.set_length(progress.total);
-    bar.set_position(progress.done);
-    if progress.done >= progress.total {
+    bar.set_message(what);
+    bar.set_length(total);
+    bar.set_position(done);
+    if done >= total {
         bar.finish_and_clear();
     }
 }

@@ -12,15 +12,16 @@
 //!           OPEN {feed, next, root, view} ------>  may it? is the past the same?
 //!           <------ OPENED {view, size, term} or ERROR {code}
 //!           <------ BATCH {from, items, checkpoint, tail}     while credit lasts
-//!           ACK {next, credit} ------------------>  after it is verified and durable
+//!           ACK {next, credit, receipt} --------->  after it is verified and durable, with a signed receipt for it
+//!           COSIGNED {size, key, line} ---------->  the signed checkpoint follows from all we saw before
 //!           <------ BACKFILL {items}               entries that a wider view opens later
 //!           <------ CAUGHT_UP {size}               the reader has met the head; then BATCH as heads come
 //!           <------ VIEW {view, term}              the rules changed, older entries they open are through; goes on
 //!           <------ ERROR {code}                   revoked, fork, …; the stream ends
 //! ```
 //!
-//! Bounds: frame 1 MiB, first frame within 10 s, write deadline 30 s, silence 45 s, credit 4 MiB, and what the sender
-//! reads at once 256 entries or 256 KiB.
+//! Bounds: frame 1 MiB, first frame within 10 s, write deadline 30 s, silence 45 s, credit 4 MiB, one frame without its
+//! receipt while another is sent, and what the sender reads at once 256 entries or 256 KiB.
 
 pub mod message;
 pub mod receive;

@@ -3,9 +3,10 @@
 //! [`Feeds`] is the only writer of a home. Nothing derived from a core leaves this module before the batch that holds
 //! it is durable: heads in memory, answers and snapshots change after `store.commit` returned.
 //!
-//! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/book.rs`: partners, sharing
-//! rules and the ledger. `feeds/release.rs`: what named persons countersign. `feeds/root.rs`: what the root key signs.
-//! `feeds/open.rs`: founding and reading a home. `feeds/state.rs`: what is stored, and how.
+//! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/witness.rs`: what others sign of
+//! our feeds and we of theirs. `feeds/forks.rs`: two truths. `feeds/book.rs`: partners, sharing rules and the ledger.
+//! `feeds/release.rs`: what named persons countersign. `feeds/root.rs`: what the root key signs. `feeds/open.rs`: founding
+//! and reading a home. `feeds/state.rs`: what is stored, and how.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use lotline_policy::Policy;
 use lotline_schema::cose::Signer;
 use lotline_schema::id::IdError;
-use lotline_schema::note::Checkpoint;
+use lotline_schema::note::{Checkpoint, NoteError};
 use lotline_schema::org::{self, Entry as OrgEntry, Org, OrgError, Role, Standing};
 use lotline_schema::record::Facts;
 use lotline_schema::statement::{self, Place, Sealed, StatementError};
@@ -27,12 +28,14 @@ use crate::store::{self, Batch, Entry, Reader, Store, StoreError};
 
 pub mod accept;
 mod book;
+pub mod forks;
 mod open;
 mod release;
 mod root;
 pub mod state;
+pub mod witness;
 
-pub use accept::{AcceptError, Item, Received, VerifiedBackfill, VerifiedBatch};
+pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};
 pub use book::{Intent, vouchers};
 pub use open::Founded;
 pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in};
@@ -96,6 +99,9 @@ pub enum FeedError {
     /// Ours: our own org feed does not hold together.
     #[error("our own org feed does not hold: {0}")]
     Org(#[from] OrgError),
+    /// Ours: a stored checkpoint does not read.
+    #[error(transparent)]
+    Note(#[from] NoteError),
     /// Ours: a stored policy does not read.
     #[error("the stored sharing rules do not read: {0}")]
     Policy(String),
@@ -157,6 +163,8 @@ pub struct Feed {
     pub frozen: Option<String>,
     /// For a followed feed: the view it was last taken under.
     pub view: Option<Hash>,
+    /// For a followed feed: size and root of the last checkpoint we cosigned.
+    pub witnessed: Option<(u64, Hash)>,
 }
 
 impl Feed {
@@ -224,6 +232,9 @@ pub struct Feeds {
     changed: watch::Sender<Arc<Snapshot>>,
     next_feed: u32,
     next_ledger: u64,
+    next_receipt: u64,
+    /// How often this home was restored: witness keys are other ones after each.
+    epoch: u64,
     /// Identities committed since the index was last level; older ones are found through it.
     recent: HashMap<Hash, Live>,
 }
@@ -436,7 +447,7 @@ impl Feeds {
         self.store.commit(batch)?;
         self.next_feed += 1;
         self.take_org(org, org_head);
-        let feed = Feed { id, origin: origin.clone(), own: true, head: Arc::new(head), frozen: None, view: None };
+        let feed = Feed { id, origin: origin.clone(), own: true, head: Arc::new(head), frozen: None, view: None, witnessed: None };
         self.snapshot.feeds.insert(origin.to_string(), feed);
         self.show();
         Ok(())

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
-use lotline_schema::PartyId;
 use lotline_schema::cose::Signer;
 use lotline_schema::id::{hex, unhex};
 use lotline_schema::org::{Org, Role};
+use lotline_schema::{Origin, PartyId};
 use zeroize::Zeroizing;
 
 use crate::platform;
@@ -62,6 +62,7 @@ pub struct Keys {
     /// Signs checkpoints.
     pub log: Signer,
     transport: Zeroizing<[u8; 32]>,
+    witness: Zeroizing<[u8; 32]>,
     example: bool,
     folder: PathBuf,
 }
@@ -145,11 +146,11 @@ impl Keys {
     /// Reads the working keys of a home, and refuses them when others can.
     pub fn read(folder: &Path) -> Result<Keys, KeyError> {
         let seed = |role: Role| read_seed(&key_file(folder, role));
-        let (record, log, transport) = (seed(Role::Record)?, seed(Role::Log)?, seed(Role::Transport)?);
+        let (record, log, transport, witness) = (seed(Role::Record)?, seed(Role::Log)?, seed(Role::Transport)?, seed(Role::Witness)?);
         // One public key is enough: a rotation replaces one role's only.
         let example = [(Role::Record, &record), (Role::Log, &log), (Role::Transport, &transport)].into_iter().any(is_example);
         let (record, log) = (Signer::from_seed(&record), Signer::from_seed(&log));
-        Ok(Keys { record, log, transport, example, folder: folder.into() })
+        Ok(Keys { record, log, transport, witness, example, folder: folder.into() })
     }
 
     /// The role whose key here is not the one that the org feed names, if there is one: the home was restored from a
@@ -170,7 +171,9 @@ impl Keys {
     pub fn with(&self, next: &Next) -> Keys {
         let signer = |role: Role, now: &Signer| if role == next.role { next.secret.signer().clone() } else { now.clone() };
         let (record, log) = (signer(Role::Record, &self.record), signer(Role::Log, &self.log));
-        Keys { record, log, transport: self.transport.clone(), example: self.example, folder: self.folder.clone() }
+        let witness = if next.role == Role::Witness { Zeroizing::new(*next.secret.seed()) } else { self.witness.clone() };
+        let transport = self.transport.clone();
+        Keys { record, log, transport, witness, example: self.example, folder: self.folder.clone() }
     }
 
     /// Brings the files in line with the org feed: a key that it names takes the place of the old one, whose secret is
@@ -199,6 +202,12 @@ impl Keys {
     /// The transport key's seed, for the network.
     pub fn transport_seed(&self) -> [u8; 32] {
         *self.transport
+    }
+
+    /// The key with which this node cosigns checkpoints of one followed feed: another one for each feed, so that nobody
+    /// can tell who follows what, and another one after each restore, so that none ever signs two histories.
+    pub fn witness(&self, origin: &Origin, epoch: u64) -> Signer {
+        Signer::from_seed(&Zeroizing::new(lotline_schema::note::witness_seed(&self.witness, origin, epoch)))
     }
 
     /// Whether these are published keys, which anybody can use: never off loopback.

@@ -7,11 +7,13 @@
 pub mod answer;
 pub mod api;
 pub mod bench;
+pub mod carry;
 pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod desk;
+pub mod evidence;
 pub mod exchange;
 pub mod feeds;
 pub mod import;

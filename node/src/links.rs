@@ -22,8 +22,12 @@ use crate::service::{Handle, LinkBoard, now};
 mod follow;
 mod serve;
 
+pub(crate) use serve::clear_row;
+
 /// Frames read ahead of the session that takes them: enough to overlap reading with verifying.
 const FRAMES_AHEAD: usize = 4;
+/// How long a feed waits for the other side's org feed, which comes on a stream of its own.
+const ORG_WAIT: Duration = Duration::from_secs(20);
 /// How often an idle control stream says something.
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// How long after a failed stream the next is tried.
@@ -267,7 +271,7 @@ fn catalog(snapshot: &Snapshot, partner: &Partner) -> Vec<Listing> {
             listings.push(Listing { origin: feed.origin.to_string(), size: feed.size(), term });
         }
     }
-    if !listings.is_empty() {
+    if !listings.is_empty() || owes_keys(snapshot, partner) {
         let origin = lotline_schema::Origin::org(snapshot.party).to_string();
         let size = snapshot.orgs[&snapshot.party].size();
         listings.insert(0, Listing { origin, size, term: "keys and feeds of the organisation; hides nothing".into() });
@@ -277,6 +281,11 @@ fn catalog(snapshot: &Snapshot, partner: &Partner) -> Vec<Listing> {
         Listing { origin: feed.origin.to_string(), size: feed.size(), term: term.into() }
     }));
     listings
+}
+
+/// Whether a partner needs our keys though we share nothing with it: we follow it, and sign receipts for what it sends.
+fn owes_keys(snapshot: &Snapshot, partner: &Partner) -> bool {
+    partner.subscribed && snapshot.feeds.values().any(|feed| feed.origin.party() == partner.party && !feed.origin.is_org())
 }
 
 /// What we hold of a partner's own org feed, whole up to a checkpoint of its. A restored node takes it from its

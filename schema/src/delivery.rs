@@ -142,6 +142,21 @@ impl Receipt {
         Unverified::read(core).ok()?.claims().issuer.parse().ok()
     }
 
+    /// What a receipt says, before anything is checked: for finding those one kept.
+    pub fn peek(core: &[u8]) -> Option<Delivery> {
+        Receipt::numbered(core).map(|(_, delivery)| delivery)
+    }
+
+    /// The same, with its number at the receiver.
+    pub fn numbered(core: &[u8]) -> Option<(u64, Delivery)> {
+        let unverified = Unverified::read(core).ok()?;
+        let claims = unverified.claims();
+        match &claims.body {
+            Body::Entry(entry) => Some((claims.seq, Delivery::read(entry).ok()?)),
+            Body::Slots(..) => None,
+        }
+    }
+
     /// Verifies a receipt against its receiver's org feed.
     pub fn open(core: &[u8], receiver: &Org) -> Result<Receipt, DeliveryError> {
         if core.len() > RECEIPT_BYTES_MAX {

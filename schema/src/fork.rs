@@ -7,7 +7,7 @@
 
 use crate::bundle::{self, OrgPart};
 use crate::codec::{self, CodecError, Fields, Value};
-use crate::id::{Hash, Origin, PartyId};
+use crate::id::{Hash, Origin};
 use crate::note::{Checkpoint, InclusionProof};
 use crate::org::{Org, Role, Standing};
 use crate::statement::{Type, Unverified};
@@ -29,6 +29,18 @@ pub enum Side {
     Leaf(Hash, String),
     /// A checkpoint.
     Checkpoint(String),
+    /// What a checkpoint says of its own beginning: size and root of the first entries, and the consistency proof. The
+    /// newer root leaves the older one no choice.
+    Prefix {
+        /// Size of the beginning.
+        size: u64,
+        /// Its root.
+        root: Hash,
+        /// Consistency proof from there to the checkpoint.
+        path: Vec<Hash>,
+        /// The checkpoint.
+        checkpoint: String,
+    },
     /// A record with its identity open.
     Record(Package),
 }
@@ -65,8 +77,15 @@ enum Truth {
     Place(Origin, u64, Hash),
     /// A feed has this root at this size.
     Size(Origin, u64, Hash),
-    /// A live statement about an inspection: identity, leaf, what it replaces.
-    Live(PartyId, String, Hash, Option<Hash>),
+    /// A live statement about an inspection.
+    Live(Live),
+}
+
+struct Live {
+    place: (Origin, u64),
+    identity: String,
+    leaf: Hash,
+    replaces: Option<Hash>,
 }
 
 /// Whether bytes begin like a fork proof.
@@ -75,6 +94,12 @@ pub fn is_fork_proof(bytes: &[u8]) -> bool {
 }
 
 impl ForkProof {
+    /// A proof from two sides, if they contradict each other under these keys.
+    pub fn of(org: OrgPart, one: Side, other: Side) -> Option<ForkProof> {
+        let proof = ForkProof { org, sides: [one, other] };
+        proof.check().is_ok().then_some(proof)
+    }
+
     /// The file.
     pub fn to_bytes(&self) -> Vec<u8> {
         codec::encode(&codec::map([
@@ -109,7 +134,10 @@ impl ForkProof {
 
     /// What it proves, in words; an error when it proves nothing.
     pub fn check(&self) -> Result<(Org, String), ForkError> {
-        let (org, _) = self.org.open().map_err(|why| ForkError::Org(why.to_string()))?;
+        let (org, cosigned) = self.org.open().map_err(|why| ForkError::Org(why.to_string()))?;
+        if !cosigned.cosignatures.is_empty() {
+            return Err(ForkError::Org("it carries cosignatures, which nothing here can check".into()));
+        }
         let truth = |at: usize| self.sides[at].truth(&org).map_err(|why| ForkError::Side(at + 1, why));
         let text = contradiction(&truth(0)?, &truth(1)?).ok_or(ForkError::Agree)?;
         Ok((org, text))
@@ -126,9 +154,12 @@ fn contradiction(a: &Truth, b: &Truth) -> Option<String> {
             (origin == other_origin && size == other_size && one != other)
                 .then(|| format!("it signed two different histories of {size} entries of feed {origin}"))
         }
-        (Truth::Live(party, identity, one, replaces), Truth::Live(other_party, other_identity, other, other_replaces)) => {
-            let replaced = *replaces == Some(*other) || *other_replaces == Some(*one);
-            (party == other_party && identity == other_identity && one != other && !replaced)
+        (Truth::Live(one), Truth::Live(other)) => {
+            let (earlier, later) = if one.place <= other.place { (one, other) } else { (other, one) };
+            // The later one may replace the earlier by way of a third that is not here; then nothing is proven. In one
+            // feed an earlier record cannot name a later one.
+            let apart = earlier.place.0 == later.place.0 || earlier.replaces.is_none();
+            (one.identity == other.identity && one.leaf != other.leaf && later.replaces.is_none() && apart)
                 .then(|| "it signed two live statements about the same inspection of the same lot".to_owned())
         }
         _ => None,
@@ -141,6 +172,12 @@ impl Side {
             Side::Statement(core) => vec![(1, codec::bytes(core.as_slice()))],
             Side::Leaf(leaf, proof) => vec![(2, codec::bytes(leaf.0)), (3, codec::bytes(proof.as_bytes()))],
             Side::Checkpoint(note) => vec![(4, codec::text(note.as_str()))],
+            Side::Prefix { size, root, path, checkpoint } => vec![
+                (4, codec::text(checkpoint.as_str())),
+                (5, codec::uint(*size)),
+                (7, codec::bytes(root.0)),
+                (8, codec::array(path.iter().map(|hash| codec::bytes(hash.0)))),
+            ],
             Side::Record(package) => vec![(6, package.to_value())],
         })
     }
@@ -154,9 +191,23 @@ impl Side {
             let proof = String::from_utf8(fields.bytes(3, "a leaf without a proof")?).map_err(|_| FORM)?;
             Side::Leaf(Hash::from_slice(&leaf).ok_or(FORM)?, proof)
         } else if let Some(package) = fields.take(6) {
-            Side::Record(Package::read(package, 2)?)
+            let package = Package::read(package, 2)?;
+            // What other witnesses say of a record decides nothing here, and nothing unchecked stands in the file.
+            if package.witnessed.is_some() || package.receipt.is_some() {
+                return Err(FORM);
+            }
+            Side::Record(package)
         } else {
-            Side::Checkpoint(fields.text(4, "a side of no known kind")?)
+            let checkpoint = fields.text(4, "a side of no known kind")?;
+            match fields.take(5) {
+                None => Side::Checkpoint(checkpoint),
+                Some(size) => Side::Prefix {
+                    size: codec::as_uint(&size).ok_or(FORM)?,
+                    root: Hash::from_slice(&fields.bytes(7, "a beginning without a root")?).ok_or(FORM)?,
+                    path: read_path(&fields.array(8, "a beginning without a proof")?).ok_or(FORM)?,
+                    checkpoint,
+                },
+            }
         };
         fields.end()?;
         Ok(side)
@@ -170,9 +221,20 @@ impl Side {
                 let Checkpoint { origin, size, root } = open(note, org)?;
                 Ok(Truth::Size(origin, size, root))
             }
+            Side::Prefix { size, root, path, checkpoint } => {
+                let newer = open(checkpoint, org)?;
+                tree::verify_consistency(*size, root, newer.size, &newer.root, path).map_err(|why| why.to_string())?;
+                Ok(Truth::Size(newer.origin, *size, *root))
+            }
             Side::Record(package) => live_truth(package, org),
         }
     }
+}
+
+fn read_path(items: &[Value]) -> Option<Vec<Hash>> {
+    const PATH_MAX: usize = 64;
+    let hash = |item: &Value| codec::as_bytes(item).and_then(Hash::from_slice);
+    (items.len() <= PATH_MAX).then(|| items.iter().map(hash).collect())?
 }
 
 fn open(note: &str, org: &Org) -> Result<Checkpoint, String> {
@@ -188,7 +250,7 @@ fn statement_truth(core: &[u8], org: &Org) -> Result<Truth, String> {
     if claims.issuer != org.issuer() || origin.party() != org.party() {
         return Err("another issuer".into());
     }
-    let root = org.party().root();
+    let root = org.root_at(seq);
     let key = match typ {
         Type::Record | Type::Feed => match org.record_key(&kid, origin.as_str(), seq, claims.day) {
             Some(Standing::Good(key)) => Some(key),
@@ -198,9 +260,7 @@ fn statement_truth(core: &[u8], org: &Org) -> Result<Truth, String> {
             Some((_, Standing::Good(key))) => Some(key),
             _ => None,
         },
-        Type::Org => org
-            .key_for(Role::Record, &kid, origin.as_str(), seq)
-            .or([&root, org.root()].into_iter().find(|key| crate::id::thumbprint(key) == kid)),
+        Type::Org => org.key_for(Role::Record, &kid, origin.as_str(), seq).or((crate::id::thumbprint(&root) == kid).then_some(&root)),
         Type::Policy | Type::Receipt | Type::Voucher | Type::Members => return Err("a statement that stands in no feed".into()),
     };
     let key = *key.ok_or("signed by a key that may not sign there")?;
@@ -228,10 +288,11 @@ fn live_truth(package: &Package, org: &Org) -> Result<Truth, String> {
         return Err("it does not show which inspection of which lot it is about".into());
     }
     match leaf_truth(&view.leaf(), &package.proof, org)? {
-        Truth::Place(origin, seq, _) if origin.as_str() == claims.origin && seq == claims.seq => {}
-        _ => return Err("its proof is for another place".into()),
+        Truth::Place(origin, seq, leaf) if origin.as_str() == claims.origin && seq == claims.seq => {
+            Ok(Truth::Live(Live { place: (origin, seq), identity: view.facts().identity(), leaf, replaces: claims.supersedes }))
+        }
+        _ => Err("its proof is for another place".into()),
     }
-    Ok(Truth::Live(org.party(), view.facts().identity(), view.leaf(), claims.supersedes))
 }
 
 /// Verifies a fork proof: forked when it holds.

@@ -77,8 +77,26 @@ fn read_vkey_of(kind: u8, text: &str) -> Result<(String, VerifyingKey), NoteErro
     let key = BASE64.decode(key).map_err(|_| FORM)?;
     let key = key.split_first().filter(|(found, _)| **found == kind).and_then(|(_, key)| pure_key(key)).ok_or(FORM)?;
     let matches = unhex(id).is_some_and(|id| id == key_id(name, kind, key.as_bytes()));
-    let name_fits = !name.is_empty() && name.len() <= 255 && !name.chars().any(|c| c.is_whitespace() || c.is_control());
-    if matches && name_fits { Ok((name.into(), key)) } else { Err(FORM) }
+    if matches && fits_key(name) { Ok((name.into(), key)) } else { Err(FORM) }
+}
+
+/// Whether a text can name a key (C2SP signed-note): it is shown to people, so it has no control characters either.
+fn fits_key(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 255 && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
+}
+
+/// The seed of the key with which a node witnesses one feed. `secret`: the seed of its witness key; `epoch`: 0, and one
+/// more for each time the node was restored, so that a restored node cannot sign against what it had signed before.
+pub fn witness_seed(secret: &[u8; 32], origin: &Origin, epoch: u64) -> [u8; 32] {
+    hmac(secret, format!("lotline witness v1\n{origin}\n{epoch}").as_bytes())
+}
+
+/// HMAC-SHA-256 (RFC 2104) with a key of at most one block.
+fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut block = [0u8; 64];
+    block[..key.len()].copy_from_slice(key);
+    let inner = Hash::of(&[&block.map(|byte| byte ^ 0x36), message]);
+    Hash::of(&[&block.map(|byte| byte ^ 0x5c), &inner.0]).0
 }
 
 /// A witness's key, under the name its cosignatures carry.
@@ -139,7 +157,7 @@ impl Cosignature {
     pub fn read(line: &str) -> Result<Cosignature, NoteError> {
         const FORM: NoteError = NoteError::Form("a cosignature line out of form");
         let (name, blob) = read_line(line)?;
-        let (Some((id, rest)), true) = (blob.split_first_chunk::<4>(), blob.len() == 76) else {
+        let (Some((id, rest)), true) = (blob.split_first_chunk::<4>(), blob.len() == 76 && fits_key(name)) else {
             return Err(FORM);
         };
         let (time, signature) = rest.split_first_chunk::<8>().ok_or(FORM)?;
@@ -393,6 +411,34 @@ mod tests {
                 assert!(Checkpoint::open(&text, &signer().public()).is_err(), "byte {at}");
             }
         }
+    }
+
+    /// RFC 4231, cases 1, 2 and 3.
+    #[test]
+    fn hmac_is_that_of_the_rfc() {
+        for (key, message, mac) in [
+            (vec![0x0b; 20], b"Hi There".to_vec(), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
+            (
+                b"Jefe".to_vec(),
+                b"what do ya want for nothing?".to_vec(),
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (vec![0xaa; 20], vec![0xdd; 50], "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"),
+        ] {
+            assert_eq!(hex(&hmac(&key, &message)), mac);
+        }
+    }
+
+    #[test]
+    fn a_witness_has_another_key_for_each_feed_and_epoch() {
+        let origin = checkpoint().origin;
+        let seeds = [
+            witness_seed(&[1; 32], &origin, 0),
+            witness_seed(&[1; 32], &origin, 1),
+            witness_seed(&[1; 32], &origin.renewed(), 0),
+            witness_seed(&[2; 32], &origin, 0),
+        ];
+        assert_eq!(seeds.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
     }
 
     #[test]

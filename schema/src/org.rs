@@ -9,7 +9,7 @@ use std::fmt;
 use ed25519_dalek::VerifyingKey;
 
 use crate::codec::{self, CodecError, Fields, Value};
-use crate::cose::Signer;
+use crate::cose::{CoseError, Signer};
 use crate::id::{Hash, ORG_FEED, Origin, PartyId, pure_key, thumbprint};
 use crate::note::{Checkpoint, Cosigned, NoteError};
 use crate::statement::{self, Body, Place, Sealed, StatementError, Type, Unverified};
@@ -23,6 +23,9 @@ use keys::Keys;
 
 /// Names that no data feed may have: numbered statements of their own, which stand in no tree.
 pub const PSEUDO_FEEDS: [&str; 5] = [ORG_FEED, "policy", "receipts", "vouchers", "members"];
+
+/// The most attestations of an organisation, those of its keyring among them.
+const ATTESTATIONS_MAX: usize = 256;
 
 /// What a key is for; one key each.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -206,7 +209,12 @@ impl Org {
             return Err(rule("has no entry"));
         };
         // What an entry is decides who must have signed it; nothing of it counts before that signature holds.
-        let (entry, kid) = (Entry::read(value).map_err(rule)?, claims.kid);
+        let (entry, kid) = match Entry::read(value) {
+            Ok(entry) => (entry, claims.kid),
+            // Only what the organisation signed can be newer than this program: anything else was altered.
+            Err(entry::UNKNOWN) if !self.signed(&unverified) => return Err(statement(CoseError::Signature.into())),
+            Err(why) => return Err(rule(why)),
+        };
         let signer = self.signer_of(&entry, &kid, seq).map_err(rule)?;
         let verified = unverified.verify(&signer).map_err(statement)?;
         self.may(&entry).map_err(rule)?;
@@ -218,6 +226,12 @@ impl Org {
             self.void_revoked();
         }
         Ok(entry)
+    }
+
+    /// Whether an entry of unknown meaning is signed by one of the keys that could have.
+    fn signed(&self, entry: &Unverified) -> bool {
+        let keys = [Some(&self.root), self.key(Role::Record)];
+        keys.into_iter().flatten().any(|key| entry.clone().verify(key).is_ok())
     }
 
     /// The key that must have signed an entry.
@@ -269,6 +283,8 @@ impl Org {
                     Role::Witness | Role::Transport => Err("places for a key that signs in no feed"),
                 }
             }
+            Entry::Attestation { .. } if self.about.attestations.len() >= ATTESTATIONS_MAX => Err("too many attestations"),
+            Entry::Attestation { .. } => Ok(()),
             Entry::Successor { .. } if self.successor.is_some() => Err("a second successor"),
             Entry::Successor { .. } => Ok(()),
             Entry::Root { key } => fresh(key),
@@ -333,6 +349,7 @@ impl Org {
                 self.withdrawn.insert(*leaf, reason.clone());
             }
             Entry::Rotation { role, key, from, reason } => self.keys.rotate(*role, *key, from, reason),
+            Entry::Attestation { kind, bytes } => self.about.attestations.push((kind.clone(), bytes.clone())),
             Entry::Successor { thumbprint } => self.successor = Some(*thumbprint),
             Entry::Root { key } => (self.root, self.successor) = (*key, None),
             Entry::Delegation { name, origin, record, log, until } => {
@@ -417,7 +434,7 @@ impl Org {
         &self.name
     }
 
-    /// What else its keyring says.
+    /// What else it says of itself, and what others attest.
     pub fn about(&self) -> &About {
         &self.about
     }
@@ -425,6 +442,14 @@ impl Org {
     /// The key that signs root entries now.
     pub fn root(&self) -> &VerifyingKey {
         &self.root
+    }
+
+    /// The root that signed root entries at this place of the org feed: of a root that was replaced, nothing counts after.
+    pub fn root_at(&self, seq: u64) -> VerifyingKey {
+        let until = self.read.len().min(usize::try_from(seq).map_or(usize::MAX, |seq| seq.saturating_add(1)));
+        let roots = self.read[..until].iter().rev();
+        let newest = roots.filter_map(|(entry, _)| if let Entry::Root { key } = entry { Some(*key) } else { None }).next();
+        newest.unwrap_or_else(|| self.party.root())
     }
 
     /// Thumbprint of the key that may replace the root, if one was named.

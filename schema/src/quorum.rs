@@ -44,6 +44,7 @@ pub struct Quorum {
 struct Group {
     needed: usize,
     members: Vec<String>,
+    depth: usize,
 }
 
 impl Quorum {
@@ -127,12 +128,13 @@ impl Quorum {
         if needed == 0 || needed > members.len() || depth >= DEPTH_MAX {
             return Err(format!("a group of {} cannot need {needed}, or groups are nested too deep", members.len()));
         }
-        self.groups.insert(name.into(), Group { needed, members: members.iter().map(|member| (*member).into()).collect() });
+        let members = members.iter().map(|member| (*member).into()).collect();
+        self.groups.insert(name.into(), Group { needed, members, depth: depth + 1 });
         Ok(())
     }
 
     fn depth(&self, name: &str) -> usize {
-        self.groups.get(name).map_or(0, |group| 1 + group.members.iter().map(|member| self.depth(member)).max().unwrap_or(0))
+        self.groups.get(name).map_or(0, |group| group.depth)
     }
 
     /// The witness under whose key a cosignature was made, by the name this file gives it.
@@ -145,11 +147,19 @@ impl Quorum {
         self.logs.is_empty() || self.logs.contains(vkey)
     }
 
-    /// When the quorum was reached, given who signed when; none if it was not.
+    /// When the quorum was first reached, given who signed when; none if it was not.
     pub fn reached(&self, signed: &BTreeMap<String, u64>) -> Option<u64> {
         match &self.goal {
             None => signed.values().min().copied().or(Some(0)),
-            Some(goal) => self.reached_by(goal, signed),
+            Some(goal) => Reaching { quorum: self, signed, latest: false, known: BTreeMap::new() }.by(goal),
+        }
+    }
+
+    /// The latest moment at or after which a whole quorum signed: how fresh the news is. None if it was not reached.
+    pub fn newest(&self, signed: &BTreeMap<String, u64>) -> Option<u64> {
+        match &self.goal {
+            None => signed.values().max().copied().or(Some(0)),
+            Some(goal) => Reaching { quorum: self, signed, latest: true, known: BTreeMap::new() }.by(goal),
         }
     }
 
@@ -157,14 +167,33 @@ impl Quorum {
     pub fn asks(&self) -> bool {
         self.goal.is_some()
     }
+}
 
-    fn reached_by(&self, name: &str, signed: &BTreeMap<String, u64>) -> Option<u64> {
-        let Some(group) = self.groups.get(name) else {
-            return signed.get(name).copied();
+/// One evaluation. A group that many groups hold is looked at once: otherwise a small file could keep us busy for years.
+struct Reaching<'a> {
+    quorum: &'a Quorum,
+    signed: &'a BTreeMap<String, u64>,
+    latest: bool,
+    known: BTreeMap<&'a str, Option<u64>>,
+}
+
+impl<'a> Reaching<'a> {
+    fn by(&mut self, name: &'a str) -> Option<u64> {
+        let quorum: &'a Quorum = self.quorum;
+        let Some(group) = quorum.groups.get(name) else {
+            return self.signed.get(name).copied();
         };
-        let mut times: Vec<u64> = group.members.iter().filter_map(|member| self.reached_by(member, signed)).collect();
+        if let Some(known) = self.known.get(name) {
+            return *known;
+        }
+        let mut times: Vec<u64> = group.members.iter().filter_map(|member| self.by(member)).collect();
         times.sort_unstable();
-        times.get(group.needed - 1).copied()
+        if self.latest {
+            times.reverse();
+        }
+        let time = times.get(group.needed - 1).copied();
+        self.known.insert(name, time);
+        time
     }
 }
 
@@ -188,6 +217,36 @@ mod tests {
         assert_eq!(quorum.reached(&signed(&[("a", 30), ("c", 10), ("b", 20)])), Some(20));
         assert_eq!(quorum.reached(&signed(&[("a", 30)])), None);
         assert_eq!(quorum.reached(&signed(&[("a", 30), ("stranger", 1)])), None);
+    }
+
+    #[test]
+    fn the_newest_is_what_a_whole_quorum_signed_last() {
+        let newest = |needed: &str, times: [u64; 3]| {
+            let quorum = Quorum::read(&file().replace("group two 2", &format!("group two {needed}"))).unwrap();
+            let signed: BTreeMap<String, u64> = ["a", "b", "c"].into_iter().map(str::to_owned).zip(times).collect();
+            (quorum.reached(&signed), quorum.newest(&signed))
+        };
+        assert_eq!(newest("any", [10, 90, 50]), (Some(10), Some(90)));
+        assert_eq!(newest("2", [10, 90, 50]), (Some(50), Some(50)));
+        // All three are asked for, and one of them saw it long ago only.
+        assert_eq!(newest("all", [10, 90, 50]), (Some(90), Some(10)));
+    }
+
+    #[test]
+    fn groups_of_groups_take_no_time() {
+        let mut text = format!("witness a {}\nwitness b {}\n", key(1), key(2));
+        let names = |layer: usize| (0..60).map(|at| format!("g{layer}-{at}")).collect::<Vec<_>>();
+        for layer in 0..15 {
+            let below = if layer == 0 { "a b".to_owned() } else { names(layer - 1).join(" ") };
+            text += &names(layer).iter().map(|name| format!("group {name} all {below}\n")).collect::<String>();
+        }
+        let begin = std::time::Instant::now();
+        let quorum = Quorum::read(&format!("{text}quorum g14-0\n")).unwrap();
+        let signed = [("a".to_owned(), 5), ("b".to_owned(), 7)].into();
+        assert_eq!((quorum.reached(&signed), quorum.newest(&signed)), (Some(7), Some(5)));
+        assert!(begin.elapsed().as_secs() < 20);
+        let deeper = format!("{text}group g15 all g14-0\ngroup g16 all g15\nquorum g16\n");
+        assert!(Quorum::read(&deeper).unwrap_err().to_string().contains("nested too deep"));
     }
 
     #[test]

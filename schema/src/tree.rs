@@ -1,4 +1,7 @@
-//! The Merkle tree of RFC 9162 section 2.1 over SHA-256: leaves, roots, inclusion and consistency.
+//! The Merkle tree of RFC 9162 section 2.1 over SHA-256: leaves, roots, inclusion and consistency. Proofs are made from
+//! perfect nodes, wherever they are kept, and checked from hashes alone.
+
+use std::convert::Infallible;
 
 use crate::id::Hash;
 
@@ -66,7 +69,94 @@ impl Frontier {
     }
 }
 
-/// A whole tree in memory, for proofs: `levels[0]` holds the leaves, each level the perfect nodes above.
+/// The root of the first `size` leaves, from the perfect nodes of the tree.
+///
+/// `node(level, index)` is the root of the `2^level` leaves from `index * 2^level` on; level 0 is a leaf. It is asked
+/// only for nodes whose leaves all lie within `size`, at most once for every bit of `size`, and an error of it ends the
+/// work. Where the nodes are kept is the caller's business: in memory ([`Tree`]) or behind an index, a read each.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use lotline_schema::{Hash, tree::{leaf_hash, node_hash, root}};
+/// let leaf = |at: u64| leaf_hash(&[at as u8]);
+/// let of_two = root(2, |level, index| Ok::<Hash, Infallible>(match level {
+///     0 => leaf(index),
+///     _ => node_hash(&leaf(2 * index), &leaf(2 * index + 1)),
+/// }));
+/// assert_eq!(of_two, Ok(node_hash(&leaf(0), &leaf(1))));
+/// ```
+pub fn root<E>(size: u64, mut node: impl FnMut(u32, u64) -> Result<Hash, E>) -> Result<Hash, E> {
+    if size == 0 { Ok(empty_root()) } else { range(0, size, &mut node) }
+}
+
+/// The path that proves leaf `index` in the tree of the first `size` leaves (RFC 9162 2.1.3.1), from the perfect nodes
+/// that `node` gives (see [`root`]), at most `2 * log2(size) + 2` of them. None when the leaf lies outside.
+pub fn inclusion<E>(index: u64, size: u64, mut node: impl FnMut(u32, u64) -> Result<Hash, E>) -> Result<Option<Vec<Hash>>, E> {
+    if index >= size {
+        return Ok(None);
+    }
+    let mut path = Vec::new();
+    let (mut from, mut to) = (0, size);
+    while to - from > 1 {
+        let middle = from + split(to - from);
+        if index < middle {
+            path.push(range(middle, to, &mut node)?);
+            to = middle;
+        } else {
+            path.push(range(from, middle, &mut node)?);
+            from = middle;
+        }
+    }
+    path.reverse();
+    Ok(Some(path))
+}
+
+/// The proof that the tree of `old` leaves is the beginning of that of `new` (RFC 9162 2.1.4.1), from the perfect nodes
+/// that `node` gives (see [`root`]), at most `2 * log2(new) + 2` of them. None for the empty tree, which proves
+/// nothing, and when `old` is above `new`.
+pub fn consistency<E>(old: u64, new: u64, mut node: impl FnMut(u32, u64) -> Result<Hash, E>) -> Result<Option<Vec<Hash>>, E> {
+    if old == 0 || old > new {
+        return Ok(None);
+    }
+    let mut path = Vec::new();
+    let (mut from, mut to, mut known) = (0, new, true);
+    while old != to {
+        let middle = from + split(to - from);
+        if old <= middle {
+            path.push(range(middle, to, &mut node)?);
+            to = middle;
+        } else {
+            path.push(range(from, middle, &mut node)?);
+            from = middle;
+            known = false;
+        }
+    }
+    if !known {
+        path.push(range(from, to, &mut node)?);
+    }
+    path.reverse();
+    Ok(Some(path))
+}
+
+/// The root of the leaves in `[from, to)`, which is not empty; `from` is a multiple of its size rounded up to a power
+/// of two. Its perfect subtrees are the set bits of the size, the smallest last.
+fn range<E>(from: u64, to: u64, node: &mut impl FnMut(u32, u64) -> Result<Hash, E>) -> Result<Hash, E> {
+    let (mut rest, mut root) = (to - from, None);
+    while rest > 0 {
+        let level = rest.trailing_zeros();
+        rest &= rest - 1;
+        let left = node(level, (from + rest) >> level)?;
+        root = Some(root.map_or(left, |right| node_hash(&left, &right)));
+    }
+    Ok(root.expect("a range has a leaf"))
+}
+
+/// The largest power of two below `span` (which is above 1).
+fn split(span: u64) -> u64 {
+    1 << (63 - (span - 1).leading_zeros())
+}
+
+/// A whole tree in memory: `levels[0]` holds the leaves, each level the perfect nodes above.
 pub struct Tree {
     levels: Vec<Vec<Hash>>,
 }
@@ -87,76 +177,31 @@ impl Tree {
         self.levels[0].len() as u64
     }
 
-    /// The root of the leaves in `[from, to)`; the range starts at a multiple of its size rounded up to a power of two.
-    fn range(&self, from: u64, to: u64) -> Hash {
-        let span = to - from;
-        if span.is_power_of_two() {
-            let level = span.trailing_zeros();
-            return self.levels[level as usize][(from >> level) as usize];
-        }
-        let split = from + split(span);
-        node_hash(&self.range(from, split), &self.range(split, to))
-    }
-
     /// The root of the first `size` leaves.
     ///
     /// # Panics
     ///
     /// When there are fewer leaves: a size that a stranger names is compared with [`Tree::size`] first.
     pub fn root(&self, size: u64) -> Hash {
-        if size == 0 { empty_root() } else { self.range(0, size) }
+        let Ok(root) = root(size, self.nodes());
+        root
     }
 
-    /// The path that proves leaf `index` in the tree of the first `size` leaves (RFC 9162 2.1.3.1).
+    /// The path that proves leaf `index` in the tree of the first `size` leaves; see [`inclusion`].
     pub fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
-        if index >= size || size > self.size() {
-            return None;
-        }
-        let mut path = Vec::new();
-        let (mut from, mut to) = (0, size);
-        while to - from > 1 {
-            let middle = from + split(to - from);
-            if index < middle {
-                path.push(self.range(middle, to));
-                to = middle;
-            } else {
-                path.push(self.range(from, middle));
-                from = middle;
-            }
-        }
-        path.reverse();
-        Some(path)
+        let Ok(path) = inclusion(index, size.min(self.size()), self.nodes());
+        path.filter(|_| size <= self.size())
     }
 
-    /// The proof that the tree of `old` leaves is the beginning of that of `new` (RFC 9162 2.1.4.1).
+    /// The proof that the tree of `old` leaves is the beginning of that of `new`; see [`consistency`].
     pub fn consistency(&self, old: u64, new: u64) -> Option<Vec<Hash>> {
-        if old == 0 || old > new || new > self.size() {
-            return None;
-        }
-        let mut path = Vec::new();
-        let (mut from, mut to, mut known) = (0, new, true);
-        while old != to {
-            let middle = from + split(to - from);
-            if old <= middle {
-                path.push(self.range(middle, to));
-                to = middle;
-            } else {
-                path.push(self.range(from, middle));
-                from = middle;
-                known = false;
-            }
-        }
-        if !known {
-            path.push(self.range(from, to));
-        }
-        path.reverse();
-        Some(path)
+        let Ok(path) = consistency(old, new.min(self.size()), self.nodes());
+        path.filter(|_| new <= self.size())
     }
-}
 
-/// The largest power of two below `span` (which is above 1).
-fn split(span: u64) -> u64 {
-    1 << (63 - (span - 1).leading_zeros())
+    fn nodes(&self) -> impl FnMut(u32, u64) -> Result<Hash, Infallible> + '_ {
+        |level, index| Ok(self.levels[level as usize][index as usize])
+    }
 }
 
 /// A proof that does not lead where it should.
@@ -258,6 +303,8 @@ pub fn verify_consistency(old: u64, old_root: &Hash, new: u64, new_root: &Hash, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     fn leaves(count: u64) -> Vec<Hash> {
@@ -293,7 +340,91 @@ mod tests {
         assert!(tree.inclusion(65, 65).is_none() && tree.consistency(0, 5).is_none());
     }
 
+    /// All perfect nodes of a tree, each found by level and index alone: every subtree made from its own leaves.
+    fn kept(leaves: &[Hash]) -> impl FnMut(u32, u64) -> Result<Hash, (u32, u64)> {
+        let mut nodes: HashMap<(u32, u64), Hash> = HashMap::new();
+        for (index, leaf) in leaves.iter().enumerate() {
+            let (mut level, mut index) = (0, index as u64);
+            nodes.insert((level, index), *leaf);
+            while index & 1 == 1 {
+                let parent = node_hash(&nodes[&(level, index - 1)], &nodes[&(level, index)]);
+                (level, index) = (level + 1, index >> 1);
+                nodes.insert((level, index), parent);
+            }
+        }
+        move |level, index| nodes.get(&(level, index)).copied().ok_or((level, index))
+    }
+
+    #[test]
+    fn nodes_from_elsewhere_give_the_same_proofs() {
+        let tree = Tree::new(leaves(130));
+        let mut node = kept(&tree.levels[0]);
+        for size in 0..=130 {
+            assert_eq!(root(size, &mut node), Ok(tree.root(size)));
+            for other in 0..=size + 1 {
+                assert_eq!(inclusion(other, size, &mut node), Ok(tree.inclusion(other, size)));
+                assert_eq!(consistency(other, size, &mut node), Ok(tree.consistency(other, size)));
+            }
+        }
+        assert_eq!((tree.inclusion(0, 131), tree.consistency(1, 131)), (None, None));
+    }
+
+    #[test]
+    fn a_missing_node_is_an_error_of_the_source() {
+        let tree = Tree::new(leaves(100));
+        for missing in 0..100 {
+            let mut node = |level: u32, index: u64| {
+                if level == 0 && index == missing { Err(index) } else { tree.nodes()(level, index).map_err(|_| 0) }
+            };
+            for other in 1..=100 {
+                let _ = (root(other, &mut node), inclusion(other, 100, &mut node), consistency(other, 100, &mut node));
+            }
+            assert_eq!(inclusion(missing ^ 1, 100, node), Err(missing));
+        }
+    }
+
     proptest! {
+        /// Only nodes within the tree are asked for, and few of them, at any size.
+        #[test]
+        fn few_nodes_are_read(size in 1..=u64::MAX, bits in 1..64u32, other: u64) {
+            let size = (size >> (64 - bits)).max(1);
+            let other = other % size;
+            let most = 2 * u64::from(size.ilog2()) + 2;
+            for what in 0..3 {
+                let mut asked = 0;
+                let node = |level: u32, index: u64| {
+                    asked += 1;
+                    let end = (index + 1).checked_shl(level).filter(|end| *end <= size && end >> level == index + 1);
+                    end.map(|_| Hash::of(&[&level.to_be_bytes(), &index.to_be_bytes()])).ok_or((level, index))
+                };
+                let read = match what {
+                    0 => root(size, node).map(|_| ()),
+                    1 => inclusion(other, size, node).map(|_| ()),
+                    _ => consistency(other, size, node).map(|_| ()),
+                };
+                prop_assert_eq!(read, Ok(()));
+                prop_assert!(asked <= most, "{asked} of {most} for {other} of {size}");
+            }
+        }
+
+        /// Sizes beyond what every pair can be tried of.
+        #[test]
+        fn large_trees_prove_the_same(size in 131..5000u64, other: u64, old: u64) {
+            let (other, old) = (other % size, old % size + 1);
+            let tree = Tree::new(leaves(size));
+            let mut frontier = Frontier::new();
+            let roots: Vec<Hash> = tree.levels[0].iter().map(|leaf| { frontier.push(*leaf); frontier.root() }).collect();
+            let mut node = kept(&tree.levels[0]);
+            let root_of = |size: u64| roots[size as usize - 1];
+            prop_assert_eq!(root(size, &mut node), Ok(root_of(size)));
+            let path = inclusion(other, size, &mut node).unwrap();
+            prop_assert_eq!(&path, &tree.inclusion(other, size));
+            prop_assert_eq!(verify_inclusion(&tree.levels[0][other as usize], other, size, &path.unwrap(), &root_of(size)), Ok(()));
+            let path = consistency(old, size, &mut node).unwrap();
+            prop_assert_eq!(&path, &tree.consistency(old, size));
+            prop_assert_eq!(verify_consistency(old, &root_of(old), size, &root_of(size), &path.unwrap()), Ok(()));
+        }
+
         #[test]
         fn proofs_never_panic(index: u64, size: u64, old: u64, path in proptest::collection::vec(any::<[u8; 32]>(), 0..70)) {
             let path: Vec<Hash> = path.into_iter().map(Hash).collect();

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bundle::{self, Bundle, History, OrgPart};
 use crate::codec::CodecError;
@@ -319,10 +320,16 @@ impl fmt::Display for Finding {
 /// assert_eq!(report.sentence(), "Unreadable. the file: this is not a Lotline bundle.");
 /// ```
 pub fn verify(bytes: &[u8], trust: &Trust) -> Report {
+    verify_showing(bytes, trust, &|_, _| {})
+}
+
+/// The same; `progress` hears how many of how many records are done, from several threads.
+pub fn verify_showing(bytes: &[u8], trust: &Trust, progress: &(dyn Fn(u64, u64) + Sync)) -> Report {
     if crate::fork::is_fork_proof(bytes) {
         return crate::fork::verify(bytes, trust);
     }
-    let mut run = Run { trust, report: Report::new(), witnesses: Witnesses::default(), opened: BTreeMap::new(), vouching: BTreeSet::new() };
+    let mut run =
+        Run { trust, report: Report::new(), witnesses: Witnesses::default(), opened: BTreeMap::new(), signed: BTreeSet::new(), progress };
     match Bundle::read(bytes) {
         Ok(bundle) => run.bundle(bundle),
         Err(why) => {
@@ -351,9 +358,13 @@ struct Run<'a> {
     witnesses: Witnesses,
     /// Checkpoints of packages by their text: many records share one.
     opened: Opened,
-    /// Who vouches for somebody here.
-    vouching: BTreeSet<PartyId>,
+    /// Who signed a receipt or a voucher here.
+    signed: BTreeSet<PartyId>,
+    progress: &'a (dyn Fn(u64, u64) + Sync),
 }
+
+/// The signed roots of one feed by size: one each, unless there are two truths.
+type Sizes = BTreeMap<u64, BTreeSet<Hash>>;
 
 /// Opened checkpoints by their text.
 type Opened = BTreeMap<String, Cosigned>;
@@ -396,13 +407,18 @@ impl Run<'_> {
             self.report.fails(Outcome::Altered, "format", "the file", "it holds no record");
         }
         self.read_witnesses(&bundle.witnesses);
+        let mut org_cosigned = false;
         for part in bundle.orgs {
             if let Some((at, cosigned)) = self.report.open_org(part, self.trust) {
+                org_cosigned |= !cosigned.cosignatures.is_empty();
                 let on = self.report.issuers[at].org.party().short();
                 self.report.issuers[at].witnessed = self.newest(&cosigned, &format!("org feed of {on}"));
             }
         }
         let held = self.packages(bundle.packages);
+        if bundle.first_version && (org_cosigned || self.opened.values().any(|one| !one.cosignatures.is_empty())) {
+            self.report.fails(Outcome::Altered, "format", "the file", "version 1 has no cosignatures");
+        }
         self.records(held);
         self.histories(bundle.histories, bundle.first_version);
         self.deliveries(&bundle.deliveries);
@@ -457,10 +473,11 @@ impl Run<'_> {
     fn newest(&mut self, cosigned: &Cosigned, on: &str) -> Option<Witnessed> {
         let counted = self.count(cosigned, on);
         let at = match &self.trust.quorum {
-            Some(quorum) => quorum.reached(&counted)?,
+            Some(quorum) => quorum.newest(&counted)?,
             None => *counted.values().max()?,
         };
-        (!counted.is_empty()).then(|| Witnessed { at, by: counted.into_keys().collect() })
+        let by: Vec<String> = counted.into_iter().filter(|(_, time)| *time >= at).map(|(name, _)| name).collect();
+        (!by.is_empty()).then_some(Witnessed { at, by })
     }
 
     /// Verifies packages on all cores, in order.
@@ -468,11 +485,16 @@ impl Run<'_> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(packages.len() / PACKAGES_PER_THREAD_MIN).max(1);
         let share = packages.len().div_ceil(cores).max(1);
         let mut rest = packages.into_iter();
+        let (report, progress, total, done) = (&self.report, self.progress, rest.len() as u64, AtomicU64::new(0));
         let chunks: Vec<Vec<Package>> = (0..cores).map(|_| rest.by_ref().take(share).collect()).collect();
-        let report = &self.report;
         let work = |chunk: Vec<Package>| {
             let mut shelf = Shelf::default();
-            let results: Vec<_> = chunk.into_iter().map(|package| hold(report, package, &mut shelf)).collect();
+            let one = |package| {
+                let held = hold(report, package, &mut shelf);
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                held
+            };
+            let results: Vec<_> = chunk.into_iter().map(one).collect();
             (results, shelf.opened)
         };
         let done: Vec<_> = match cores {
@@ -532,7 +554,9 @@ impl Run<'_> {
             self.release(one);
         }
         let replaces = |record: &VerifiedRecord| Some(((record.party, record.view.claims().supersedes?), record.view.leaf()));
-        let replaced: BTreeMap<(PartyId, Hash), Hash> = self.report.records.iter().filter_map(replaces).collect();
+        // What its organisation does not vouch for replaces nothing.
+        let vouched = self.report.records.iter().filter(|record| record.view.revoked().is_none());
+        let replaced: BTreeMap<(PartyId, Hash), Hash> = vouched.filter_map(replaces).collect();
         for record in &mut self.report.records {
             // Only its own issuer can replace a statement.
             record.superseded_by = replaced.get(&(record.party, record.view.leaf())).copied();
@@ -592,15 +616,17 @@ impl Run<'_> {
     }
 
     fn release(&mut self, one: Held) {
-        let (person, leaf) = one.view.release().expect("sorted out by the caller");
+        let (person, release) = one.view.release().expect("sorted out by the caller");
         let (name, function, on) = (person.name.clone(), person.function.clone(), one.on.clone());
         let seq = one.view.claims().seq;
         if let Some(why) = one.view.revoked() {
             return self.report.fails(Outcome::Revoked, "status", on, format!("this release does not count: {why}"));
         }
-        // A person releases what stands there already, in the same feed.
+        // A person releases what stands there already, in the same feed, and names both leaf and place.
         let same = |record: &&mut VerifiedRecord| {
-            record.view.leaf() == leaf && record.view.claims().origin == one.view.claims().origin && record.view.claims().seq < seq
+            let claims = record.view.claims();
+            let named = record.view.leaf() == release.leaf && claims.seq == release.seq;
+            named && claims.origin == one.view.claims().origin && claims.seq < seq
         };
         match self.report.records.iter_mut().find(same) {
             Some(record) => {
@@ -614,9 +640,9 @@ impl Run<'_> {
 
     /// Checkpoints of different sizes of one feed must be one history.
     fn histories(&mut self, histories: Vec<History>, first_version: bool) {
-        let mut sizes: BTreeMap<String, BTreeMap<u64, Hash>> = BTreeMap::new();
+        let mut sizes: BTreeMap<String, Sizes> = BTreeMap::new();
         for Cosigned { checkpoint, .. } in self.opened.values() {
-            sizes.entry(checkpoint.origin.to_string()).or_default().insert(checkpoint.size, checkpoint.root);
+            sizes.entry(checkpoint.origin.to_string()).or_default().entry(checkpoint.size).or_default().insert(checkpoint.root);
         }
         let mut given: BTreeMap<String, History> = BTreeMap::new();
         for history in histories {
@@ -661,6 +687,7 @@ impl Run<'_> {
                 }
             };
             let (name, delivery) = (org.name().to_owned(), receipt.delivery);
+            self.signed.insert(receipt.receiver);
             let on = format!("receipt {} of {}", receipt.number, receipt.receiver.short());
             let same_size = |one: &&Cosigned| one.checkpoint.origin.as_str() == delivery.origin && one.checkpoint.size == delivery.size;
             if self.opened.values().find(same_size).is_some_and(|one| one.checkpoint.root != delivery.root) {
@@ -712,7 +739,7 @@ impl Run<'_> {
                 self.report.fails(Outcome::Altered, "voucher", on, "it vouches for nobody with a record here");
                 continue;
             };
-            self.vouching.insert(by);
+            self.signed.insert(by);
             let day = &time_text(voucher.day)[..10];
             match trusted {
                 Some(root) => {
@@ -741,28 +768,23 @@ impl Run<'_> {
     /// Two statements at one place, two roots for one size, or two live statements about one thing are two truths.
     fn one_truth(&mut self) {
         let mut places: BTreeMap<(String, u64), Hash> = BTreeMap::new();
-        let mut live: BTreeMap<(PartyId, String), String> = BTreeMap::new();
         let mut roots: BTreeMap<(String, u64), Hash> = BTreeMap::new();
         let mut found = Vec::new();
         for Cosigned { checkpoint: Checkpoint { origin, size, root }, .. } in self.opened.values() {
             if roots.insert((origin.to_string(), *size), *root).is_some_and(|before| before != *root) {
-                found.push((format!("feed {origin}"), format!("two signed checkpoints of {size} entries have different roots")));
+                let why = format!("two signed checkpoints of {size} entries have different roots");
+                found.push((Outcome::Forked, format!("feed {origin}"), why));
             }
         }
         for record in &self.report.records {
             let claims = record.view.claims();
-            let on = record.name.clone();
             if places.insert((claims.origin.clone(), claims.seq), record.view.leaf()).is_some_and(|leaf| leaf != record.view.leaf()) {
-                found.push((on.clone(), "two statements stand at one place of the feed".to_owned()));
-            }
-            if record.is_live()
-                && let Some(other) = live.insert((record.party, record.view.facts().identity()), on.clone()).filter(|other| *other != on)
-            {
-                found.push((on, format!("{other} is a live statement about the same inspection of the same lot")));
+                found.push((Outcome::Forked, record.name.clone(), "two statements stand at one place of the feed".to_owned()));
             }
         }
-        for (on, why) in found {
-            self.report.fails(Outcome::Forked, "one-truth", on, why);
+        found.extend(two_live(&self.report.records));
+        for (outcome, on, why) in found {
+            self.report.fails(outcome, "one-truth", on, why);
         }
     }
 
@@ -850,16 +872,71 @@ impl Run<'_> {
     /// Everybody who signed something that is here.
     fn used(&self) -> BTreeSet<PartyId> {
         let records = self.report.records.iter().map(|record| record.party);
-        let receivers = self.report.records.iter().flat_map(|record| record.deliveries.iter().map(|(party, _)| *party));
-        records.chain(receivers).chain(self.vouching.iter().copied()).collect()
+        records.chain(self.signed.iter().copied()).collect()
     }
 }
 
 impl VerifiedRecord {
     /// Whether it is the issuer's word today, as far as this file shows, and shows what it is about.
     pub fn is_live(&self) -> bool {
-        self.view.shows_identity() && self.withdrawn.is_none() && self.superseded_by.is_none()
+        let stands = self.withdrawn.is_none() && self.superseded_by.is_none() && self.view.revoked().is_none();
+        stands && self.view.shows_identity()
     }
+}
+
+/// Records by their place.
+type InOrder<'a> = BTreeMap<(&'a str, u64), &'a VerifiedRecord>;
+
+/// Live statements about one inspection of one lot beside each other: two truths. Where what the later one replaces is
+/// not here, it may be that a third, which is not here either, replaced the earlier: then it is not shown which it is.
+fn two_live(records: &[VerifiedRecord]) -> Vec<(Outcome, String, String)> {
+    let by_leaf: BTreeMap<(PartyId, Hash), &VerifiedRecord> =
+        records.iter().map(|record| ((record.party, record.view.leaf()), record)).collect();
+    let mut ends = BTreeMap::new();
+    let mut live: BTreeMap<(PartyId, String), InOrder<'_>> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.is_live()) {
+        let claims = record.view.claims();
+        live.entry((record.party, record.view.facts().identity())).or_default().insert((&claims.origin, claims.seq), record);
+    }
+    let mut found = Vec::new();
+    for group in live.values() {
+        let group: Vec<&VerifiedRecord> = group.values().copied().collect();
+        for pair in group.windows(2) {
+            let (one, other) = (pair[0], pair[1]);
+            let same_feed = one.view.claims().origin == other.view.claims().origin;
+            let settled = ends_here(other, &by_leaf, &mut ends) && (same_feed || ends_here(one, &by_leaf, &mut ends));
+            found.push(match settled {
+                true => {
+                    let why = format!("{} is a live statement about the same inspection of the same lot", one.name);
+                    (Outcome::Forked, other.name.clone(), why)
+                }
+                false => {
+                    let why = format!("{} is about the same inspection of the same lot, and what this one replaces is not here", one.name);
+                    (Outcome::Incomplete, other.name.clone(), why)
+                }
+            });
+        }
+    }
+    found
+}
+
+/// Whether everything that a record replaces, step by step, is here.
+fn ends_here(record: &VerifiedRecord, by_leaf: &BTreeMap<(PartyId, Hash), &VerifiedRecord>, known: &mut BTreeMap<Hash, bool>) -> bool {
+    let (mut steps, mut next) = (Vec::new(), Some(record));
+    let ends = loop {
+        // A leaf hash covers what it replaces, so there is no way round in a circle.
+        let Some(one) = next else { break false };
+        if let Some(ends) = known.get(&one.view.leaf()) {
+            break *ends;
+        }
+        steps.push(one.view.leaf());
+        match one.view.claims().supersedes {
+            Some(leaf) => next = by_leaf.get(&(one.party, leaf)).copied(),
+            None => break true,
+        }
+    };
+    known.extend(steps.into_iter().map(|leaf| (leaf, ends)));
+    ends
 }
 
 /// Checks everything about one package.
@@ -909,16 +986,19 @@ fn included(proof: &str, view: &VerifiedView, origin: &Origin, org: &Org, opened
     Ok(proof.checkpoint)
 }
 
-/// Whether a history links exactly the sizes that are here.
-fn linked(history: &History, sizes: &BTreeMap<u64, Hash>) -> Result<(), String> {
-    let (newest, newest_root) = sizes.last_key_value().expect("called for several sizes");
+/// Whether a history links exactly the sizes that are here. Of two roots for one size it can link one; that there are
+/// two is another finding.
+fn linked(history: &History, sizes: &Sizes) -> Result<(), String> {
+    let (newest, newest_roots) = sizes.last_key_value().expect("called for several sizes");
     let older: Vec<u64> = history.older.iter().map(|(size, _)| *size).collect();
     if history.size != *newest || older != sizes.keys().copied().filter(|size| size != newest).collect::<Vec<_>>() {
         return Err("its sizes are not those of the checkpoints here".into());
     }
     for (size, path) in &history.older {
-        tree::verify_consistency(*size, &sizes[size], *newest, newest_root, path)
-            .map_err(|why| format!("the checkpoint of {size} entries is not shown to be the beginning of that of {newest}: {why}"))?;
+        let mut pairs = sizes[size].iter().flat_map(|old| newest_roots.iter().map(move |new| (old, new)));
+        if !pairs.any(|(old, new)| tree::verify_consistency(*size, old, *newest, new, path).is_ok()) {
+            return Err(format!("the checkpoint of {size} entries is not shown to be the beginning of that of {newest}"));
+        }
     }
     Ok(())
 }

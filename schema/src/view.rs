@@ -170,12 +170,12 @@ impl VerifiedView {
         self.revoked.as_deref()
     }
 
-    /// For a release: who signed it, and the leaf hash of the record it is about.
-    pub fn release(&self) -> Option<(&Person, Hash)> {
+    /// For a release: who signed it, and which record it is about.
+    pub fn release(&self) -> Option<(&Person, Release)> {
         let Body::Entry(entry) = &self.claims.body else {
             return None;
         };
-        Some((self.released_by.as_ref()?, Release::read(entry).ok()?.leaf))
+        Some((self.released_by.as_ref()?, Release::read(entry).ok()?))
     }
 
     /// Its slots: hidden ones are none.

@@ -1,23 +1,29 @@
 //! The pitfalls of the format notes (section 3), one test each, named after its number there.
+//!
+//! Two of them are no matter of bytes and belong to the node: 21 (witness race: compare and store before the answer) is the
+//! test `witness` of its feeds, 30 (signing twice after a crash) are the crash tests of `integration`. 20 has its other half,
+//! the newest checkpoint that a node keeps, in the node's feeds too.
 #![allow(clippy::unwrap_used)] // tests
 
 mod common;
 
-use common::{NOW, RECORDED_AT, World, inspection, laid_out, remove, report, set, slot};
+use common::{NOW, RECORDED_AT, World, inspection, laid_out, remove, report, set, signer, slot, vkeys};
 use ed25519_dalek::{Signature, Verifier as _, VerifyingKey};
 use lotline_schema::bundle::Bundle;
 use lotline_schema::codec::{self, CodecError, Value};
 use lotline_schema::cose::{self, Sign1, Signer};
-use lotline_schema::id::{Hash, Origin, PartyId, hex, strong_key, thumbprint, unhex};
+use lotline_schema::fork::{ForkError, ForkProof, Side};
+use lotline_schema::id::{Hash, Origin, PartyId, hex, pure_key, strong_key, thumbprint, unhex};
 use lotline_schema::kind::inspection::{Inspection, SCHEMA, Verdict};
 use lotline_schema::note::{self, Checkpoint, InclusionProof};
 use lotline_schema::org::{self, Entry, Org, Role};
+use lotline_schema::receipt::{self, Included, ReceiptError};
 use lotline_schema::record::Record;
 use lotline_schema::slot::{Disclosure, Opened, SlotError, Slots};
 use lotline_schema::statement::{self, Body, Place, StatementError, Type, Unverified};
 use lotline_schema::tree::{self, ProofError, Tree};
-use lotline_schema::verify::Outcome;
-use lotline_schema::view::{Expected, SealedView, ViewError};
+use lotline_schema::verify::{Outcome, Trust, verify};
+use lotline_schema::view::{Expected, Package, SealedView, ViewError};
 
 fn refused(core: &[u8]) -> StatementError {
     Unverified::read(core).expect_err("refused")
@@ -361,6 +367,125 @@ fn pitfall_11_weak_keys_and_loose_signatures_are_refused() {
     }
 }
 
+/// Verifiers of other make are looser: what they would take and we do not is refused, and keys on which they disagree are
+/// never learnt. The cases are those of ed25519-speccheck (novifinancial, Apache-2.0): message, key, signature.
+#[test]
+fn pitfall_12_strict_and_loose_verifiers_differ_and_strict_counts() {
+    const SMALL: &str = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa";
+    const MIXED: &str = "cdb267ce40c5cd45306fa5d2f29731459387dbf9eb933b7bd5aed9a765b88d4d";
+    const OTHER: &str = "f7badec5b8abeaf699583992219b7b223f1df3fbbea919844e3f7c554a43dd43";
+    const LARGE: &str = "442aad9f089ad9e14647b1ef9099a1ff4798d78589e66f28eca69c11f582a623";
+    let cases = [
+        // Key and R of small order, S = 0: any message.
+        (
+            "8c93255d71dcab10e8f379c26200f3c7bd5f09d9bc3068d3ef4edeb4853022b6",
+            SMALL,
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a0000000000000000000000000000000000000000000000000000000000000000",
+        ),
+        // The key of small order.
+        (
+            "9bd9f44f4dcc75bd531b56b2cd280b0bb38fc1cd6d1230e14861d861de092e79",
+            SMALL,
+            "f7badec5b8abeaf699583992219b7b223f1df3fbbea919844e3f7c554a43dd43a5bb704786be79fc476f91d3f3f89b03984d8068dcf1bb7dfc6637b45450ac04",
+        ),
+        // R of small order.
+        (
+            "aebf3f2601a0c8c5d39cc7d8911642f740b78168218da8471772b35f9d35b9ab",
+            OTHER,
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa8c4bd45aecaca5b24fb97bc10ac27ac8751a7dfe1baff8b953ec9f5833ca260e",
+        ),
+        // Key and R with a part of small order; holds with and without the cofactor.
+        (
+            "9bd9f44f4dcc75bd531b56b2cd280b0bb38fc1cd6d1230e14861d861de092e79",
+            MIXED,
+            "9046a64750444938de19f227bb80485e92b83fdb4b6506c160484c016cc1852f87909e14428a7a1d62e9f22f3d3ad7802db02eb2e688b6c52fcd6648a98bd009",
+        ),
+        // Holds with the cofactor alone.
+        (
+            "e47d62c63f830dc7a6851a0b1f33ae4bb2f507fb6cffec4011eaccd55b53f56c",
+            MIXED,
+            "160a1cb0dc9c0258cd0a7d23e94d8fa878bcb1925f2c64246b2dee1796bed5125ec6bc982a269b723e0668e540911a9a6a58921d6925e434ab10aa7940551a09",
+        ),
+        (
+            "e47d62c63f830dc7a6851a0b1f33ae4bb2f507fb6cffec4011eaccd55b53f56c",
+            MIXED,
+            "21122a84e0b5fca4052f5b1235c80a537878b38f3142356b2c2384ebad4668b7e40bc836dac0f71076f9abe3a53f9c03c1ceeeddb658d0030494ace586687405",
+        ),
+        // S not below the order of the group, by a little and by much.
+        (
+            "85e241a07d148b41e47d62c63f830dc7a6851a0b1f33ae4bb2f507fb6cffec40",
+            LARGE,
+            "e96f66be976d82e60150baecff9906684aebb1ef181f67a7189ac78ea23b6c0e547f7690a0e2ddcd04d87dbc3490dc19b3b3052f7ff0538cb68afb369ba3a514",
+        ),
+        (
+            "85e241a07d148b41e47d62c63f830dc7a6851a0b1f33ae4bb2f507fb6cffec40",
+            LARGE,
+            "8ce5b96c8f26d0ab6c47958c9e68b937104cd36e13c33566acd2fe8d38aa19427e71f98a473474f2f13f06f97c20d58cc3f54b8bd0d272f42b695dd7e89a8c22",
+        ),
+        // R of small order in another spelling.
+        (
+            "fdaebc429f4a735932a160da1301080c13280eea8bc280d1b392c6b9e6ba3a5a",
+            OTHER,
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f454d370c8d9fc323a41450f8d513eafeb5b0697390c1e505a0d4ddc71f566607",
+        ),
+        (
+            "84b698d39be126ff55fe45079e6c8bf64a0d7db6994560b4e96b7021eb39c1a1",
+            OTHER,
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f084d5b99c2a9463d9c8bd5026916996984eeec87ddf1d3be329006ace1b37b09",
+        ),
+    ];
+    let (mut strict_only, mut differ) = (Vec::new(), Vec::new());
+    for (number, (message, key, signature)) in cases.iter().enumerate() {
+        let key = VerifyingKey::from_bytes(&unhex(key).unwrap().try_into().unwrap()).unwrap();
+        let signature = Signature::from_bytes(&unhex(signature).unwrap().try_into().unwrap());
+        let message = unhex(message).unwrap();
+        let (strict, loose) = (key.verify_strict(&message, &signature).is_ok(), key.verify(&message, &signature).is_ok());
+        assert!(!strict || loose);
+        if strict {
+            strict_only.push(number);
+        }
+        if strict != loose {
+            differ.push(number);
+        }
+    }
+    // One is left, and only because its key has a part of small order, which nobody learns.
+    assert_eq!(strict_only, [3]);
+    assert!(differ.starts_with(&[0, 1, 2]), "{differ:?}");
+    let learnt = |key: &str| pure_key(&unhex(key).unwrap()).is_some();
+    assert_eq!([SMALL, MIXED, OTHER].map(learnt), [false; 3]);
+    assert!(learnt(&hex(World::new().record.public().as_bytes())));
+    // Nor does any other key of ours with such a part, wherever a key is learnt.
+    let world = World::new();
+    let small = VerifyingKey::from_bytes(&unhex(SMALL).unwrap().try_into().unwrap()).unwrap();
+    let mixed = (world.transport.public().to_edwards() + small.to_edwards()).compress();
+    let mixed = VerifyingKey::from_bytes(mixed.as_bytes()).unwrap();
+    assert!(strong_key(mixed.as_bytes()).is_some() && pure_key(mixed.as_bytes()).is_none());
+    let refused = |entry: &Entry, signer: &Signer| {
+        let sealed = org::seal(&world.org, entry, NOW, signer, |noise| noise.fill(1)).unwrap();
+        assert!(world.org.clone().accept(sealed.core).is_err(), "{entry:?}");
+    };
+    let from = world.places(2, 1);
+    let origin = Origin::new(world.party, "b", 1).unwrap();
+    refused(&Entry::Rotation { role: Role::Record, key: mixed, from, reason: String::new() }, &world.root);
+    refused(&Entry::Signer { name: "N".into(), function: "F".into(), key: mixed }, &world.root);
+    let (good, until) = (signer(0x22).public(), 0);
+    refused(&Entry::Delegation { name: "N".into(), origin: origin.clone(), record: mixed, log: good, until }, &world.root);
+    refused(&Entry::Delegation { name: "N".into(), origin, record: good, log: mixed, until }, &world.root);
+    let keys = [(Role::Record, world.record.public()), (Role::Log, world.log.public()), (Role::Witness, world.witness.public())];
+    let keyring = Entry::keyring("W", keys.into_iter().chain([(Role::Transport, mixed)]).collect());
+    let sealed = org::seal(&Org::new(world.party), &keyring, NOW, &world.root, |noise| noise.fill(1)).unwrap();
+    assert!(Org::new(world.party).accept(sealed.core).is_err());
+    assert!(note::WitnessKey::read(&note::WitnessKey::opaque(mixed).to_string()).is_err());
+    assert!(note::read_vkey(&note::vkey("log", &mixed)).is_err());
+    // A root is looked at when its keyring is read: the name alone proves nothing yet.
+    let party = PartyId::of(&mixed);
+    let place = Place { origin: Origin::org(party), seq: 0, now: NOW, supersedes: None };
+    let roles = ["record", "log", "witness", "transport"].map(|name| (codec::text(name), codec::bytes([name.len() as u8; 32])));
+    let entry = codec::array([codec::text("keyring"), codec::text("W"), Value::Map(roles.into()), codec::map([]), codec::array([])]);
+    let sealed = statement::seal_entry(Type::Org, entry, &place, &world.root, |noise| noise.fill(1)).unwrap();
+    assert!(Org::new(party).accept(sealed.core).is_err());
+}
+
 /// Few possible values behind a digest: without the salt nobody finds out which.
 #[test]
 fn pitfall_13_a_verdict_cannot_be_guessed() {
@@ -408,6 +533,75 @@ fn pitfall_14_every_record_of_a_schema_has_the_same_shape() {
     let absent = &world.sealed(1).disclosures[slot("machine")];
     assert_eq!(absent.open().unwrap().1, Opened::Absent);
     assert_eq!(absent.bytes().len(), 18);
+}
+
+/// The whole list of what a record says to everybody; its bytes hold nothing else.
+#[test]
+fn pitfall_15_two_records_share_only_what_the_list_says() {
+    /// Reviewed: headers (alg, content type, kid, CWT claims, typ, sd_alg), then claims (iss, sub, iat as a day, cti, cnf,
+    /// schema, slots, seq, feed).
+    const HEADERS: [i64; 6] = [1, 3, 4, 15, 16, 170];
+    const CLAIMS: [i64; 9] = [1, 2, 6, 7, 8, -65801, -65802, -65803, -65804];
+    let mut world = World::new();
+    for customer in ["OEM One", "OEM Two"] {
+        let record = Inspection { customer: Some(customer.into()), lot: format!("lot for {customer}"), ..inspection() };
+        world.publish(&record.check(RECORDED_AT).unwrap());
+    }
+    let parts = [1, 2].map(|seq| {
+        let sign1 = Sign1::read(&world.sealed(seq).core).unwrap();
+        let map = |bytes: &[u8]| codec::as_map(&codec::decode(bytes).unwrap()).unwrap().clone();
+        (map(&sign1.protected), map(&sign1.payload))
+    });
+    let int = |key: &i64| codec::int(*key);
+    let own = |map: &std::collections::BTreeMap<Value, Value>, listed: &[i64]| {
+        assert_eq!(map.len(), listed.len());
+        assert!(listed.iter().all(|key| map.contains_key(&codec::int(*key))));
+    };
+    for (header, claims) in &parts {
+        own(header, &HEADERS);
+        own(claims, &CLAIMS);
+        let Value::Array(slots) = &claims[&codec::int(-65802)] else { panic!("slots") };
+        assert!(slots.iter().all(|slot| matches!(codec::as_array(slot), Some([Value::Tag(60, _)]))));
+    }
+    let ((header, claims), (other_header, other_claims)) = (&parts[0], &parts[1]);
+    let same = |keys: &[i64], one: &std::collections::BTreeMap<Value, Value>, other: &std::collections::BTreeMap<Value, Value>| {
+        keys.iter().copied().filter(|key| one[&int(key)] == other[&int(key)]).collect::<Vec<_>>()
+    };
+    // 15 holds issuer and subject, and differs by the subject. In the claims: iss, day, key, schema and feed are common.
+    assert_eq!(same(&HEADERS, header, other_header), [1, 3, 4, 16, 170]);
+    assert_eq!(same(&CLAIMS, claims, other_claims), [1, 6, 8, -65801, -65804]);
+    // No slot of one is a slot of the other, though all fields but two hold the same.
+    let digests = |claims: &std::collections::BTreeMap<Value, Value>| match &claims[&codec::int(-65802)] {
+        Value::Array(slots) => slots.clone(),
+        _ => panic!("slots"),
+    };
+    let theirs = digests(other_claims);
+    assert!(digests(claims).iter().all(|slot| !theirs.contains(slot)));
+    // No name, no number of the content stands in the core.
+    for seq in [1, 2] {
+        let core = &world.sealed(seq).core;
+        for text in ["OEM One", "OEM Two", "4711-A", "lot for", "Muster", "Durchmesser"] {
+            assert!(!core.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
+        }
+    }
+}
+
+/// Sequence number, index and tree size tell how many entries a feed has, hidden ones too. That is a choice, and written
+/// down: who may not know how much is made for others gets a feed of its own.
+#[test]
+fn pitfall_16_a_feed_tells_its_volume_and_the_document_says_so() {
+    let mut world = World::new();
+    for lot in 0..9 {
+        world.publish(&Inspection { lot: format!("lot {lot}"), ..inspection() }.check(RECORDED_AT).unwrap());
+    }
+    let report = report(&world.bundle_of(vec![world.package(7, |_| false)]));
+    assert_eq!((report.records[0].view.claims().seq, report.records[0].size), (7, 10));
+    let document = include_str!("../../docs/wire.md");
+    assert!(document.contains("A feed tells its volume"), "docs/wire.md says nothing of volume");
+    // Two feeds of one supplier have nothing of each other but issuer and key.
+    let other = Origin::new(world.party, "oem-two", 1).unwrap();
+    world.state(&Entry::Feed { origin: other.clone(), follows: None });
+    assert!(world.org.has_feed(other.as_str()));
 }
 
 /// The same hashes prove another index in another size: so the size is signed, and the index is the signed one.
@@ -498,6 +692,70 @@ fn pitfall_18_proofs_at_their_edges() {
     assert!(InclusionProof::read(&proof.replacen(&format!("{hash}\n"), &many, 1)).is_err());
 }
 
+/// Two histories: two heads of one size, a head that does not follow, one place used twice.
+#[test]
+fn pitfall_19_equivocation_is_found_and_proven() {
+    let history = |last: &str| {
+        let mut world = World::new();
+        for lot in ["a", "b", "c", "d", "e", last, "g"] {
+            world.publish(&Inspection { lot: lot.into(), ..inspection() }.check(RECORDED_AT).unwrap());
+        }
+        world
+    };
+    let (world, other) = (history("f"), history("x"));
+    let proven = |sides: [Side; 2]| {
+        let proof = ForkProof { org: world.org_part(), sides };
+        (proof.check().is_ok(), verify(&proof.to_bytes(), &world.trust()).outcome.exit_code())
+    };
+    let head = |world: &World, size| Side::Checkpoint(world.checkpoint(size).sign(&world.log));
+    let leaf = |world: &World, seq: u64, size| Side::Leaf(world.leaves[seq as usize], world.proof(seq, size).to_text());
+    // One size, two roots.
+    assert_eq!(proven([head(&world, 7), head(&other, 7)]), (true, 10));
+    // From 7 to 8 on a forked history: no consistency proof can be made, which is suspicion; a leaf on each side is proof.
+    let path = other.tree().consistency(7, 8).unwrap();
+    let follows = tree::verify_consistency(7, &world.tree().root(7), 8, &other.tree().root(8), &path);
+    assert_eq!(follows, Err(ProofError::Root));
+    assert_eq!(proven([head(&world, 7), head(&other, 8)]), (false, 4));
+    assert_eq!(proven([leaf(&world, 6, 7), leaf(&other, 6, 8)]), (true, 10));
+    assert_eq!(proven([leaf(&world, 5, 7), leaf(&other, 5, 8)]), (false, 4));
+    // One place, two statements: no tree is needed.
+    let statement = |world: &World, seq| Side::Statement(world.sealed(seq).core.clone());
+    assert_eq!(proven([statement(&world, 6), statement(&other, 6)]), (true, 10));
+    assert_eq!(proven([statement(&world, 5), statement(&other, 6)]), (false, 4));
+    // And both in one bundle.
+    let bundle = world.bundle_of(vec![world.package(6, |at| at == 3), other.package(6, |at| at == 3)]);
+    assert_eq!(report(&bundle).outcome, Outcome::Forked);
+}
+
+/// An older head is no successor, however well it is signed; and old news is told from new by a demand.
+#[test]
+fn pitfall_20_an_old_checkpoint_does_not_follow_and_is_not_fresh() {
+    let mut world = World::new();
+    for lot in ["a", "b", "c"] {
+        world.publish(&Inspection { lot: lot.into(), ..inspection() }.check(RECORDED_AT).unwrap());
+    }
+    let (tree, witness) = (world.tree(), signer(0x41));
+    assert!(world.org.open(&world.checkpoint(2).sign(&world.log)).is_ok());
+    // From the kept one, of 4, to the replayed one, of 2: refused whatever the path.
+    for path in [vec![], tree.consistency(2, 4).unwrap()] {
+        assert!(tree::verify_consistency(4, &tree.root(4), 2, &tree.root(2), &path).is_err());
+    }
+    assert_eq!(tree.consistency(4, 2), None);
+    // Replayed with its old cosignature: intact, and too old for who asks.
+    let replayed = |fresh_after: Option<u64>| {
+        let mut bundle = world.bundle_of(vec![Package::new(world.view(1, |_| true), world.proof(1, 2).to_text())]);
+        bundle.orgs[0].checkpoint = world.cosigned_org_checkpoint(&[(&witness, NOW - 1000)]);
+        bundle.witnesses = vkeys(&[&witness]);
+        let mut trust = world.trust();
+        fresh_after.into_iter().for_each(|after| trust.demand_fresh_after(after));
+        verify(&bundle.to_bytes(), &trust).outcome
+    };
+    assert_eq!(
+        (replayed(None), replayed(Some(NOW - 1000)), replayed(Some(NOW))),
+        (Outcome::Verified, Outcome::Verified, Outcome::Incomplete)
+    );
+}
+
 /// The claimed day decides nothing, and has one form.
 #[test]
 fn pitfall_22_the_claimed_day_is_a_day_and_decides_nothing() {
@@ -519,6 +777,60 @@ fn pitfall_22_the_claimed_day_is_a_day_and_decides_nothing() {
     }
     // The clear time tells the day, no more.
     assert_eq!(Unverified::read(&world.sealed(1).core).unwrap().claims().day, day);
+}
+
+/// A key is good for places, and a stolen one cannot date itself back.
+#[test]
+fn pitfall_23_a_key_is_good_for_a_range_of_places() {
+    let mut world = World::with_one();
+    let places = world.places(world.org.size(), 2);
+    let old = world.rotate(Role::Record, signer(0x25), places);
+    let record = |lot: &str| Inspection { lot: lot.into(), ..inspection() }.check(RECORDED_AT).unwrap();
+    let new = std::mem::replace(&mut world.record, old);
+    // Dated to the day before the rotation, to 1970, to today.
+    let days = [NOW - 86_400, 0, NOW];
+    for now in days {
+        let place = Place { origin: world.origin.clone(), seq: world.leaves.len() as u64, now, supersedes: None };
+        let sealed = statement::seal_record(&record("stolen"), &place, &world.record, |noise| world.filler.fill(noise)).unwrap();
+        world.push(sealed);
+    }
+    world.record = new;
+    world.publish(&record("new"));
+    let code = |seq| verify(&world.bundle_of(vec![world.package(seq, |_| true)]).to_bytes(), &world.trust()).outcome.exit_code();
+    assert_eq!([1, 2, 3, 4, 5].map(code), [0, 8, 8, 8, 0]);
+    // The new key claims the place of the first record.
+    let mut early = World::new();
+    early.record = world.record.clone();
+    early.publish(&record("early"));
+    early.org = world.org.clone();
+    assert_eq!(report(&early.bundle()).outcome, Outcome::Altered);
+    // Not the record key rotates itself.
+    let entry = Entry::Rotation { role: Role::Record, key: signer(0x26).public(), from: world.places(3, 6), reason: String::new() };
+    let mut org = world.org.clone();
+    for thief in [&world.record, &world.log] {
+        let sealed = org::seal(&org, &entry, NOW, thief, |noise| noise.fill(1)).unwrap();
+        assert!(org.accept(sealed.core).is_err());
+    }
+}
+
+/// Old key alone before the boundary, new key alone behind it, at the boundary either; never both lines in one note.
+#[test]
+fn pitfall_24_at_the_boundary_both_log_keys_hold() {
+    let mut world = World::with_one();
+    world.publish(&Inspection { lot: "b".into(), ..inspection() }.check(RECORDED_AT).unwrap());
+    let places = world.places(world.org.size(), 2);
+    let old = world.rotate(Role::Log, signer(0x26), places);
+    let new = world.log.clone();
+    let holds = |size, key: &Signer| world.org.open(&world.checkpoint(size).sign(key)).is_ok();
+    assert_eq!([1, 2, 3].map(|size| holds(size, &old)), [true, true, false]);
+    assert_eq!([1, 2, 3].map(|size| holds(size, &new)), [false, true, true]);
+    let (one, other) = (world.checkpoint(2).sign(&old), world.checkpoint(2).sign(&new));
+    let both = format!("{one}{}", &other[other.find('\u{2014}').unwrap()..]);
+    assert!(world.org.open(&both).is_err() && world.org.open_cosigned(&both).is_err());
+    // Who reads any signed note finds either line, each under its own key.
+    for key in [&old, &new] {
+        assert!(note::verify_signature(&both, world.origin.as_str(), &key.public()).is_ok());
+    }
 }
 
 /// One key, one role, one kind of message.
@@ -661,6 +973,34 @@ fn pitfall_27_nothing_is_allocated_on_a_strangers_word() {
         assert_eq!(codec::check(&bytes).is_ok(), fine);
     }
     assert!(begin.elapsed().as_secs() < 20);
+}
+
+/// A receipt of another feed for the very same leaf, of another organisation, of another log key.
+#[test]
+fn pitfall_28_a_foreign_receipt_attaches_to_nothing() {
+    let mut world = World::with_one();
+    let twin = Origin::new(world.party, "twin", 1).unwrap();
+    world.state(&Entry::Feed { origin: twin.clone(), follows: None });
+    let (root, path) = (world.tree().root(2), world.tree().inclusion(1, 2).unwrap());
+    let at =
+        |origin: &Origin, key: &Signer| receipt::issue(key, &Checkpoint { origin: origin.clone(), size: 2, root }, 1, &path, NOW).unwrap();
+    let with = |receipt: Vec<u8>| {
+        let package = Package { receipt: Some(receipt.clone()), ..world.package(1, |_| true) };
+        let included = Included { origin: &world.origin, seq: 1, leaf: world.leaves[1] };
+        (receipt::verify(&receipt, included, &world.org).err(), verify(&world.bundle_of(vec![package]).to_bytes(), &Trust::none()).outcome)
+    };
+    assert_eq!(with(at(&world.origin, &world.log)), (None, Outcome::SignerNotEstablished));
+    assert_eq!(with(at(&twin, &world.log)), (Some(ReceiptError::Elsewhere("feed")), Outcome::Altered));
+    assert_eq!(with(at(&world.origin, &world.record)), (Some(ReceiptError::Elsewhere("log key")), Outcome::Altered));
+    let stranger = World::founded(0x61, "Stranger");
+    assert_eq!(with(at(&stranger.origin, &stranger.log)), (Some(ReceiptError::Elsewhere("issuer")), Outcome::Altered));
+    // Nor does a proof of the twin feed, signed by the same log key over the same root.
+    let checkpoint = Checkpoint { origin: twin, size: 2, root }.sign(&world.log);
+    let mut package = world.package(1, |_| true);
+    package.proof = InclusionProof { checkpoint, ..world.proof(1, 2) }.to_text();
+    assert_eq!(report(&world.bundle_of(vec![package.clone()])).outcome, Outcome::Altered);
+    let sides = [Side::Record(package), Side::Record(world.package(1, |_| true))];
+    assert!(matches!(ForkProof { org: world.org_part(), sides }.check(), Err(ForkError::Side(1, _))));
 }
 
 /// The leaf is the tagged core, not its hash, not the bare array, not a view.

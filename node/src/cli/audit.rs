@@ -3,6 +3,8 @@
 //! Twice over: bytes (every frame of the journal against its checksum, every index key against the journal), and
 //! meaning (every signature, every disclosure, every feed's root against its signed checkpoint, the org feeds).
 
+use std::path::PathBuf;
+
 use lotline_schema::Hash;
 use lotline_schema::org::Org;
 use lotline_schema::slot::Disclosure;
@@ -18,13 +20,20 @@ use crate::store::{Reader, Row};
 
 /// Flags of `audit`.
 #[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// Instead: compare somebody else's bundle with what is here, to find out whether both were shown the same.
+    #[arg(long, value_name = "FILE")]
+    pub(super) against: Option<PathBuf>,
+}
 
 /// Entries read at once.
 const PAGE: usize = 512;
 
 /// Audits.
-pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
+pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
+    if let Some(file) = args.against {
+        return super::against::compare(desk, &file);
+    }
     let reader = desk.handle.reader();
     let stored = reader.audit(&show_progress)?;
     let snapshot = desk.handle.snapshot();

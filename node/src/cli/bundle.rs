@@ -1,15 +1,13 @@
-//! `lotline bundle`: everything an auditor needs about one lot, in one file.
+//! `lotline bundle`: everything an auditor needs about one lot, or about a whole feed, in one file.
 //!
 //! On a customer's node: what it holds. On the owner's: through the only door out, for a named recipient.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lotline_policy::{Cleared, FullDisclosure, Item, Viewer};
-use lotline_schema::bundle::{Bundle, OrgPart};
-use lotline_schema::note::InclusionProof;
-use lotline_schema::tree::Tree;
-use lotline_schema::view::{Package, SealedView};
+use lotline_schema::bundle::BUNDLE_BYTES_MAX;
+use lotline_schema::view::SealedView;
 use lotline_schema::{Hash, PartyId, kind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -17,7 +15,8 @@ use serde_json::json;
 use super::confirmed_at;
 use super::lists::{open_row, owner};
 use crate::answer::{Answer, Failure, exit};
-use crate::desk::Desk;
+use crate::desk::{Desk, show_done};
+use crate::evidence::{EvidenceError, Gathering, Whom};
 use crate::feeds::{Feed, Intent, Summary, Whole, release_rows, vouchers};
 use crate::ledger::Outcome;
 use crate::platform;
@@ -26,11 +25,17 @@ use crate::store::Row;
 
 /// Flags of `bundle`.
 #[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
-#[command(after_help = "Example: lotline bundle --lot L-2026-11 --for oem-a -o L-2026-11.lotline")]
+#[command(
+    after_help = "Example: lotline bundle --lot L-2026-11 --for oem-a -o L-2026-11.lotline\n         lotline bundle --feed quality --for oem-a -o quality.lotline"
+)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["lot", "feed"]))]
 pub struct Args {
     /// The lot.
     #[arg(long)]
-    lot: String,
+    lot: Option<String>,
+    /// A whole feed, by its name.
+    #[arg(long, conflicts_with = "part")]
+    feed: Option<String>,
     /// The part, when several have this lot.
     #[arg(long)]
     part: Option<String>,
@@ -55,6 +60,17 @@ pub struct Args {
     pub(super) output: PathBuf,
 }
 
+impl Args {
+    /// What it is of, in words.
+    fn what(&self) -> String {
+        match (&self.lot, &self.feed) {
+            (Some(lot), _) => format!("lot {lot}"),
+            (None, Some(feed)) => format!("feed {feed}"),
+            (None, None) => String::new(),
+        }
+    }
+}
+
 struct Found {
     feed: Feed,
     row: Row,
@@ -64,61 +80,127 @@ struct Found {
 /// Writes it.
 pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     desk.settle()?;
-    let found = find(desk, &args)?;
+    let found = match &args.feed {
+        Some(name) => find_feed(desk, name, args.from.as_deref())?,
+        None => find(desk, &args)?,
+    };
     let own = found[0].feed.own;
     let door = door(desk, &args, own)?;
-    let mut trees = BTreeMap::new();
-    let (mut packages, mut items, mut released) = (Vec::new(), Vec::new(), 0);
-    for one in &found {
+    let snapshot = desk.handle.snapshot();
+    let mut gathering = Gathering::new(&snapshot, desk.handle.reader(), door.whom());
+    let (mut items, mut released) = (Vec::new(), 0);
+    let total = found.len() as u64;
+    for (done, one) in (1..).zip(&found) {
         let (sealed, _) = open_row(desk.handle.reader(), &one.row)?;
-        let Some((view, mask)) = door.pass(desk, one, sealed)? else {
-            continue;
-        };
-        packages.push(Package::new(view, prove(desk, one, &mut trees)?));
-        items.push((one.row.seq, mask));
-        for release in releases(desk, one)? {
-            let (sealed, _) = open_row(desk.handle.reader(), &release.row)?;
-            if let Some((view, mask)) = door.pass(desk, &release, sealed)? {
-                packages.push(Package::new(view, prove(desk, &release, &mut trees)?));
-                items.push((release.row.seq, mask));
-                released += 1;
+        if let Some((view, mask)) = door.pass(desk, one, sealed)? {
+            gathering.add(&one.feed, one.row.seq, view)?;
+            items.push((one.row.seq, mask));
+            for release in releases(desk, one)? {
+                let (sealed, _) = open_row(desk.handle.reader(), &release.row)?;
+                if let Some((view, mask)) = door.pass(desk, &release, sealed)? {
+                    gathering.add(&release.feed, release.row.seq, view)?;
+                    items.push((release.row.seq, mask));
+                    released += 1;
+                }
             }
         }
+        if total > PROGRESS_FROM && done % 64 == 0 || done == total {
+            show_done("bundling", done, total);
+        }
     }
-    if packages.is_empty() {
+    if items.is_empty() {
         let whom = args.partner.as_deref().unwrap_or_default();
-        let what = format!("your rules show {whom} nothing of lot `{}`", args.lot);
-        return Err(Failure::new(what).exit(exit::REFUSED).hint(format!("`lotline policy explain {} {whom}` says why", args.lot)));
+        let what = format!("your rules show {whom} nothing of {}", args.what());
+        let hint = args
+            .lot
+            .as_ref()
+            .map_or("`lotline policy show` says what is shared".into(), |lot| format!("`lotline policy explain {lot} {whom}` says why"));
+        return Err(Failure::new(what).exit(exit::REFUSED).hint(hint));
     }
-    let parties: std::collections::BTreeSet<PartyId> = found.iter().map(|one| one.feed.origin.party()).collect();
-    let mut orgs = parties.iter().map(|party| org_part(desk, party)).collect::<Result<Vec<_>, _>>()?;
     // Only with records of others: nobody vouches for itself.
-    let vouchers = if own || args.without_voucher { Vec::new() } else { vouchers_for(desk, &parties)? };
-    if !vouchers.is_empty() {
-        orgs.push(org_part(desk, &desk.handle.snapshot().party)?);
+    if !own && !args.without_voucher {
+        let parties = found.iter().map(|one| one.feed.origin.party()).collect();
+        gathering.vouch(vouchers_for(desk, &parties)?);
     }
-    let records = packages.len() - released;
-    let bytes = Bundle { orgs, packages, vouchers, ..Bundle::default() }.to_bytes();
+    let asked = gathering.asked();
+    let receipts = desk.feeds(move |feeds| Ok(feeds.inclusion_receipts(asked, now())))?;
+    let bundle = gathering.finish(receipts)?;
+    let (records, witnesses, deliveries) = (bundle.packages.len() - released, bundle.witnesses.len(), bundle.deliveries.len());
+    let bytes = bundle.to_bytes();
+    if bytes.len() > BUNDLE_BYTES_MAX {
+        return Err(Failure::new("the bundle would be larger than 1 GiB").hint("bundle lots instead of the whole feed"));
+    }
     door.write_down(desk, &found[0].feed, items, &bytes)?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
     let text = format!(
-        "{} of lot {} in {} ({} bytes).\nAnybody can check it without a network or an account: lotline verify {}",
+        "{} of {} in {} ({} bytes){}.\nAnybody can check it without a network or an account: lotline verify {}",
         if records == 1 { "1 record".to_owned() } else { format!("{records} records") },
-        args.lot,
+        args.what(),
         args.output.display(),
         bytes.len(),
+        signed_by_others(witnesses, deliveries),
         args.output.display(),
     );
     Ok(Answer::new(
         text,
-        json!({ "file": args.output, "bytes": bytes.len(), "records": records, "sha256": Hash::of(&[&bytes]).to_string() }),
+        json!({
+            "file": args.output, "bytes": bytes.len(), "records": records, "witnesses": witnesses, "delivery_receipts": deliveries,
+            "sha256": Hash::of(&[&bytes]).to_string(),
+        }),
     ))
+}
+
+/// Below this many records nobody waits long enough for progress.
+const PROGRESS_FROM: u64 = 1000;
+
+fn signed_by_others(witnesses: usize, deliveries: usize) -> String {
+    let count = |count: usize, noun: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {noun}")),
+        count => Some(format!("{count} {noun}s")),
+    };
+    let parts: Vec<String> = count(witnesses, "witness key").into_iter().chain(count(deliveries, "delivery receipt")).collect();
+    if parts.is_empty() { String::new() } else { format!(", with {}", parts.join(" and ")) }
+}
+
+/// Every record of a feed, of all its lives.
+fn find_feed(desk: &Desk, name: &str, from: Option<&str>) -> Result<Vec<Found>, Failure> {
+    const PAGE: usize = 512;
+    let (snapshot, reader) = (desk.handle.snapshot(), desk.handle.reader());
+    let wanted = |feed: &&Feed| !feed.origin.is_org() && feed.origin.name() == name && from.is_none_or(|from| from == owner(desk, feed));
+    let feeds: Vec<&Feed> = snapshot.feeds.values().filter(wanted).collect();
+    let parties: BTreeSet<PartyId> = feeds.iter().map(|feed| feed.origin.party()).collect();
+    if parties.len() > 1 {
+        let names: Vec<String> = feeds.iter().map(|feed| format!("--from {}", owner(desk, feed))).collect();
+        let what = format!("several firms have a feed `{name}`: {}", names.join(", "));
+        return Err(Failure::new(what).exit(exit::USAGE).hint("say which with --from"));
+    }
+    let mut found = Vec::new();
+    for feed in feeds {
+        let mut next = 1;
+        while next < feed.size() {
+            let rows = reader.rows(feed.id, next, PAGE)?;
+            let Some(last) = rows.last() else {
+                break;
+            };
+            next = last.seq + 1;
+            for row in rows.into_iter().filter(|row| row.has_core && row.seq < feed.size()) {
+                let summary = Summary::read(&row.summary)?;
+                found.push(Found { feed: feed.clone(), row, summary });
+            }
+        }
+    }
+    match found.is_empty() {
+        true => Err(Failure::new(format!("no record of a feed `{name}` is here")).exit(exit::NOT_FOUND).hint("`lotline feeds` lists them")),
+        false => Ok(found),
+    }
 }
 
 fn find(desk: &Desk, args: &Args) -> Result<Vec<Found>, Failure> {
     let (snapshot, reader) = (desk.handle.snapshot(), desk.handle.reader());
     let mut found = Vec::new();
-    for (id, seq) in reader.by_lot(&args.lot)? {
+    let lot = args.lot.as_deref().unwrap_or_default();
+    for (id, seq) in reader.by_lot(lot)? {
         if let (Some(feed), Some(row)) = (snapshot.feed_numbered(id), reader.row(id, seq)?) {
             let summary = Summary::read(&row.summary)?;
             let wanted = args.part.as_ref().is_none_or(|part| summary.facts.part.as_ref() == Some(part))
@@ -131,13 +213,13 @@ fn find(desk: &Desk, args: &Args) -> Result<Vec<Found>, Failure> {
     let kinds: std::collections::BTreeSet<(String, String)> =
         found.iter().map(|one| (owner(desk, &one.feed), one.summary.facts.part.clone().unwrap_or_else(|| "–".into()))).collect();
     match kinds.len() {
-        0 => Err(Failure::new(format!("no record of lot `{}` is here", args.lot))
+        0 => Err(Failure::new(format!("no record of lot `{lot}` is here"))
             .exit(exit::NOT_FOUND)
             .hint("`lotline records` lists what is here")),
         1 => Ok(found),
         _ => {
             let lines: Vec<String> = kinds.iter().map(|(from, part)| format!("--from {from} --part {part}")).collect();
-            let what = format!("several firms or parts have a lot `{}`:\n  {}", args.lot, lines.join("\n  "));
+            let what = format!("several firms or parts have a lot `{lot}`:\n  {}", lines.join("\n  "));
             Err(Failure::new(what).exit(exit::USAGE).hint("say which with --from and --part"))
         }
     }
@@ -168,7 +250,7 @@ fn door(desk: &Desk, args: &Args, own: bool) -> Result<Door, Failure> {
             false => Err(crate::feeds::FeedError::NoPartner(partner.clone()).into()),
         },
         (true, None, Some(to)) => {
-            if to.trim().is_empty() || !confirmed_at(desk, args.yes, &format!("Give EVERY field of lot {} to {to}?", args.lot)) {
+            if to.trim().is_empty() || !confirmed_at(desk, args.yes, &format!("Give EVERY field of {} to {to}?", args.what())) {
                 return Err(Failure::new("full disclosure was not confirmed")
                     .exit(exit::REFUSED)
                     .hint("--for PARTNER gives exactly what your rules allow; --yes confirms"));
@@ -183,6 +265,15 @@ fn door(desk: &Desk, args: &Args, own: bool) -> Result<Door, Failure> {
 }
 
 impl Door {
+    /// Whose evidence goes along.
+    fn whom(&self) -> Whom {
+        match self {
+            Door::Received => Whom::Ours,
+            Door::Policy(partner) => Whom::Partner(partner.clone()),
+            Door::Full(_) => Whom::Everybody,
+        }
+    }
+
     fn pass(&self, desk: &Desk, one: &Found, sealed: SealedView) -> Result<Option<(SealedView, u64)>, Failure> {
         if let Door::Received = self {
             return Ok(Some((sealed, one.row.slots())));
@@ -224,41 +315,27 @@ impl Door {
         };
         let intent = Intent { to, origin: feed.origin.to_string(), items, policy, digest: Hash::of(&[bytes]) };
         desk.feeds(move |feeds| {
-            let row = feeds.intend(intent, &[], now())?;
-            feeds.conclude(&[(row, Outcome::Exported)])
+            let row = feeds.intend(intent, &[], &[], now())?;
+            feeds.conclude(&[(row, Outcome::Exported)], &[])
         })
     }
 }
 
-fn prove(desk: &Desk, one: &Found, trees: &mut BTreeMap<u32, Tree>) -> Result<String, Failure> {
-    let size = one.feed.size();
-    if let std::collections::btree_map::Entry::Vacant(place) = trees.entry(one.feed.id) {
-        let leaves = desk.handle.reader().leaves(one.feed.id, 0, size)?;
-        place.insert(Tree::new(leaves.into_iter().map(Hash).collect()));
-    }
-    let tree = &trees[&one.feed.id];
-    if tree.root(size) != one.feed.head.frontier.root() {
-        return Err(Failure::new("the stored entries of the feed do not give its signed root")
-            .exit(exit::ALTERED)
-            .hint("run `lotline audit`"));
-    }
-    let path = tree
-        .inclusion(one.row.seq, size)
-        .ok_or_else(|| Failure::new("the record lies beyond the head of its feed").hint("run `lotline audit`"))?;
-    Ok(InclusionProof { index: one.row.seq, path, checkpoint: one.feed.head.checkpoint.clone() }.to_text())
-}
-
 /// What we vouch for about the issuers of these records.
-fn vouchers_for(desk: &Desk, parties: &std::collections::BTreeSet<PartyId>) -> Result<Vec<Vec<u8>>, Failure> {
+fn vouchers_for(desk: &Desk, parties: &BTreeSet<PartyId>) -> Result<Vec<Vec<u8>>, Failure> {
     let ours = vouchers(desk.handle.reader(), &desk.handle.snapshot())?;
     Ok(ours.into_iter().filter(|(party, _)| parties.contains(party)).map(|(_, (core, _))| core).collect())
 }
 
-fn org_part(desk: &Desk, party: &PartyId) -> Result<OrgPart, Failure> {
-    let snapshot = desk.handle.snapshot();
-    let origin = lotline_schema::Origin::org(*party).to_string();
-    match (snapshot.orgs.get(party), snapshot.feeds.get(&origin)) {
-        (Some(org), Some(feed)) => Ok(OrgPart::of(org, &feed.head.checkpoint)),
-        _ => Err(Failure::new("the issuer's org feed is not here").exit(exit::NOT_FOUND)),
+impl From<EvidenceError> for Failure {
+    fn from(error: EvidenceError) -> Failure {
+        let failure = Failure::new(&error);
+        match error {
+            EvidenceError::Root(_) => failure.exit(exit::ALTERED).hint("run `lotline audit`"),
+            EvidenceError::Behind(_) => failure.exit(exit::BUSY),
+            EvidenceError::NoOrg(_) => failure.exit(exit::NOT_FOUND).hint("it comes with the first connection to that partner"),
+            EvidenceError::Feed(error) => error.into(),
+            EvidenceError::Store(error) => error.into(),
+        }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::{Certificate, harmless};
 use crate::desk::Desk;
+use crate::evidence::Attested;
 use crate::feeds::{Feed, Released, Summary, released_by, revoked};
 use crate::store::{Reader, Row};
 
@@ -162,16 +163,19 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
     let (feed, row) = find_record(desk, &args.lot, args.part.as_deref(), false)?;
     let (_, view) = open_row(desk.handle.reader(), &row)?;
     let certificate = Certificate::of(&view);
+    let attested = Attested::of(desk.handle.reader(), &desk.handle.snapshot(), &feed, row.seq)?;
+    let received: String = attested.receipts().iter().map(|line| format!("{line}\n")).collect();
     let released = released_by(desk.handle.reader(), &desk.handle.snapshot(), &feed, view.leaf())?;
     let gone = gone(desk, &feed, &row)?;
     let mark = gone.as_ref().map_or(String::new(), |why| format!("REVOKED, not vouched for: {}\n", harmless(why)));
     let by: String = released.iter().map(|one| format!("released by {}\n", harmless(&one.to_text()))).collect();
     let text = format!(
-        "record {} of feed {} ({}), statement {}\n{mark}{by}{}",
+        "record {} of feed {} ({}), statement {}\n{}\n{mark}{received}{by}{}",
         row.seq,
         feed.origin.name(),
         owner(desk, &feed),
         view.leaf().short(),
+        attested.date(),
         certificate.to_text()
     );
     Ok(Answer::new(
@@ -179,6 +183,8 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
         json!({
             "origin": feed.origin.to_string(), "seq": row.seq, "leaf": view.leaf().to_string(), "released_by": released_json(&released),
             "revoked": gone, "record": certificate.to_json(),
+            "witnessed": attested.witnessed.as_ref().map(|(at, by)| json!({ "at": at, "by": by })),
+            "received_by": attested.received.iter().map(|(name, at)| json!({ "name": name, "at": at })).collect::<Vec<_>>(),
         }),
     ))
 }

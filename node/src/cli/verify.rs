@@ -1,13 +1,16 @@
 //! `lotline verify`: no home, no node, no network. One sentence, then each check, then what the record says.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use lotline_schema::bundle::BUNDLE_BYTES_MAX;
 use lotline_schema::id::{hex, thumbprint};
 use lotline_schema::members::{MEMBERS_BYTES_MAX, MembersFile};
 use lotline_schema::org::Role;
+use lotline_schema::quorum::Quorum;
+use lotline_schema::receipt::transparent_statement;
 use lotline_schema::slot::Disclosure;
-use lotline_schema::verify::{Finding, Outcome, Report, Trust, TrustedRoot, verify};
+use lotline_schema::verify::{Finding, Outcome, Report, Trust, TrustedRoot, VerifiedRecord, verify_showing};
 use lotline_schema::view::SealedView;
 use lotline_schema::{Origin, PartyId, codec, note};
 use serde::Deserialize;
@@ -15,12 +18,13 @@ use serde_json::json;
 
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::{Certificate, harmless};
+use crate::desk::show_done;
 use crate::platform;
 
 /// Flags of `verify`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example: lotline verify L-2026-11.lotline --trust suppliers.toml\n         lotline verify L-2026-11.lotline --issuer did:key:z6Mk…"
+    after_help = "Example: lotline verify L-2026-11.lotline --trust suppliers.toml\n         lotline verify L-2026-11.lotline --issuer did:key:z6Mk…\n         lotline verify L-2026-11.lotline --quorum witnesses.txt --at 2026-12-31"
 )]
 pub struct Args {
     /// The bundle.
@@ -34,6 +38,15 @@ pub struct Args {
     /// The identity you expect, from a source you trust.
     #[arg(long, value_name = "did:key:…")]
     issuer: Option<String>,
+    /// Whose cosignatures count, and how many of them: a C2SP quorum file.
+    #[arg(long, value_name = "FILE")]
+    quorum: Option<PathBuf>,
+    /// Every record must have been witnessed by this day or time.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// The news about keys and withdrawals must have been witnessed on this day or later.
+    #[arg(long, value_name = "TIME")]
+    fresh_after: Option<String>,
     /// Write the parts into this folder, for other tools.
     #[arg(long, value_name = "FOLDER")]
     explode: Option<PathBuf>,
@@ -61,7 +74,13 @@ struct TrustEntry {
 pub fn run(args: Args) -> Result<Answer, Failure> {
     let trust = trust(&args)?;
     let bytes = read(&args.file)?;
-    let report = verify(&bytes, &trust);
+    let shown = Mutex::new(());
+    let report = verify_showing(&bytes, &trust, &|done, total| {
+        // Below a thousand records nobody waits; and one thread at a time speaks.
+        if total > 1000 && (done % 256 == 0 || done == total) && shown.try_lock().is_ok() {
+            show_done("verifying", done, total);
+        }
+    });
     if let Some(folder) = &args.explode {
         explode(&report, folder)?;
     }
@@ -94,10 +113,51 @@ fn trust(args: &Args) -> Result<Trust, Failure> {
             trust.add(party(&entry.issuer)?, TrustedRoot { name: entry.name, checked: entry.checked });
         }
     }
+    if let Some(file) = &args.quorum {
+        let wrong = |why: &dyn std::fmt::Display| {
+            let hint = "a quorum file has lines like: witness NAME VKEY, group NAME 2 NAME NAME NAME, quorum NAME (C2SP tlog-policy)";
+            Failure::new(format!("quorum file `{}`: {why}", file.display())).exit(exit::USAGE).hint(hint)
+        };
+        let text = std::fs::read_to_string(file).map_err(|why| wrong(&why))?;
+        trust.demand_quorum(Quorum::read(&text).map_err(|why| wrong(&why))?);
+    }
+    if let Some(text) = &args.at {
+        trust.demand_witnessed_by(moment(text, Edge::End)?);
+    }
+    if let Some(text) = &args.fresh_after {
+        trust.demand_fresh_after(moment(text, Edge::Start)?);
+    }
     for file in &args.members {
         trust_members(&mut trust, file)?;
     }
     Ok(trust)
+}
+
+/// Which end of a day is meant.
+enum Edge {
+    Start,
+    End,
+}
+
+/// A day (UTC) or an exact time, in seconds since 1970.
+fn moment(text: &str, edge: Edge) -> Result<u64, Failure> {
+    let day = text.parse::<jiff::civil::Date>().ok().filter(|_| !text.contains(':')).and_then(|day| {
+        let day = match edge {
+            Edge::Start => day,
+            Edge::End => day.tomorrow().ok()?,
+        };
+        let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+        Some(match edge {
+            Edge::Start => start,
+            Edge::End => start - 1,
+        })
+    });
+    let seconds = day.or_else(|| text.parse::<jiff::Timestamp>().ok().map(|time| time.as_second()));
+    seconds.and_then(|seconds| u64::try_from(seconds).ok()).ok_or_else(|| {
+        Failure::new(format!("`{text}` is no day and no time"))
+            .exit(exit::USAGE)
+            .hint("a day like 2026-11-23, or a time like 2026-11-23T14:00:00Z")
+    })
 }
 
 /// Adds the members of an association that is trusted itself.
@@ -145,13 +205,36 @@ fn text(report: &Report) -> String {
     for record in &report.records {
         let claims = record.view.claims();
         let day = crate::service::time_text(claims.day);
-        text.push_str(&format!("\nrecord {} of {}, claimed day {}\n", claims.seq, claims.origin, &day[..day.len().min(10)]));
+        text.push_str(&format!(
+            "\nrecord {} of {}, claimed day {}, {}\n",
+            claims.seq,
+            claims.origin,
+            &day[..day.len().min(10)],
+            proven(record)
+        ));
         for (name, function) in &record.released_by {
             text.push_str(&format!("released by {} ({})\n", harmless(name), harmless(function)));
+        }
+        for (party, delivery) in &record.deliveries {
+            let who =
+                report.issuers.iter().find(|issuer| issuer.party == *party).map_or(String::new(), |issuer| harmless(&issuer.calls_itself));
+            text.push_str(&format!(
+                "received by {who}, root {}, its clock: {}\n",
+                party.six_words(),
+                crate::service::time_text(delivery.at)
+            ));
         }
         text.push_str(&Certificate::of(&record.view).to_text());
     }
     text
+}
+
+/// Since when a record is proven to have been there.
+fn proven(record: &VerifiedRecord) -> String {
+    match &record.witnessed {
+        Some(seen) => format!("first witnessed {} by {}", crate::service::time_text(seen.at), harmless(&seen.by.join(", "))),
+        None => "date unproven".into(),
+    }
 }
 
 /// The report for programs.
@@ -168,14 +251,18 @@ pub(crate) fn to_json(report: &Report) -> serde_json::Value {
         let claims = record.view.claims();
         json!({
             "issuer": record.party.to_string(), "origin": claims.origin, "seq": claims.seq, "leaf": record.view.leaf().to_string(), "claimed_day": claims.day,
-            "supersedes": claims.supersedes.map(|leaf| leaf.to_string()), "withdrawn": record.withdrawn,
-            "released_by": record.released_by.iter().map(|(name, function)| json!({ "name": name, "function": function })).collect::<Vec<_>>(), "record": Certificate::of(&record.view).to_json(),
+            "witnessed": record.witnessed.as_ref().map(|seen| json!({ "at": seen.at, "by": seen.by })),
+            "released_by": record.released_by.iter().map(|(name, function)| json!({ "name": name, "function": function })).collect::<Vec<_>>(),
+            "received_by": record.deliveries.iter().map(|(party, of)| json!({ "identity": party.to_string(), "at": of.at, "policy": of.policy })).collect::<Vec<_>>(),
+            "revoked": record.view.revoked(), "superseded_by": record.superseded_by.map(|leaf| leaf.to_string()),
+            "supersedes": claims.supersedes.map(|leaf| leaf.to_string()), "withdrawn": record.withdrawn, "record": Certificate::of(&record.view).to_json(),
         })
     };
     let issuer = |issuer: &lotline_schema::verify::Issuer| {
         json!({
             "identity": issuer.party.to_string(), "six_words": issuer.party.six_words(), "calls_itself": issuer.calls_itself, "ids": issuer.org.about().ids,
-            "established": issuer.trusted.is_some(), "name": issuer.trusted.as_ref().map(|root| &root.name), "checked": issuer.trusted.as_ref().map(|root| &root.checked),
+            "org_size": issuer.org.size(), "org_witnessed": issuer.witnessed.as_ref().map(|seen| json!({ "at": seen.at, "by": seen.by })),
+            "has_records": issuer.has_records, "established": issuer.trusted.is_some(), "name": issuer.trusted.as_ref().map(|root| &root.name), "checked": issuer.trusted.as_ref().map(|root| &root.checked),
         })
     };
     json!({
@@ -197,6 +284,15 @@ fn explode(report: &Report, folder: &Path) -> Result<(), Failure> {
         put(format!("{at:03}.core.cbor"), &view.core)?;
         put(format!("{at:03}.view.cbor"), &sd_cwt(view))?;
         put(format!("{at:03}.tlog-proof"), proof.as_bytes())?;
+        if let Some(witnessed) = &record.package.witnessed {
+            put(format!("{at:03}.witnessed.tlog-proof"), witnessed.as_bytes())?;
+        }
+        if let Some(receipt) = &record.package.receipt {
+            put(format!("{at:03}.receipt.cbor"), receipt)?;
+            if let Ok(statement) = transparent_statement(&view.core, &[receipt.as_slice()]) {
+                put(format!("{at:03}.transparent-statement.cbor"), &statement)?;
+            }
+        }
         for (n, disclosure) in view.disclosures.iter().enumerate() {
             put(format!("{at:03}.disclosure-{n:02}.cbor"), disclosure.bytes())?;
         }

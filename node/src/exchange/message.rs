@@ -6,7 +6,7 @@ use lotline_schema::slot::Disclosure;
 use lotline_schema::view::SealedView;
 
 use super::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
-use crate::feeds::{Item, Received};
+use crate::feeds::{Backfill, Item, Received};
 
 /// Version of the protocol; the number in the protocol's name is the incompatible one.
 pub const VERSION: u64 = 1;
@@ -82,6 +82,17 @@ pub struct Listing {
     pub term: String,
 }
 
+/// A witness's cosignature on the wire, with the key it was made with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cosigned {
+    /// Size of the checkpoint.
+    pub size: u64,
+    /// The witness's verifier key (C2SP).
+    pub key: String,
+    /// The cosignature line.
+    pub line: String,
+}
+
 /// A message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
@@ -126,20 +137,24 @@ pub enum Message {
     },
     /// Consecutive entries.
     Batch(Received),
-    /// Everything before `next` is verified and durable.
+    /// Everything before `next` is verified and durable; one for each batch and backfill, in their order.
     Ack {
         /// The next index.
         next: u64,
         /// Bytes that may be sent in addition.
         credit: u64,
+        /// The delivery receipt for it ([`lotline_schema::delivery`]); none for an org feed, which hides nothing.
+        receipt: Option<Vec<u8>>,
     },
+    /// The receiver's cosignature on a checkpoint it has met.
+    Cosigned(Cosigned),
     /// The reader has met the head.
     CaughtUp {
         /// Size at that moment.
         size: u64,
     },
     /// Entries before the cursor that may be seen now.
-    Backfill(Vec<(u64, SealedView)>),
+    Backfill(Backfill),
     /// The rules changed; it goes on under another view.
     View {
         /// The new view.
@@ -182,6 +197,7 @@ impl Message {
             Message::CaughtUp { .. } => 20,
             Message::Backfill(_) => 21,
             Message::View { .. } => 22,
+            Message::Cosigned(_) => 23,
             Message::Error(_) => 32,
         }
     }
@@ -220,9 +236,15 @@ impl Message {
                 (4, codec::text(term.as_str())),
             ]),
             Message::Batch(batch) => return put_batch(out, batch),
-            Message::Ack { next, credit } => codec::map([(1, codec::uint(*next)), (2, codec::uint(*credit))]),
+            Message::Ack { next, credit, receipt } => {
+                let receipt = receipt.as_ref().map(|receipt| (3, codec::bytes(receipt.as_slice())));
+                codec::map([(1, codec::uint(*next)), (2, codec::uint(*credit))].into_iter().chain(receipt))
+            }
+            Message::Cosigned(Cosigned { size, key, line }) => {
+                codec::map([(1, codec::uint(*size)), (2, codec::text(key.as_str())), (3, codec::text(line.as_str()))])
+            }
             Message::CaughtUp { size } => codec::map([(1, codec::uint(*size))]),
-            Message::Backfill(items) => return put_backfill(out, items),
+            Message::Backfill(backfill) => return put_backfill(out, backfill),
             Message::View { view, term } => codec::map([(1, codec::bytes(view.0)), (2, codec::text(term.as_str()))]),
             Message::Error(code) => codec::map([(1, codec::uint(code.number()))]),
         };
@@ -234,7 +256,7 @@ impl Message {
         let Some((typ, body)) = frame.split_first().filter(|_| frame.len() <= FRAME_BYTES_MAX) else {
             return Err(MessageError::Length(frame.len()));
         };
-        let known = matches!(typ, 1..=4 | 16..=22 | 32);
+        let known = matches!(typ, 1..=4 | 16..=23 | 32);
         if !known {
             return if typ & SKIPPABLE != 0 { Ok(None) } else { Err(MessageError::Type(*typ)) };
         }
@@ -246,12 +268,31 @@ impl Message {
 
 /// Bulk is laid out directly: a batch is the hot path, and its bytes are the store's.
 fn put_batch(out: &mut Vec<u8>, batch: &Received) {
-    codec::put_head(out, 5, 4);
+    codec::put_head(out, 5, 4 + u64::from(batch.policy.is_some()));
     codec::put_int(out, 1);
     codec::put_head(out, 0, batch.from);
     codec::put_int(out, 2);
-    codec::put_head(out, 4, batch.items.len() as u64);
-    for item in &batch.items {
+    put_items(out, &batch.items);
+    codec::put_int(out, 3);
+    codec::put_text(out, &batch.checkpoint);
+    codec::put_int(out, 4);
+    codec::put_head(out, 4, batch.tail.len() as u64);
+    for hash in &batch.tail {
+        codec::put_bytes(out, &hash.0);
+    }
+    put_policy(out, batch.policy);
+}
+
+fn put_policy(out: &mut Vec<u8>, policy: Option<u64>) {
+    if let Some(version) = policy {
+        codec::put_int(out, 5);
+        codec::put_head(out, 0, version);
+    }
+}
+
+fn put_items(out: &mut Vec<u8>, items: &[Item]) {
+    codec::put_head(out, 4, items.len() as u64);
+    for item in items {
         match item {
             Item::Hidden(leaf) => codec::put_bytes(out, &leaf.0),
             Item::View(view) => {
@@ -260,13 +301,20 @@ fn put_batch(out: &mut Vec<u8>, batch: &Received) {
             }
         }
     }
-    codec::put_int(out, 3);
-    codec::put_text(out, &batch.checkpoint);
-    codec::put_int(out, 4);
-    codec::put_head(out, 4, batch.tail.len() as u64);
-    for hash in &batch.tail {
-        codec::put_bytes(out, &hash.0);
-    }
+}
+
+/// SHA-256 over the items of a batch as they stand in the message: what a delivery receipt names.
+pub fn items_digest(items: &[Item]) -> Hash {
+    let mut bytes = Vec::with_capacity(super::BATCH_BYTES_MAX);
+    put_items(&mut bytes, items);
+    Hash::of(&[&bytes])
+}
+
+/// The same for a backfill.
+pub fn backfill_digest(items: &[(u64, SealedView)]) -> Hash {
+    let mut bytes = Vec::with_capacity(super::BATCH_BYTES_MAX);
+    put_backfilled(&mut bytes, items);
+    Hash::of(&[&bytes])
 }
 
 fn put_view(out: &mut Vec<u8>, view: &SealedView) {
@@ -277,9 +325,14 @@ fn put_view(out: &mut Vec<u8>, view: &SealedView) {
     }
 }
 
-fn put_backfill(out: &mut Vec<u8>, items: &[(u64, SealedView)]) {
-    codec::put_head(out, 5, 1);
+fn put_backfill(out: &mut Vec<u8>, backfill: &Backfill) {
+    codec::put_head(out, 5, 1 + u64::from(backfill.policy.is_some()));
     codec::put_int(out, 1);
+    put_backfilled(out, &backfill.items);
+    put_policy(out, backfill.policy);
+}
+
+fn put_backfilled(out: &mut Vec<u8>, items: &[(u64, SealedView)]) {
     codec::put_head(out, 4, items.len() as u64);
     for (seq, view) in items {
         codec::put_head(out, 4, 3);
@@ -331,24 +384,39 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
                 items: items.into_iter().map(read_item).collect::<Result<_, _>>()?,
                 checkpoint: fields.text(3, "no checkpoint")?,
                 tail: tail.iter().map(tail_hash).collect::<Option<_>>().ok_or(CodecError::Shape("a tail of something else than hashes"))?,
+                policy: read_policy(fields)?,
             })
         }
-        19 => Message::Ack { next: fields.uint(1, "no cursor")?, credit: fields.uint(2, "no credit")? },
+        19 => Message::Ack {
+            next: fields.uint(1, "no cursor")?,
+            credit: fields.uint(2, "no credit")?,
+            receipt: fields.take_bytes(3, "a receipt that is no byte string")?,
+        },
         20 => Message::CaughtUp { size: fields.uint(1, "no size")? },
         21 => {
             let items = fields.array(1, "no items")?;
             if items.len() > BATCH_ENTRIES_MAX {
                 return Err(CodecError::Shape("too many entries in a backfill"));
             }
-            Message::Backfill(items.into_iter().map(read_backfill).collect::<Result<_, _>>()?)
+            let items = items.into_iter().map(read_backfill).collect::<Result<_, _>>()?;
+            Message::Backfill(Backfill { items, policy: read_policy(fields)? })
         }
         22 => Message::View { view: hash(fields, 1, "no view")?, term: fields.text(2, "no term")? },
+        23 => Message::Cosigned(Cosigned {
+            size: fields.uint(1, "no size")?,
+            key: fields.text(2, "no witness key")?,
+            line: fields.text(3, "no cosignature")?,
+        }),
         _ => {
             let number = fields.uint(1, "no code")?;
             let code = Code::ALL.iter().find(|(_, known)| *known == number).map(|(code, _)| *code);
             Message::Error(code.ok_or(CodecError::Shape("an unknown code"))?)
         }
     })
+}
+
+fn read_policy(fields: &mut Fields) -> Result<Option<u64>, CodecError> {
+    fields.take(5).map(|version| codec::as_uint(&version).ok_or(CodecError::Shape("a policy version that is no number"))).transpose()
 }
 
 fn read_listing(value: &Value) -> Result<Listing, CodecError> {
@@ -414,10 +482,14 @@ mod tests {
             Message::Open { origin: "o".into(), next: 4, root: hash, view: None, credit: 9 },
             Message::Open { origin: "o".into(), next: 4, root: hash, view: Some(hash), credit: 9 },
             Message::Opened { view: hash, size: 4, org_size: 2, term: "t".into() },
-            Message::Batch(Received { from: 4, items, checkpoint: "c".into(), tail: vec![hash] }),
-            Message::Ack { next: 4, credit: 0 },
+            Message::Batch(Received { from: 4, items: items.clone(), checkpoint: "c".into(), tail: vec![hash], policy: None }),
+            Message::Batch(Received { from: 4, items, checkpoint: "c".into(), tail: vec![hash], policy: Some(3) }),
+            Message::Ack { next: 4, credit: 0, receipt: None },
+            Message::Ack { next: 4, credit: 0, receipt: Some(vec![1, 2]) },
+            Message::Cosigned(Cosigned { size: 4, key: "k".into(), line: "l".into() }),
             Message::CaughtUp { size: 4 },
-            Message::Backfill(vec![(3, view())]),
+            Message::Backfill(Backfill { items: vec![(3, view())], policy: None }),
+            Message::Backfill(Backfill { items: vec![(3, view())], policy: Some(3) }),
             Message::View { view: hash, term: "t".into() },
             Message::Error(Code::Fork),
         ]

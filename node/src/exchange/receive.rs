@@ -1,11 +1,10 @@
 //! The receiving side of one followed feed, without sockets.
 
 use lotline_schema::Hash;
-use lotline_schema::view::SealedView;
 
 use super::CREDIT_BYTES;
-use super::message::{Code, Message};
-use crate::feeds::Received;
+use super::message::{Code, Cosigned, Message};
+use crate::feeds::{Backfill, Received};
 
 /// What happens to a receiver.
 #[derive(Debug)]
@@ -16,9 +15,18 @@ pub enum Input {
     Stored {
         /// The next index.
         next: u64,
+        /// Our receipt for it.
+        receipt: Option<Vec<u8>>,
+        /// Our cosignature, when it met a checkpoint.
+        cosigned: Option<Cosigned>,
     },
     /// The answer to [`Output::Backfill`]: verified and durable.
-    Opened,
+    Opened {
+        /// Our receipt for it.
+        receipt: Option<Vec<u8>>,
+    },
+    /// We signed a checkpoint again, at a later time.
+    Witnessed(Cosigned),
     /// What came does not hold; the feed is frozen, or we cannot go on.
     Refused(Code),
 }
@@ -42,7 +50,7 @@ pub enum Output {
     /// Verify this batch and store it.
     Verify(Received),
     /// Verify these older entries and store them.
-    Backfill(Vec<(u64, SealedView)>),
+    Backfill(Backfill),
     /// Remember the new view.
     View {
         /// The view.
@@ -104,21 +112,24 @@ impl Receiver {
                 vec![Output::Begin { view, org_size, size, term }]
             }
             (State::Following, Input::Received(Message::Batch(received), bytes)) => self.take(bytes, Output::Verify(received)),
-            (State::Following, Input::Received(Message::Backfill(items), bytes)) => self.take(bytes, Output::Backfill(items)),
+            (State::Following, Input::Received(Message::Backfill(backfill), bytes)) => self.take(bytes, Output::Backfill(backfill)),
             (State::Following, Input::Received(Message::View { view, term }, _)) => vec![Output::View { view, term }],
             (State::Following, Input::Received(Message::CaughtUp { size }, _)) => vec![Output::CaughtUp { size }],
-            (State::Following, Input::Stored { next }) => {
+            (State::Following, Input::Stored { next, receipt, cosigned }) => {
                 self.next = next;
-                self.acknowledge()
+                let mut outputs = vec![self.acknowledge(receipt)];
+                outputs.extend(cosigned.map(|cosigned| Output::Send(Message::Cosigned(cosigned))));
+                outputs
             }
-            (State::Following, Input::Opened) => self.acknowledge(),
+            (State::Following, Input::Opened { receipt }) => vec![self.acknowledge(receipt)],
+            (State::Following, Input::Witnessed(cosigned)) => vec![Output::Send(Message::Cosigned(cosigned))],
             (_, Input::Received(Message::Error(code), _)) => {
                 self.state = State::Closed;
                 vec![Output::Ended(code), Output::Close]
             }
             (_, Input::Refused(code)) => self.close(code),
             (_, Input::Received(..)) => self.close(Code::Unexpected),
-            (_, Input::Stored { .. } | Input::Opened) => Vec::new(),
+            (_, Input::Stored { .. } | Input::Opened { .. } | Input::Witnessed(_)) => Vec::new(),
         }
     }
 
@@ -132,9 +143,9 @@ impl Receiver {
         vec![output]
     }
 
-    fn acknowledge(&mut self) -> Vec<Output> {
+    fn acknowledge(&mut self, receipt: Option<Vec<u8>>) -> Output {
         let credit = self.waiting.pop_front().unwrap_or(0);
-        vec![Output::Send(Message::Ack { next: self.next, credit })]
+        Output::Send(Message::Ack { next: self.next, credit, receipt })
     }
 
     fn close(&mut self, code: Code) -> Vec<Output> {

@@ -2,7 +2,10 @@
 
 use lotline_schema::Hash;
 
-use super::message::{Code, Message};
+use super::message::{Code, Cosigned, Message};
+
+/// Frames that may lack their receipt while another is sent: one travels while the next is made ready.
+pub const UNRECEIPTED_MAX: usize = 1;
 
 /// What happens to a sender.
 #[derive(Debug)]
@@ -67,11 +70,15 @@ pub enum Output {
         /// The end.
         before: u64,
     },
-    /// Everything before this index arrived.
+    /// Everything before this index arrived, and with it the oldest frame without a receipt.
     Acknowledged {
         /// The next index.
         next: u64,
+        /// The receipt for that frame.
+        receipt: Option<Vec<u8>>,
     },
+    /// The receiver cosigned one of our checkpoints.
+    Cosigned(Cosigned),
     /// End the stream, after sending what was to be sent.
     Close,
 }
@@ -91,6 +98,8 @@ struct Serving {
     next: u64,
     acked: u64,
     credit: u64,
+    /// Batches and backfills sent that no acknowledgement, and so no receipt, has come for.
+    unreceipted: usize,
     size: u64,
     view: Hash,
     loading: bool,
@@ -131,9 +140,10 @@ impl Sender {
                 let (next, root, view, credit) = (*next, *root, *view, *credit);
                 self.open(next, root, view, credit, standing)
             }
-            (State::Serving(serving), Input::Received(Message::Ack { next, credit })) => match serving.acked(next, credit) {
+            (State::Serving(_), Input::Received(Message::Cosigned(cosigned))) => vec![Output::Cosigned(cosigned)],
+            (State::Serving(serving), Input::Received(Message::Ack { next, credit, receipt })) => match serving.acked(next, credit) {
                 true => {
-                    let mut outputs = vec![Output::Acknowledged { next }];
+                    let mut outputs = vec![Output::Acknowledged { next, receipt }];
                     outputs.extend(serving.step());
                     outputs
                 }
@@ -178,6 +188,7 @@ impl Sender {
             next,
             acked: next,
             credit,
+            unreceipted: 0,
             size,
             view: current,
             loading: false,
@@ -200,10 +211,11 @@ impl Sender {
 impl Serving {
     /// An acknowledgement must not run ahead of what was sent, nor back.
     fn acked(&mut self, next: u64, credit: u64) -> bool {
-        if next > self.next || next < self.acked {
+        if next > self.next || next < self.acked || self.unreceipted == 0 {
             return false;
         }
         self.acked = next;
+        self.unreceipted -= 1;
         self.credit = self.credit.saturating_add(credit);
         true
     }
@@ -221,6 +233,7 @@ impl Serving {
 
     fn loaded(&mut self, message: Message, bytes: u64, next: u64, backfilled: bool) -> Vec<Output> {
         self.loading = false;
+        self.unreceipted += 1;
         self.credit = self.credit.saturating_sub(bytes);
         if backfilled {
             if let Some((from, before)) = &mut self.backfill {
@@ -237,10 +250,10 @@ impl Serving {
         outputs
     }
 
-    /// What goes next: older entries newly open first, then new ones, as long as there is credit. One item may always
-    /// go while credit is above 0.
+    /// What goes next: older entries newly open first, then new ones, as long as there is credit and no more than
+    /// [`UNRECEIPTED_MAX`] frames wait for their receipts. One item may always go while credit is above 0.
     fn step(&mut self) -> Vec<Output> {
-        if self.loading || self.credit == 0 {
+        if self.loading || self.credit == 0 || self.unreceipted > UNRECEIPTED_MAX {
             return Vec::new();
         }
         if let Some((from, before)) = self.backfill {

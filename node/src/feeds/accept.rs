@@ -6,17 +6,20 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use lotline_schema::delivery::{Delivery, Way};
+use lotline_schema::fork::ForkProof;
 use lotline_schema::note::{Checkpoint, NoteError};
-use lotline_schema::org::{self, Org, OrgError, Role};
+use lotline_schema::org::{self, Org, OrgError};
 use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::{Body, Unverified};
-use lotline_schema::tree::{self, Frontier, ProofError, Tree};
+use lotline_schema::tree::{self, Frontier, ProofError};
 use lotline_schema::view::{Expected, SealedView, VerifiedView, ViewError};
 use lotline_schema::{Hash, Origin};
 
 use super::release::push_release;
 use super::state::{Head, StateError, Summary, key};
 use super::{Feed, FeedError, Feeds, feed_state, head_state};
+use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::store::{Batch, Entry};
 
 /// One entry of a feed as a partner sends it.
@@ -39,6 +42,17 @@ pub struct Received {
     pub checkpoint: String,
     /// Consistency proof from the last item to the checkpoint; empty when they are level.
     pub tail: Vec<Hash>,
+    /// The version of the sharing rules that the sender states; none for an org feed.
+    pub policy: Option<u64>,
+}
+
+/// Entries opened later, as received.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Backfill {
+    /// Places and views.
+    pub items: Vec<(u64, SealedView)>,
+    /// The version of the sharing rules that the sender states.
+    pub policy: Option<u64>,
 }
 
 /// A batch that does not hold, or not here. The peer's fault, but for the last two.
@@ -127,10 +141,39 @@ pub struct VerifiedBatch {
     from: u64,
     items: Vec<VerifiedItem>,
     head: Head,
+    signed: Checkpoint,
+    /// What a receipt says of it; none for an org feed.
+    delivered: Option<Delivered>,
     org: Option<Org>,
 }
 
+/// What a delivery receipt says of received items beside their place.
+struct Delivered {
+    items: Hash,
+    policy: Option<u64>,
+}
+
+/// What became of a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    /// The next index.
+    pub next: u64,
+    /// Our delivery receipt.
+    pub receipt: Option<Vec<u8>>,
+    /// Our cosignature on the checkpoint that was met.
+    pub cosigned: Option<Cosigned>,
+}
+
 impl VerifiedBatch {
+    /// Lots of records in it that show which inspection they are about: of these there must be one live statement each.
+    pub fn lots(&self) -> BTreeSet<String> {
+        let view = |item: &VerifiedItem| match item {
+            VerifiedItem::View(_, view) if view.shows_identity() => view.facts().lot,
+            _ => None,
+        };
+        self.items.iter().filter_map(view).collect()
+    }
+
     /// Of an org feed: the organisation as it states itself with this batch.
     pub fn org(&self) -> Option<&Org> {
         self.org.as_ref()
@@ -146,6 +189,7 @@ enum VerifiedItem {
 pub struct VerifiedBackfill {
     origin: Origin,
     items: Vec<(u64, SealedView, VerifiedView)>,
+    delivered: Delivered,
 }
 
 /// Below this many views a second thread costs more than it brings (a signature takes 40 us, a thread 30).
@@ -159,6 +203,7 @@ pub fn verify(org: &Org, origin: &Origin, head: &Head, received: Received) -> Re
         return Err(AcceptError::OrgBehind);
     }
     let views = verify_views(org, &text, &received)?;
+    let delivered = Some(Delivered { items: items_digest(&received.items), policy: received.policy });
     let mut frontier = head.frontier.clone();
     let mut items = Vec::with_capacity(views.len());
     for (item, view) in received.items.into_iter().zip(views) {
@@ -174,14 +219,9 @@ pub fn verify(org: &Org, origin: &Origin, head: &Head, received: Received) -> Re
             (Item::View(_), None) => unreachable!("each view was verified above"),
         });
     }
-    check_history(org, origin, &frontier, &received.checkpoint, &received.tail)?;
-    Ok(VerifiedBatch {
-        origin: origin.clone(),
-        from: received.from,
-        items,
-        head: Head { frontier, checkpoint: received.checkpoint },
-        org: None,
-    })
+    let signed = check_history(org, origin, &frontier, &received.checkpoint, &received.tail)?;
+    let head = Head { frontier, checkpoint: received.checkpoint };
+    Ok(VerifiedBatch { origin: origin.clone(), from: received.from, items, head, signed, delivered, org: None })
 }
 
 /// Verifies a batch of an org feed: nothing is hidden there, and each entry must follow from those before.
@@ -198,9 +238,9 @@ pub fn verify_org(known: &Org, head: &Head, received: Received) -> Result<Verifi
         items.push(VerifiedItem::View(sealed, Box::new(view)));
     }
     let (origin, frontier) = (Origin::org(org.party()), org.frontier().clone());
-    check_history(&org, &origin, &frontier, &received.checkpoint, &received.tail)?;
+    let signed = check_history(&org, &origin, &frontier, &received.checkpoint, &received.tail)?;
     let head = Head { frontier, checkpoint: received.checkpoint };
-    Ok(VerifiedBatch { origin, from: received.from, items, head, org: Some(org) })
+    Ok(VerifiedBatch { origin, from: received.from, items, head, signed, delivered: None, org: Some(org) })
 }
 
 fn follows(head: &Head, received: &Received) -> Result<(), AcceptError> {
@@ -252,30 +292,32 @@ fn check_first(org: &Org, view: &VerifiedView) -> Result<(), AcceptError> {
     if size > org.size() {
         return Err(AcceptError::OrgBehind);
     }
-    let leaves = org.entries().iter().map(|entry| tree::leaf_hash(entry)).collect();
-    if Tree::new(leaves).root(size) == root { Ok(()) } else { Err(AcceptError::First) }
+    let mut then = Frontier::new();
+    org.entries().iter().zip(0..size).for_each(|(entry, _)| then.push(tree::leaf_hash(entry)));
+    if then.root() == root { Ok(()) } else { Err(AcceptError::First) }
 }
 
-fn check_history(org: &Org, origin: &Origin, frontier: &Frontier, checkpoint: &str, tail: &[Hash]) -> Result<(), AcceptError> {
-    let key = org.key(Role::Log).ok_or(AcceptError::OrgBehind)?;
-    let signed = Checkpoint::open(checkpoint, key)?;
+fn check_history(org: &Org, origin: &Origin, frontier: &Frontier, checkpoint: &str, tail: &[Hash]) -> Result<Checkpoint, AcceptError> {
+    let signed = org.open(checkpoint)?;
     if signed.origin != *origin {
         return Err(NoteError::UnknownLine.into());
     }
     tree::verify_consistency(frontier.size(), &frontier.root(), signed.size, &signed.root, tail)
-        .map_err(|source| AcceptError::Fork { size: signed.size, source })
+        .map_err(|source| AcceptError::Fork { size: signed.size, source })?;
+    Ok(signed)
 }
 
 /// Verifies entries opened later against the leaf hashes we have.
 pub fn verify_backfill(
     org: &Org,
     feed: &Feed,
-    items: Vec<(u64, SealedView)>,
+    backfill: Backfill,
     leaf_of: impl Fn(u64) -> Option<Hash>,
 ) -> Result<VerifiedBackfill, AcceptError> {
     let origin = feed.origin.to_string();
-    let mut verified = Vec::with_capacity(items.len());
-    for (seq, sealed) in items {
+    let delivered = Delivered { items: backfill_digest(&backfill.items), policy: backfill.policy };
+    let mut verified = Vec::with_capacity(backfill.items.len());
+    for (seq, sealed) in backfill.items {
         if seq >= feed.size() {
             return Err(AcceptError::Gap { expected: feed.size(), found: seq });
         }
@@ -285,7 +327,7 @@ pub fn verify_backfill(
         }
         verified.push((seq, sealed, view));
     }
-    Ok(VerifiedBackfill { origin: feed.origin.clone(), items: verified })
+    Ok(VerifiedBackfill { origin: feed.origin.clone(), items: verified, delivered })
 }
 
 impl Feeds {
@@ -299,15 +341,17 @@ impl Feeds {
         batch.push(feed_state(origin, id, false));
         self.store.commit(batch)?;
         self.next_feed += 1;
-        let feed = Feed { id, origin: origin.clone(), own: false, head: Arc::new(Head::default()), frozen: None, view: None };
+        let feed =
+            Feed { id, origin: origin.clone(), own: false, head: Arc::new(Head::default()), frozen: None, view: None, witnessed: None };
         self.snapshot.feeds.insert(origin.to_string(), feed);
         self.show();
         Ok(())
     }
 
-    /// Stores a verified batch with the cursor, in one durable commit. Returns the next index.
-    pub fn accept(&mut self, batch: VerifiedBatch, view: Option<Hash>) -> Result<u64, AcceptError> {
-        let VerifiedBatch { origin, from, items, head, org } = batch;
+    /// Stores a verified batch with the cursor, our receipt for it and our cosignature on a checkpoint it met, in one
+    /// durable commit. `now` in seconds since 1970.
+    pub fn accept(&mut self, batch: VerifiedBatch, view: Option<Hash>, now: u64) -> Result<Accepted, AcceptError> {
+        let VerifiedBatch { origin, from, items, head, signed, delivered, org } = batch;
         let name = origin.to_string();
         let taken_back = self.snapshot.restored.is_some() && origin.is_org();
         let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.own || taken_back).ok_or(StateError("followed feed"))?;
@@ -319,6 +363,9 @@ impl Feeds {
             return Err(AcceptError::Gap { expected: feed.size(), found: from });
         }
         let (id, next) = (feed.id, head.frontier.size());
+        if !taken_back {
+            self.may_sign()?;
+        }
         let mut entries = Batch::new();
         let (mut replacing, mut here) = (Vec::new(), Vec::new());
         for (seq, item) in (from..).zip(items) {
@@ -346,22 +393,42 @@ impl Feeds {
         if let Some(view) = view {
             entries.push(Entry::State { key: key::of(key::VIEW, &name), value: Some(view.0.into()) });
         }
+        let cosigned = match taken_back || signed.size != next {
+            true => None,
+            false => Some(self.cosign(&mut entries, &signed, &head.checkpoint, now)?),
+        };
+        let receipt = match delivered {
+            Some(Delivered { items, policy }) if !taken_back => {
+                let (size, root, origin) = (signed.size, signed.root, name.clone());
+                let delivery = Delivery { origin, from, to: next, size, root, items, policy, terms: None, at: now, way: Way::Batch };
+                Some(self.receipt(&mut entries, &delivery)?)
+            }
+            _ => None,
+        };
         self.store.commit(entries).map_err(FeedError::from)?;
+        self.next_receipt += u64::from(receipt.is_some());
         let feed = self.snapshot.feeds.get_mut(&name).expect("looked up above");
+        if cosigned.is_some() {
+            feed.witnessed = Some((signed.size, signed.root));
+        }
         feed.head = Arc::new(head);
         feed.view = view.or(feed.view);
         if let Some(org) = org {
             self.snapshot.orgs.insert(org.party(), Arc::new(org));
         }
         self.show();
-        Ok(next)
+        Ok(Accepted { next, receipt, cosigned })
     }
 
-    /// Stores entries opened later; what is open already stays as it is.
-    pub fn accept_backfill(&mut self, backfill: VerifiedBackfill) -> Result<(), AcceptError> {
+    /// Stores entries opened later, with our receipt for them; what is open already stays as it is.
+    pub fn accept_backfill(&mut self, backfill: VerifiedBackfill, now: u64) -> Result<Option<Vec<u8>>, AcceptError> {
+        self.may_sign()?;
         let name = backfill.origin.to_string();
         let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.own).ok_or(StateError("followed feed"))?;
         let id = feed.id;
+        let signed = Checkpoint::read(&feed.head.checkpoint)?;
+        let places = backfill.items.iter().map(|(seq, ..)| *seq);
+        let range = places.clone().min().zip(places.max());
         let (mut entries, mut lots) = (Batch::new(), BTreeSet::new());
         for (seq, sealed, view) in backfill.items {
             lots.extend(view.facts().lot);
@@ -377,12 +444,18 @@ impl Feeds {
                 entries.push(Entry::Describe { feed: id, seq, summary: summary.to_bytes(), lot, part });
             }
         }
-        if !entries.is_empty() {
-            self.store.commit(entries).map_err(FeedError::from)?;
-            self.show();
-            self.describe_replaced(&backfill.origin, lots)?;
-        }
-        Ok(())
+        let Some((from, last)) = range else {
+            return Err(AcceptError::Empty);
+        };
+        let Delivered { items, policy } = backfill.delivered;
+        let (origin, size, root) = (name, signed.size, signed.root);
+        let delivery = Delivery { origin, from, to: last + 1, size, root, items, policy, terms: None, at: now, way: Way::Backfill };
+        let receipt = self.receipt(&mut entries, &delivery)?;
+        self.store.commit(entries).map_err(FeedError::from)?;
+        self.next_receipt += 1;
+        self.show();
+        self.describe_replaced(&backfill.origin, lots)?;
+        Ok(Some(receipt))
     }
 
     /// Lists must tell what was replaced from what is live: the old statement stands in a feed of the same firm, and
@@ -443,12 +516,15 @@ impl Feeds {
         Ok(())
     }
 
-    /// Stops a feed at its last good head and keeps what was sent as evidence.
-    pub fn freeze(&mut self, origin: &Origin, why: &str, evidence: &[u8]) -> Result<(), FeedError> {
+    /// Stops a feed at its last good head and keeps what was sent as evidence, and the fork proof if there is one.
+    pub fn freeze(&mut self, origin: &Origin, why: &str, evidence: &[u8], proof: Option<&ForkProof>) -> Result<(), FeedError> {
         let name = origin.to_string();
         let mut batch = Batch::new();
+        if let Some(proof) = proof {
+            batch.push(Entry::State { key: key::of(key::FORK, &name), value: Some(proof.to_bytes()) });
+        }
         batch.push(Entry::State { key: key::of(key::FROZEN, &name), value: Some(why.as_bytes().to_vec()) });
-        batch.push(Entry::State { key: key::of("evidence/", &name), value: Some(evidence.to_vec()) });
+        batch.push(Entry::State { key: key::of(key::EVIDENCE, &name), value: Some(evidence.to_vec()) });
         self.store.commit(batch)?;
         if let Some(feed) = self.snapshot.feeds.get_mut(&name) {
             feed.frozen = Some(why.to_owned());

@@ -12,6 +12,7 @@ use lotline_schema::{Hash, Origin, PartyId};
 
 use super::open::{first_free, open_policy};
 use super::state::{Partner, StateError, key, put};
+use super::witness::Evidence;
 use super::{FeedError, Feeds, Snapshot};
 use crate::keys::random;
 use crate::ledger::{Outcome, Row};
@@ -114,8 +115,9 @@ impl Feeds {
         open_policy(&core, version, &self.snapshot.orgs[&self.snapshot.party])
     }
 
-    /// Writes down what is about to leave, durably, and what became of earlier rows. Returns the row's number.
-    pub fn intend(&mut self, intent: Intent, outcomes: &[(Row, Outcome)], now: u64) -> Result<Row, FeedError> {
+    /// Writes down what is about to leave, durably, what became of earlier rows, and what partners signed meanwhile.
+    /// Returns the row.
+    pub fn intend(&mut self, intent: Intent, outcomes: &[(Row, Outcome)], evidence: &[Evidence], now: u64) -> Result<Row, FeedError> {
         if let Some(why) = &self.snapshot.restored {
             return Err(FeedError::Restored(why.clone()));
         }
@@ -126,17 +128,19 @@ impl Feeds {
             batch.push(ledger_state(&Row { outcome: *outcome, ..row.clone() }));
         }
         batch.push(ledger_state(&row));
+        self.keep(&mut batch, evidence)?;
         self.store.commit(batch)?;
         self.next_ledger += 1;
         Ok(row)
     }
 
-    /// Writes down what became of rows.
-    pub fn conclude(&mut self, outcomes: &[(Row, Outcome)]) -> Result<(), FeedError> {
+    /// Writes down what became of rows, and what partners signed meanwhile.
+    pub fn conclude(&mut self, outcomes: &[(Row, Outcome)], evidence: &[Evidence]) -> Result<(), FeedError> {
         let mut batch = Batch::new();
         for (row, outcome) in outcomes {
             batch.push(ledger_state(&Row { outcome: *outcome, ..row.clone() }));
         }
+        self.keep(&mut batch, evidence)?;
         if !batch.is_empty() {
             self.store.commit(batch)?;
         }

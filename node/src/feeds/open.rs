@@ -11,7 +11,8 @@ use lotline_schema::statement::{Body, Type, Unverified};
 use lotline_schema::{Hash, Origin, tree};
 use tokio::sync::watch;
 
-use super::state::{Head, Partner, StateError, Summary, key, take};
+use super::state::{Head, Partner, StateError, Summary, key, put, take};
+use super::witness::read_witnessed;
 use super::{Feed, FeedError, Feeds, Snapshot, feed_state, head_state, push_statement, sign_head};
 use crate::keys::{Founding, Keys, random};
 use crate::store::{self, Batch, Opened, Reader, Store};
@@ -85,8 +86,16 @@ impl Feeds {
         };
         let next_feed = snapshot.feeds.values().map(|feed| feed.id + 1).max().unwrap_or(0);
         let next_ledger = first_free(|number| Ok(reader.state(&key::numbered(key::LEDGER, number))?.is_some()))?;
+        let count = |name: &str| -> Result<u64, FeedError> {
+            let Some(value) = reader.state(name.as_bytes())? else {
+                return Ok(0);
+            };
+            Ok(codec::as_uint(&take(&value, "counter")?).ok_or(StateError("counter"))?)
+        };
+        let (next_receipt, epoch) = (count(key::RECEIPTS)?, count(key::EPOCH)?);
         let (changed, watching) = watch::channel(Arc::new(snapshot.clone()));
-        let feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, next_ledger, recent: HashMap::new() };
+        let recent = HashMap::new();
+        let feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, next_ledger, next_receipt, epoch, recent };
         Ok((feeds, opened, watching))
     }
 
@@ -95,6 +104,9 @@ impl Feeds {
     pub fn confirm_restored(&mut self, now: u64) -> Result<Vec<Origin>, FeedError> {
         self.keys_fit()?;
         self.store.confirm_restored()?;
+        // Witness keys of the time before are never used again: what they signed after the backup is unknown here.
+        self.commit_state(key::EPOCH.into(), Some(put(codec::uint(self.epoch + 1))))?;
+        self.epoch += 1;
         self.snapshot.restored = None;
         let mut renewed = Vec::new();
         for (name, n) in self.newest_lives() {
@@ -135,12 +147,12 @@ fn catch_up(reader: &Reader, progress: &dyn Fn(store::Progress)) -> Result<(), F
 type StateRow = (Vec<u8>, Vec<u8>);
 
 /// Every state under a prefix, in pages.
-fn all_states(reader: &Reader, prefix: &str) -> Result<Vec<StateRow>, FeedError> {
+pub(super) fn all_states(reader: &Reader, prefix: &[u8]) -> Result<Vec<StateRow>, FeedError> {
     const PAGE: usize = 512;
     let mut all: Vec<StateRow> = Vec::new();
     loop {
         let after = all.last().map(|(key, _)| key.clone());
-        let page = reader.states(prefix.as_bytes(), after.as_deref(), PAGE)?;
+        let page = reader.states(prefix, after.as_deref(), PAGE)?;
         let last = page.len() < PAGE;
         all.extend(page);
         if last {
@@ -151,7 +163,7 @@ fn all_states(reader: &Reader, prefix: &str) -> Result<Vec<StateRow>, FeedError>
 
 fn read_feeds(reader: &Reader) -> Result<BTreeMap<String, Feed>, FeedError> {
     let mut feeds = BTreeMap::new();
-    for (state_key, value) in all_states(reader, key::FEED)? {
+    for (state_key, value) in all_states(reader, key::FEED.as_bytes())? {
         const WHAT: StateError = StateError("feed");
         let name = String::from_utf8_lossy(&state_key[key::FEED.len()..]).into_owned();
         let value = take(&value, "feed")?;
@@ -161,9 +173,10 @@ fn read_feeds(reader: &Reader) -> Result<BTreeMap<String, Feed>, FeedError> {
         let head = reader.state(&key::of(key::HEAD, &name))?.map(|head| Head::read(&head)).transpose()?.unwrap_or_default();
         let frozen = reader.state(&key::of(key::FROZEN, &name))?.map(|why| String::from_utf8_lossy(&why).into_owned());
         let view = reader.state(&key::of(key::VIEW, &name))?.and_then(|view| Hash::from_slice(&view));
+        let witnessed = reader.state(&key::of(key::WITNESSED, &name))?.map(|value| read_witnessed(&value)).transpose()?;
         let id = codec::as_uint(id).and_then(|id| u32::try_from(id).ok()).ok_or(WHAT)?;
         let origin: Origin = name.parse().map_err(|_| WHAT)?;
-        feeds.insert(name, Feed { id, origin, own: *own, head: Arc::new(head), frozen, view });
+        feeds.insert(name, Feed { id, origin, own: *own, head: Arc::new(head), frozen, view, witnessed });
     }
     Ok(feeds)
 }
@@ -178,7 +191,7 @@ fn read_org(reader: &Reader, feed: &Feed) -> Result<Org, FeedError> {
 
 fn read_book(reader: &Reader) -> Result<BTreeMap<String, Partner>, FeedError> {
     let mut book = BTreeMap::new();
-    for (_, value) in all_states(reader, key::PARTNER)? {
+    for (_, value) in all_states(reader, key::PARTNER.as_bytes())? {
         let partner = Partner::read(&value)?;
         book.insert(partner.name.clone(), partner);
     }

@@ -96,9 +96,9 @@ impl Feeds {
 
 /// Remembers of which record a verified statement is a release, if it is one, so that the record can tell.
 pub(super) fn push_release(batch: &mut Batch, origin: &Origin, view: &VerifiedView) {
-    if let Some((_, leaf)) = view.release() {
+    if let Some((_, release)) = view.release() {
         let seq = view.claims().seq;
-        let state_key = [key::of(key::RELEASE, &format!("{leaf}/")), seq.to_be_bytes().into()].concat();
+        let state_key = [key::of(key::RELEASE, &format!("{}/", release.leaf)), seq.to_be_bytes().into()].concat();
         batch.push(Entry::State { key: state_key, value: Some(put(lotline_schema::codec::text(origin.to_string()))) });
     }
 }

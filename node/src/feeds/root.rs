@@ -69,8 +69,9 @@ impl Feeds {
     fn numbered_places(&self) -> Result<Vec<(&'static str, u64)>, FeedError> {
         let next = |prefix: &'static str| first_free(|number| Ok(self.reader.state(&key::numbered(prefix, number))?.is_some()));
         let policy = self.snapshot.policy.version();
-        let used =
-            [("policy", if policy > 0 { policy + 1 } else { 0 }), ("vouchers", next(key::VOUCHER)?), ("members", next(key::MEMBERS)?)];
+        let policy = if policy > 0 { policy + 1 } else { 0 };
+        let (vouchers, members) = (next(key::VOUCHER)?, next(key::MEMBERS)?);
+        let used = [("policy", policy), ("receipts", self.next_receipt), ("vouchers", vouchers), ("members", members)];
         Ok(used.into_iter().filter(|(_, next)| *next > 0).collect())
     }
 

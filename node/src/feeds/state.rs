@@ -36,6 +36,10 @@ pub(crate) mod key {
     pub(crate) const HEAD: &str = "head/";
     /// A feed that was frozen, by origin: why, and the evidence.
     pub(crate) const FROZEN: &str = "frozen/";
+    /// What was sent when a feed was frozen, by origin.
+    pub(crate) const EVIDENCE: &str = "evidence/";
+    /// The proof that its owner signed two truths, by origin.
+    pub(crate) const FORK: &str = "fork/";
     /// The view under which a followed feed was last taken, by origin.
     pub(crate) const VIEW: &str = "view/";
     /// A partner, by name.
@@ -46,6 +50,19 @@ pub(crate) mod key {
     pub(crate) const STOPPED: &str = "stopped";
     /// The ledger, by number.
     pub(crate) const LEDGER: &str = "ledger/";
+    /// Size and root of the last checkpoint we cosigned of a followed feed, by origin.
+    pub(crate) const WITNESSED: &str = "witnessed/";
+    /// The first cosignature of each witness on each checkpoint, by origin, size (8 bytes, big-endian) and witness.
+    pub(crate) const COSIGNED: &str = "cosigned/";
+    /// The newest cosignature of each witness, by origin and witness.
+    pub(crate) const FRESH: &str = "fresh/";
+    /// Delivery receipts we gave, by origin, end and number; and how many there are.
+    pub(crate) const GIVEN: &str = "given/";
+    pub(crate) const RECEIPTS: &str = "receipts";
+    /// Delivery receipts we got, by origin, end and number of the ledger's row.
+    pub(crate) const GOT: &str = "got/";
+    /// How often this home was restored and confirmed.
+    pub(crate) const EPOCH: &str = "epoch";
     /// Releases, by leaf hash of the record and place of the release: the feed both stand in.
     pub(crate) const RELEASE: &str = "release/";
     /// Vouchers of ours, by number.
@@ -57,6 +74,11 @@ pub(crate) mod key {
 
     pub(crate) fn of(prefix: &str, name: &str) -> Vec<u8> {
         [prefix.as_bytes(), name.as_bytes()].concat()
+    }
+
+    /// A key with a place behind a name, so that what follows a place in a feed is found by range.
+    pub(crate) fn placed(prefix: &str, name: &str, place: u64) -> Vec<u8> {
+        [prefix.as_bytes(), name.as_bytes(), b"/", &place.to_be_bytes()].concat()
     }
 
     pub(crate) fn numbered(prefix: &str, number: u64) -> Vec<u8> {

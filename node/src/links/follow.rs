@@ -3,25 +3,27 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lotline_schema::fork::ForkProof;
 use lotline_schema::org::{Org, Role};
 use lotline_schema::{Hash, Origin};
 use tokio::io::WriteHalf;
 use tokio::task::JoinSet;
 
-use super::{Context, Frames, LinkError, RETRY_AFTER, blocking, split, write};
+use super::{Context, Frames, LinkError, ORG_WAIT, RETRY_AFTER, blocking, split, write};
 use crate::exchange::message::Listing;
 use crate::exchange::receive::{Cursor, Input, Output, Receiver};
 use crate::exchange::{Code, FIRST_FRAME, Message};
 use crate::feeds::accept::{self, AcceptError, VerifiedBatch};
-use crate::feeds::{Feed, Partner, Received};
+use crate::feeds::forks;
+use crate::feeds::witness::FRESH_FOR_SECONDS;
+use crate::feeds::{Accepted, Backfill, Feed, Partner, Received};
 use crate::net::{PeerId, Protocol, Stream};
+use crate::service::now;
 
 /// The most feeds taken from one partner's catalog; each is a stream of at most 64.
 const FEEDS_MAX: usize = 32;
 /// The most feeds of one partner that are remembered, those of former catalogs among them.
 const FEEDS_REMEMBERED_MAX: usize = 4 * FEEDS_MAX;
-/// How long a data feed waits for its owner's org feed to arrive beside it.
-const ORG_WAIT: Duration = Duration::from_secs(20);
 
 /// The feeds followed over one connection.
 pub(super) struct Following {
@@ -55,7 +57,9 @@ impl Following {
         let mut remembered = snapshot.feeds.values().filter(|feed| feed.origin.party() == partner.party).count();
         for listing in &self.offered {
             // A partner may offer only feeds of its own: what others state comes from them.
-            let wanted = |origin: &Origin| (partner.subscribed && origin.party() == partner.party) || lost(origin);
+            let theirs = |origin: &Origin| origin.party() == partner.party && (partner.subscribed || origin.is_org());
+            // While it waits for its owner's word it signs nothing, receipts and cosignatures neither.
+            let wanted = |origin: &Origin| snapshot.restored.is_none() && theirs(origin) || lost(origin);
             let own = listing.origin.parse::<Origin>().ok().filter(wanted);
             let Some(origin) = own.filter(|_| !self.running.contains(&listing.origin)) else {
                 continue;
@@ -152,7 +156,15 @@ impl Run<'_> {
             if self.perform(outputs, writer).await? {
                 return Ok(());
             }
-            next = frames.next().await?;
+            next = loop {
+                tokio::select! {
+                    frame = frames.next() => break frame?,
+                    () = tokio::time::sleep(Duration::from_secs(FRESH_FOR_SECONDS)) => {
+                        let outputs = self.witness_again().await?;
+                        self.perform(outputs, writer).await?;
+                    }
+                }
+            };
         }
         Err(LinkError::Io(std::io::ErrorKind::ConnectionReset.into()))
     }
@@ -163,12 +175,19 @@ impl Run<'_> {
         while let Some(output) = queue.pop_front() {
             match output {
                 Output::Send(message) => write(writer, &message).await?,
-                Output::Begin { view, org_size, .. } => {
+                Output::Begin { view, org_size, size, .. } => {
+                    let seen = self.known();
+                    if size < seen && self.origin.party() == self.partner.party {
+                        let why = format!("FORK: its owner says it has {size} entries, and {seen} were seen");
+                        let opened = Message::Opened { view, size, org_size, term: String::new() };
+                        queue.extend(self.froze(self.origin.clone(), why, &opened, None).await?);
+                        continue;
+                    }
                     self.view = Some(view);
                     self.wait_for_org(org_size).await?;
                 }
                 Output::Verify(received) => queue.extend(self.verify(received).await?),
-                Output::Backfill(items) => queue.extend(self.backfill(items).await?),
+                Output::Backfill(backfill) => queue.extend(self.backfill(backfill).await?),
                 Output::View { view, .. } => {
                     self.view = Some(view);
                     let origin = self.origin.clone();
@@ -181,16 +200,33 @@ impl Run<'_> {
                     }
                 }
                 Output::CaughtUp { size } => {
+                    queue.extend(self.witness_again().await?);
                     let name = self.origin.to_string();
                     self.context.board.update(&self.partner.name, |link| {
                         link.caught_up.insert(name, size);
                     });
+                }
+                Output::Ended(Code::Fork) if self.origin.party() == self.partner.party => {
+                    let why = "FORK: its owner says that its past is not the one we have seen".to_owned();
+                    self.froze(self.origin.clone(), why, &Message::Error(Code::Fork), None).await?;
+                    return Ok(true);
                 }
                 Output::Ended(code) => return self.ended(code),
                 Output::Close => return Ok(true),
             }
         }
         Ok(false)
+    }
+
+    /// Signs a head at rest again when the last time is long ago: so the owner can show how fresh its word is.
+    async fn witness_again(&mut self) -> Result<Vec<Output>, LinkError> {
+        if self.origin.party() != self.partner.party {
+            return Ok(Vec::new());
+        }
+        let origin = self.origin.clone();
+        let cosigned = self.context.handle.with(move |feeds| feeds.cosign_again(&origin, now())).await?;
+        let cosigned = cosigned.map_err(|why| LinkError::Ours(why.to_string()))?;
+        Ok(cosigned.map_or_else(Vec::new, |cosigned| self.receiver.handle(Input::Witnessed(cosigned))))
     }
 
     fn ended(&self, code: Code) -> Result<bool, LinkError> {
@@ -234,37 +270,48 @@ impl Run<'_> {
         })
         .await?;
         let view = self.view;
+        let (lots, lives) = match &verified {
+            Ok(batch) => (batch.lots(), batch.org().is_some()),
+            Err(_) => Default::default(),
+        };
         let stored = match verified.and_then(|batch| self.check_transport_key(batch)) {
-            Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view)).await?,
+            Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view, now())).await?,
             Err(error) => Err(error),
         };
         match stored {
-            Ok(next) => Ok(self.receiver.handle(Input::Stored { next })),
+            Ok(Accepted { next, receipt, cosigned }) => {
+                let mut outputs = self.receiver.handle(Input::Stored { next, receipt, cosigned });
+                let found = self.two_truths(lots, lives).await?;
+                if let Some((origin, why, proof)) = found {
+                    outputs.extend(self.froze(origin, why, &evidence, proof).await?);
+                }
+                Ok(outputs)
+            }
             Err(error) => self.refused(error, evidence).await,
         }
     }
 
-    async fn backfill(&mut self, items: Vec<(u64, lotline_schema::view::SealedView)>) -> Result<Vec<Output>, LinkError> {
+    async fn backfill(&mut self, backfill: Backfill) -> Result<Vec<Output>, LinkError> {
         let snapshot = self.context.handle.snapshot();
         let feed = feed_of(self.context, &self.origin.to_string())?;
         let Some(org) = snapshot.orgs.get(&self.origin.party()).cloned() else {
             return Err(LinkError::Unexpected);
         };
-        let evidence = Message::Backfill(items.clone());
+        let evidence = Message::Backfill(backfill.clone());
         let reader = self.context.handle.reader().clone();
         let verified = blocking(move || {
             // What we look up was committed by us before: wait until the index shows it.
             let _ = reader.settle();
             let leaf_of = |seq| reader.row(feed.id, seq).ok().flatten().map(|row| Hash(row.leaf));
-            accept::verify_backfill(&org, &feed, items, leaf_of)
+            accept::verify_backfill(&org, &feed, backfill, leaf_of)
         })
         .await?;
         let stored = match verified {
-            Ok(backfill) => self.context.handle.with(move |feeds| feeds.accept_backfill(backfill)).await?,
+            Ok(backfill) => self.context.handle.with(move |feeds| feeds.accept_backfill(backfill, now())).await?,
             Err(error) => Err(error),
         };
         match stored {
-            Ok(()) => Ok(self.receiver.handle(Input::Opened)),
+            Ok(receipt) => Ok(self.receiver.handle(Input::Opened { receipt })),
             Err(error) => self.refused(error, evidence).await,
         }
     }
@@ -280,13 +327,38 @@ impl Run<'_> {
             AcceptError::Ours(ours) => Err(LinkError::Ours(ours.to_string())),
             // What a partner says of our own org feed is no evidence against us.
             error if error.freezes() && self.origin.party() == self.partner.party => {
-                let origin = self.origin.clone();
-                let frozen = self.context.handle.with(move |feeds| feeds.freeze(&origin, &why, &evidence.to_frame())).await?;
-                frozen.map_err(|why| LinkError::Ours(why.to_string()))?;
-                Ok(self.receiver.handle(Input::Refused(Code::Frozen)))
+                let (reader, snapshot) = (self.context.handle.reader().clone(), self.context.handle.snapshot());
+                let (origin, sent) = (self.origin.clone(), evidence.clone());
+                let proof = blocking(move || forks::proof_from(&reader, &snapshot, &origin, &sent)).await?;
+                self.froze(self.origin.clone(), why, &evidence, proof).await
             }
             _ => Ok(self.receiver.handle(Input::Refused(Code::Unexpected))),
         }
+    }
+
+    /// What is stored now may show two truths: two live statements about one thing, or a life that follows from another
+    /// past than the one we saw.
+    async fn two_truths(&self, lots: BTreeSet<String>, lives: bool) -> Result<Option<(Origin, String, Option<ForkProof>)>, LinkError> {
+        if self.origin.party() != self.partner.party || (lots.is_empty() && !lives) {
+            return Ok(None);
+        }
+        let (reader, snapshot, origin) = (self.context.handle.reader().clone(), self.context.handle.snapshot(), self.origin.clone());
+        let found = blocking(move || match lives {
+            true => forks::broken_life(&reader, &snapshot, origin.party()),
+            false => forks::twins(&reader, &snapshot, &origin, &lots),
+        });
+        found.await?.map_err(|why| LinkError::Ours(why.to_string()))
+    }
+
+    /// Freezes a feed and says why.
+    async fn froze(&mut self, origin: Origin, why: String, evidence: &Message, proof: Option<ForkProof>) -> Result<Vec<Output>, LinkError> {
+        let trouble = format!("feed {}: {why}", origin.name());
+        tracing::warn!(partner = self.partner.name, origin = origin.short(), why, proven = proof.is_some(), "froze a feed");
+        self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
+        let (frame, here) = (evidence.to_frame(), origin == *self.origin);
+        let frozen = self.context.handle.with(move |feeds| feeds.freeze(&origin, &why, &frame, proof.as_ref())).await?;
+        frozen.map_err(|why| LinkError::Ours(why.to_string()))?;
+        Ok(if here { self.receiver.handle(Input::Refused(Code::Frozen)) } else { Vec::new() })
     }
 
     /// The keyring must name the key this partner is connected with: else its org feed and our partner book disagree.

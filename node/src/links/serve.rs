@@ -8,20 +8,22 @@ use std::sync::Arc;
 
 use lotline_policy::{Cleared, Item as Cleanable, Viewer};
 use lotline_schema::kind;
+use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::slot::Disclosure;
-use lotline_schema::tree::Tree;
 use lotline_schema::view::SealedView;
 use lotline_schema::{Hash, Origin};
 use tokio::io::{AsyncWriteExt as _, WriteHalf};
 
-use super::{Context, Frames, LinkError, Shown, blocking, end, split, write};
+use super::{Context, Frames, LinkError, ORG_WAIT, Shown, blocking, end, split, write};
+use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::exchange::send::{Input, Output, Sender, Standing};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
-use crate::feeds::{Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Summary, Whole};
+use crate::feeds::witness::{self, Evidence};
+use crate::feeds::{Backfill, Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Snapshot, Summary, Whole};
 use crate::ledger::{Outcome, Row};
 use crate::net::Stream;
 use crate::service::now;
-use crate::store::Reader;
+use crate::store::{FeedTree, Reader, StoreError};
 
 /// How much is handed to the transport between two looks at the rules: at 1 Mbit/s an eighth of a second.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -50,6 +52,9 @@ pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) ->
         looked: now() as i64,
         unacknowledged: VecDeque::new(),
         concluded: Vec::new(),
+        evidence: Vec::new(),
+        checkpoints: Vec::new(),
+        opened_at: 0,
     };
     let outputs = serving.sender.handle(Input::Received(first));
     let result = serving.run(outputs, &mut frames, &mut writer).await;
@@ -63,14 +68,20 @@ struct Serving {
     viewer: Viewer,
     sender: Sender,
     origin: Option<Origin>,
-    /// The head a catch-up works towards, with its whole tree for the proofs on the way.
-    pinned: Option<(Arc<Head>, Option<Arc<Tree>>)>,
+    /// The head a catch-up works towards.
+    pinned: Option<Arc<Head>>,
     /// Slots the partner has acknowledged, by entry; read from the ledger when a backfill first asks.
     sent: Option<HashMap<u64, u64>>,
     /// When the session last heard how the partner stands.
     looked: i64,
     unacknowledged: VecDeque<Row>,
     concluded: Vec<(Row, Outcome)>,
+    /// Receipts and cosignatures that wait for the next commit.
+    evidence: Vec<Evidence>,
+    /// Checkpoints the partner was shown and may cosign, oldest first: those of frames under way, and the one of its cursor.
+    checkpoints: Vec<Checkpoint>,
+    /// The partner's cursor when the stream was opened.
+    opened_at: u64,
 }
 
 /// The rules under which something is cleared, and the view they give at that moment: taken before the first entry is
@@ -78,6 +89,17 @@ struct Serving {
 struct Rules {
     snapshot: Shown,
     view: Hash,
+}
+
+impl Rules {
+    /// The version that cleared entries of this feed; an org feed hides nothing and stands under none.
+    fn policy(&self, feed: &Feed) -> Option<u64> {
+        self.policy_of(&feed.origin)
+    }
+
+    fn policy_of(&self, origin: &Origin) -> Option<u64> {
+        (!origin.is_org()).then(|| self.snapshot.policy.version())
+    }
 }
 
 impl Serving {
@@ -116,7 +138,8 @@ impl Serving {
                 }
                 Output::Load { from } => queue.extend(self.load(from, writer).await?),
                 Output::LoadBackfill { from, before } => queue.extend(self.load_backfill(from, before, writer).await?),
-                Output::Acknowledged { next } => self.acknowledged(next),
+                Output::Acknowledged { next, receipt } => self.acknowledged(next, receipt).await?,
+                Output::Cosigned(cosigned) => self.cosigned(cosigned),
                 // Batches and backfills were written when they were loaded, under the eyes of the rules.
                 Output::Send(Message::Batch(_) | Message::Backfill(_)) => {}
                 Output::Send(Message::Error(code)) => {
@@ -149,9 +172,12 @@ impl Serving {
         } else if next == feed.size() {
             Some(feed.head.frontier.root())
         } else {
-            let tree = self.tree_of(&feed).await?;
-            Some(tree.root(next))
+            Some(self.of_tree(&feed, move |tree| tree.root(next)).await?)
         };
+        if let (Some(root), Some(origin)) = (root, &self.origin) {
+            self.opened_at = next;
+            self.checkpoints = vec![Checkpoint { origin: origin.clone(), size: next, root }];
+        }
         Ok(Some(Standing { root_at_cursor: root, ..standing }))
     }
 
@@ -181,7 +207,7 @@ impl Serving {
         let offered = snapshot.policy.feeds_for(&self.partner.name, &snapshot.own_feed_names(), now);
         let allowed = match origin.is_org() {
             // Its own org feed is its own.
-            true => origin.party() == self.partner.party || !offered.is_empty(),
+            true => origin.party() == self.partner.party || !offered.is_empty() || super::owes_keys(&snapshot, &self.partner),
             false => offered.iter().any(|name| name == origin.name()),
         };
         allowed.then(|| Standing {
@@ -205,7 +231,7 @@ impl Serving {
     /// Sleeps until nothing has happened for a while, if outcomes wait to be written down. With more to send they go
     /// along with the next intent, which costs no commit of their own.
     async fn rest(&self) {
-        match self.concluded.is_empty() {
+        match self.concluded.is_empty() && self.evidence.is_empty() {
             true => std::future::pending().await,
             false => tokio::time::sleep(CONCLUDE_AFTER).await,
         }
@@ -225,22 +251,19 @@ impl Serving {
         }
     }
 
-    async fn tree_of(&mut self, feed: &Feed) -> Result<Arc<Tree>, LinkError> {
-        if let Some((head, Some(tree))) = &self.pinned
-            && Arc::ptr_eq(head, &feed.head)
-        {
-            return Ok(tree.clone());
-        }
+    /// A root or a proof from the tree of a feed.
+    async fn of_tree<T: Send + 'static>(
+        &self,
+        feed: &Feed,
+        ask: impl FnOnce(FeedTree<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, LinkError> {
         let (reader, id, size) = (self.context.handle.reader().clone(), feed.id, feed.size());
-        let tree = blocking(move || {
+        let found = blocking(move || {
+            // The index lags behind the journal by a few commits: wait for it.
             reader.settle()?;
-            let leaves = reader.leaves(id, 0, size)?;
-            Ok::<_, crate::store::StoreError>(Arc::new(Tree::new(leaves.into_iter().map(Hash).collect())))
-        })
-        .await?
-        .map_err(|why| LinkError::Ours(why.to_string()))?;
-        self.pinned = Some((feed.head.clone(), Some(tree.clone())));
-        Ok(tree)
+            ask(reader.tree(id, size))
+        });
+        found.await?.map_err(|why| LinkError::Ours(why.to_string()))
     }
 
     fn rules(&self) -> Rules {
@@ -256,20 +279,16 @@ impl Serving {
             return Ok(self.sender.handle(Input::Standing(None)));
         };
         // A catch-up works towards one checkpoint until it has met it; then towards the next.
-        let stale = self.pinned.as_ref().is_none_or(|(head, _)| head.frontier.size() <= from);
-        if stale {
-            self.pinned = Some((feed.head.clone(), None));
-        }
-        let (head, _) = self.pinned.clone().expect("pinned above");
+        let head = self.pinned.take().filter(|head| head.frontier.size() > from).unwrap_or_else(|| feed.head.clone());
+        self.pinned = Some(head.clone());
         let rules = self.rules();
         let (cleared, _) = self.clear(&rules.snapshot, &feed, from, head.frontier.size(), |_, cleared| Some(cleared)).await?;
         let to = from + cleared.len() as u64;
         let tail = if to == head.frontier.size() {
             Vec::new()
         } else {
-            let pinned_feed = Feed { head: head.clone(), ..feed.clone() };
-            let tree = self.tree_of(&pinned_feed).await?;
-            tree.consistency(to, head.frontier.size()).ok_or_else(|| LinkError::Ours("no proof for our own feed".into()))?
+            let size = head.frontier.size();
+            self.of_tree(&feed, move |tree| tree.consistency(to, size)).await?
         };
         let items: Vec<(u64, u64)> = cleared.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
         let item = |cleared: Cleared| {
@@ -277,7 +296,9 @@ impl Serving {
             cleared.into_view().map_or(Item::Hidden(leaf), Item::View)
         };
         let items_sent = cleared.into_iter().map(item).collect();
-        let message = Message::Batch(Received { from, items: items_sent, checkpoint: head.checkpoint.clone(), tail });
+        let message =
+            Message::Batch(Received { from, items: items_sent, checkpoint: head.checkpoint.clone(), tail, policy: rules.policy(&feed) });
+        self.checkpoints.push(Checkpoint { origin: feed.origin.clone(), size: head.frontier.size(), root: head.frontier.root() });
         self.send_bulk(&rules, message, items, writer, to, false).await
     }
 
@@ -313,7 +334,9 @@ impl Serving {
             let items: Vec<(u64, u64)> = page.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
             let views: Vec<(u64, SealedView)> =
                 page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
-            return self.send_bulk(&rules, Message::Backfill(views), items, writer, read, true).await;
+            return self
+                .send_bulk(&rules, Message::Backfill(Backfill { items: views, policy: rules.policy(&feed) }), items, writer, read, true)
+                .await;
         }
         Ok(self.sender.handle(Input::Nothing))
     }
@@ -374,15 +397,14 @@ impl Serving {
     ) -> Result<Vec<Output>, LinkError> {
         let origin = self.origin.clone().expect("authorised before anything is loaded");
         let frame = message.to_frame();
-        let intent = Intent {
-            to: self.partner.name.clone(),
-            origin: origin.to_string(),
-            items,
-            policy: Some(rules.snapshot.policy.version()),
-            digest: Hash::of(&[&frame]),
+        let digest = match &message {
+            Message::Batch(batch) => items_digest(&batch.items),
+            Message::Backfill(backfill) => backfill_digest(&backfill.items),
+            _ => return Err(LinkError::Ours("only batches and backfills are sent in bulk".into())),
         };
-        let outcomes = std::mem::take(&mut self.concluded);
-        let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, now())).await?;
+        let intent = Intent { to: self.partner.name.clone(), origin: origin.to_string(), items, policy: rules.policy_of(&origin), digest };
+        let (outcomes, evidence) = (std::mem::take(&mut self.concluded), std::mem::take(&mut self.evidence));
+        let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, &evidence, now())).await?;
         let row = row.map_err(|why| LinkError::Ours(why.to_string()))?;
         if self.standing(None).is_none_or(|standing| standing.view != rules.view) {
             self.concluded.push((row, Outcome::NotSent));
@@ -432,9 +454,14 @@ impl Serving {
         }
     }
 
-    fn acknowledged(&mut self, next: u64) {
+    async fn acknowledged(&mut self, next: u64, receipt: Option<Vec<u8>>) -> Result<(), LinkError> {
         // Frames are acknowledged one by one, in the order they were sent.
         if let Some(row) = self.unacknowledged.pop_front() {
+            if self.origin.as_ref().is_some_and(|origin| !origin.is_org()) {
+                let receipt = receipt.ok_or(LinkError::Unexpected)?;
+                self.check_receipt(&receipt, &row).await?;
+                self.evidence.push(Evidence::Receipt(row.clone(), receipt));
+            }
             self.concluded.push((row, Outcome::Acknowledged));
         }
         if let Some(origin) = &self.origin {
@@ -443,19 +470,67 @@ impl Serving {
                 link.follows.insert(name, next);
             });
         }
+        Ok(())
+    }
+
+    /// A receipt counts when it holds under the partner's keys, which come on a stream of their own.
+    async fn check_receipt(&self, receipt: &[u8], row: &Row) -> Result<(), LinkError> {
+        let party = self.partner.party;
+        let mut snapshots = self.context.handle.watch();
+        let here = snapshots.wait_for(|shown| shown.orgs.get(&party).is_some_and(|org| org.size() > 0));
+        let org = match tokio::time::timeout(ORG_WAIT, here).await {
+            Ok(Ok(shown)) => shown.orgs[&party].clone(),
+            Ok(Err(_)) => return Err(LinkError::Stopping),
+            Err(_) => {
+                return Err(LinkError::Ours(format!("{}'s org feed did not come, so its receipts cannot be checked", self.partner.name)));
+            }
+        };
+        witness::check_receipt(receipt, &org, row).map_err(|why| {
+            let trouble = format!("a delivery receipt does not hold: {why}");
+            tracing::warn!(partner = self.partner.name, why, "refused a delivery receipt");
+            self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
+            LinkError::Unexpected
+        })
+    }
+
+    /// A cosignature counts when it holds for a checkpoint that this partner was shown. A wrong one costs its sender its
+    /// own evidence, and us nothing.
+    fn cosigned(&mut self, cosigned: Cosigned) {
+        let Some(at) = self.checkpoints.iter().position(|checkpoint| checkpoint.size == cosigned.size) else {
+            return;
+        };
+        let checkpoint = self.checkpoints[at].clone();
+        let holds = WitnessKey::read(&cosigned.key)
+            .and_then(|key| Cosignature::read(cosigned.line.trim_end_matches('\n'))?.verify(&checkpoint, &key))
+            .is_ok();
+        if !holds {
+            tracing::warn!(partner = self.partner.name, size = cosigned.size, "a cosignature does not hold");
+            return;
+        }
+        // What was there when the stream was opened may have been cosigned before.
+        let again = checkpoint.size <= self.opened_at;
+        self.checkpoints.drain(..at);
+        self.evidence.push(Evidence::Cosignature { by: self.partner.name.clone(), checkpoint, cosigned, again });
     }
 
     async fn conclude(&mut self) -> Result<(), LinkError> {
-        let outcomes = std::mem::take(&mut self.concluded);
-        if outcomes.is_empty() {
+        let (outcomes, evidence) = (std::mem::take(&mut self.concluded), std::mem::take(&mut self.evidence));
+        if outcomes.is_empty() && evidence.is_empty() {
             return Ok(());
         }
-        self.context.handle.with(move |feeds| feeds.conclude(&outcomes)).await?.map_err(|why| LinkError::Ours(why.to_string()))
+        let done = self.context.handle.with(move |feeds| feeds.conclude(&outcomes, &evidence)).await?;
+        done.map_err(|why| LinkError::Ours(why.to_string()))
     }
 }
 
 /// Clears one stored entry of ours for a viewer.
-fn clear_row(reader: &Reader, snapshot: &Shown, feed: &Feed, viewer: &Viewer, row: &crate::store::Row) -> Result<Cleared, FeedError> {
+pub(crate) fn clear_row(
+    reader: &Reader,
+    snapshot: &Snapshot,
+    feed: &Feed,
+    viewer: &Viewer,
+    row: &crate::store::Row,
+) -> Result<Cleared, FeedError> {
     let missing = || FeedError::State(crate::feeds::StateError("signed bytes of a record"));
     let core = reader.core(row)?.ok_or_else(missing)?;
     let mut slots = reader.disclosures(row)?;

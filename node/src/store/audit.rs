@@ -20,8 +20,9 @@ use super::{
     entry::{self, Item},
     error::{Damage, StoreError, io_error},
     follower::Shared,
-    index::{Index, LOT, PART, RECORD, Record, STATE, guard, parse_record_key},
+    index::{Index, LOT, NODES, PART, RECORD, Record, STATE, guard, parse_record_key},
     journal::Frame,
+    tree::{Edge, nodes_key},
 };
 
 /// Differences named in a report; the rest is counted.
@@ -61,8 +62,8 @@ pub(super) fn audit(shared: &Shared, progress: &dyn Fn(Progress)) -> Result<Audi
     let parent = shared.folder();
     let folder = tempfile::Builder::new().prefix(FOLDER).tempdir_in(parent).map_err(io_error("create a folder in", parent))?;
     let second = Index::make(folder.path(), CACHE_BYTES, None)?;
-    let mut report = AuditReport::default();
-    let build = |report: &mut AuditReport, from: Position, to: Position| -> Result<(), StoreError> {
+    let (mut report, mut writer) = (AuditReport::default(), second.writer());
+    let mut build = |report: &mut AuditReport, from: Position, to: Position| -> Result<(), StoreError> {
         let mut failed = None;
         let total = shared.status().journal_bytes;
         let damage = files.walk(from, to, |at, next, body| {
@@ -71,7 +72,7 @@ pub(super) fn audit(shared: &Shared, progress: &dyn Fn(Progress)) -> Result<Audi
             progress(Progress { step: Step::Auditing, done: report.bytes.min(total), total });
             let body_at = at.offset + super::frame::HEAD_BYTES as u32;
             let frame = Frame { segment: at.segment, body_at, body: body.to_vec(), next };
-            failed = second.apply(&frame, files.store).err();
+            failed = writer.apply(&frame, files.store).err();
             failed.is_none()
         })?;
         report.damage.extend(damage);
@@ -132,6 +133,7 @@ fn words(key: &[u8]) -> String {
     let record = parse_record_key(key).map_or_else(String::new, |(feed, seq)| format!("record {seq} of feed {feed}"));
     match key[0] {
         RECORD => record,
+        NODES => format!("the tree at {record}"),
         LOT => format!("the lot of {record}"),
         PART => format!("the part of {record}"),
         _ => format!("state `{}`", String::from_utf8_lossy(&key[1..]).escape_debug()),
@@ -213,19 +215,33 @@ impl Expected {
         let mut records = self.records.iter().flat_map(|(feed, r)| runs(r).into_iter().flat_map(|(a, b)| (a..b).map(|seq| (*feed, seq))));
         // Keys of lots and parts come in another order than their records: their hashes are summed.
         let (mut terms_expected, mut terms_found) = (0_u64, 0_u64);
+        // So are nodes of trees, which come before the leaves they follow from.
+        let (mut nodes_expected, mut nodes_found) = (0_u64, 0_u64);
+        let (mut edge_of, mut edge) = (None, Edge::default());
         let mut states = 0;
         for entry in db.iter() {
             let (key, value) = entry?;
             match key[0] {
                 RECORD => {
-                    if parse_record_key(&key) != records.next() {
+                    let place = records.next();
+                    let (Some((feed, seq)), true) = (place, parse_record_key(&key) == place) else {
                         return Ok(Some("it has other records than the journal"));
-                    }
+                    };
                     let Some(record) = Record::decode(&value) else { return Ok(Some("a record in it is unreadable")) };
+                    if let Some(leaf) = record.leaf {
+                        if edge_of.replace(feed) != Some(feed) || edge.end() != seq {
+                            edge = Edge::after_gap(seq);
+                        }
+                        let nodes = edge.push(lotline_schema::Hash(leaf));
+                        if !nodes.is_empty() {
+                            nodes_expected = nodes_expected.wrapping_add(hash(&[&nodes_key(feed, seq)[..], &nodes].concat()));
+                        }
+                    }
                     for term in record.term_keys(&key) {
                         terms_expected = terms_expected.wrapping_add(hash(&term));
                     }
                 }
+                NODES => nodes_found = nodes_found.wrapping_add(hash(&[&key[..], &value].concat())),
                 LOT | PART => terms_found = terms_found.wrapping_add(hash(&key)),
                 STATE if self.states.get(&hash(&key[1..])) != Some(&hash(&value)) => {
                     return Ok(Some("a state in it differs from the journal"));
@@ -236,6 +252,7 @@ impl Expected {
         }
         Ok(match () {
             () if records.next().is_some() => Some("it lacks records of the journal"),
+            () if nodes_expected != nodes_found => Some("its trees differ from their leaves"),
             () if terms_expected != terms_found => Some("its lots and parts differ from its records"),
             () if states != self.states.len() => Some("it lacks states of the journal"),
             () => None,

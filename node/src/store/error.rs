@@ -74,6 +74,26 @@ pub enum StoreError {
         /// What sled said.
         what: String,
     },
+    /// The tree of a feed has a hole: the index is damaged, or was not settled.
+    #[error("the index lacks the hash over entries {first} to {last} of feed number {feed}; run `lotline audit`")]
+    NoNode {
+        /// Local number of the feed.
+        feed: u32,
+        /// First entry below the node.
+        first: u64,
+        /// Last entry below the node.
+        last: u64,
+    },
+    /// A proof was asked for that no tree of this size has.
+    #[error("feed number {feed} has {size} entries, there is no proof about {asked}; run `lotline audit`")]
+    OutsideTree {
+        /// Local number of the feed.
+        feed: u32,
+        /// Entries of the tree.
+        size: u64,
+        /// Entry or size asked about.
+        asked: u64,
+    },
     /// The store was closed while a reader was still held.
     #[error("the store is closed")]
     Closed,

@@ -14,7 +14,7 @@ use super::{
     Position,
     disk::{self, lock},
     error::{Damage, StoreError},
-    index::{Index, IndexError, guard, panic_text},
+    index::{Index, IndexError, Written, guard, panic_text},
     journal::Files,
 };
 
@@ -44,6 +44,7 @@ struct Level {
     /// Commits between the two.
     waiting: u64,
     phase: Phase,
+    written: Written,
     /// The end is near: stop between two frames.
     stopping: bool,
     /// The index is being compared with the journal after an unclean stop.
@@ -77,6 +78,8 @@ pub struct Status {
     pub index_failed: bool,
     /// The check after an unclean stop is running.
     pub checking: bool,
+    /// What was written into the index since the store was opened.
+    pub written: Written,
     /// Damage to the journal found after opening.
     pub damage: Vec<Damage>,
 }
@@ -84,7 +87,8 @@ pub struct Status {
 impl Shared {
     pub(super) fn new(files: Arc<Files>, index: Index, reached: Position, end: Position, waiting: u64, marker: PathBuf) -> Shared {
         let phase = if reached < end { Phase::CatchingUp } else { Phase::Following };
-        let level = Level { end, reached, waiting, phase, stopping: false, checking: false, damage: Vec::new() };
+        let level =
+            Level { end, reached, waiting, phase, written: Written::default(), stopping: false, checking: false, damage: Vec::new() };
         Shared {
             files,
             index: RwLock::new(Some(index)),
@@ -205,6 +209,7 @@ impl Shared {
             rebuilding: level.phase == Phase::CatchingUp,
             index_failed: level.phase == Phase::Failed,
             checking: level.checking,
+            written: level.written,
             damage: level.damage.clone(),
         }
     }
@@ -235,7 +240,7 @@ pub(super) fn follow(shared: &Shared, index: &Index) {
 }
 
 fn apply_all(shared: &Shared, index: &Index) -> Result<(), IndexError> {
-    let mut at = shared.reached();
+    let (mut at, mut writer) = (shared.reached(), index.writer());
     loop {
         let end = {
             let level = shared.wait_while(|l| l.end <= at && !l.stopping && l.phase != Phase::Failed);
@@ -249,11 +254,11 @@ fn apply_all(shared: &Shared, index: &Index) -> Result<(), IndexError> {
         at = shared.files.advance(at);
         if at < end {
             let frame = shared.files.frame(at)?;
-            index.apply(&frame, shared.files.store)?;
+            writer.apply(&frame, shared.files.store)?;
             at = shared.files.advance(frame.next);
         }
         let mut level = lock(&shared.progress);
-        level.reached = at;
+        (level.reached, level.written) = (at, writer.written);
         level.waiting = level.waiting.saturating_sub(1);
         if level.phase == Phase::CatchingUp && at >= level.end {
             level.phase = Phase::Following;

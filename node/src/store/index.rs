@@ -6,6 +6,7 @@
 //! ```text
 //! m                           store id, index format, place reached in the journal
 //! r feed seq                  record: leaf, places of core and disclosures, lot, part, summary
+//! n feed seq                  tree: hashes of the perfect subtrees that this leaf completes, see `tree`
 //! l length lot feed seq       nothing; p likewise for parts
 //! s key                       state
 //! ```
@@ -21,15 +22,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lotline_schema::Hash;
+
 use super::{
     Position, disk,
     entry::{self, Bytes, Item, News, Shown},
     error::{StoreError, io_error},
     journal::Frame,
+    tree::{Trees, nodes_in, nodes_key},
 };
 
 /// Counts up when entries change their form; an index of another form is rebuilt.
-const INDEX_FORMAT: u8 = 1;
+const INDEX_FORMAT: u8 = 2;
 /// sled's own fsync of its file; the journal is the truth, so seconds will do.
 const FLUSH_EVERY_MS: u64 = 5000;
 /// How long sled's threads may take to let go of a database that was closed.
@@ -40,6 +44,7 @@ pub(super) const RECORD: u8 = b'r';
 pub(super) const LOT: u8 = b'l';
 pub(super) const PART: u8 = b'p';
 pub(super) const STATE: u8 = b's';
+pub(super) const NODES: u8 = b'n';
 
 /// What stops the index; the journal goes on without it.
 #[derive(Debug, thiserror::Error)]
@@ -117,36 +122,9 @@ impl Index {
         Ok(Index { db, reached: None, rebuilt: why.map(str::to_owned) })
     }
 
-    /// Applies one frame, the place reached last.
-    pub(super) fn apply(&self, frame: &Frame, store: [u8; 16]) -> Result<(), IndexError> {
-        // All that one frame says about a record becomes one insert.
-        let mut records: BTreeMap<(u32, u64), Change> = BTreeMap::new();
-        let mut failed = None;
-        let read = entry::items(&frame.body, |item| match item {
-            Item::Record { feed, seq, news } => {
-                if failed.is_none() {
-                    let change = records.entry((feed, seq));
-                    failed = apply_news(&self.db, change, frame, feed, seq, news).err();
-                }
-            }
-            Item::State { key, value } => {
-                let key = [&[STATE], key].concat();
-                let done = match value {
-                    Some(value) => self.db.insert(key, value),
-                    None => self.db.remove(key),
-                };
-                failed = failed.take().or(done.err().map(IndexError::Sled));
-            }
-        });
-        if let Some(e) = failed {
-            return Err(e);
-        }
-        read.ok_or(IndexError::Entry)?;
-        for ((feed, seq), change) in records {
-            change.write(&self.db, feed, seq)?;
-        }
-        self.db.insert(META, &meta(frame.next, store))?;
-        Ok(())
+    /// What applies frames to it. One at a time.
+    pub(super) fn writer(&self) -> Writer {
+        Writer { db: self.db.clone(), trees: Trees::default(), written: Written::default() }
     }
 
     /// Records with bytes in this part of the journal.
@@ -163,6 +141,77 @@ impl Index {
             }
             Ok(found)
         })
+    }
+}
+
+/// Brings an index up to the journal.
+pub(super) struct Writer {
+    db: sled::Db,
+    trees: Trees,
+    pub(super) written: Written,
+}
+
+/// What was written into the index since it was opened, so that tests and benchmarks can say what an append costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Leaf hashes that were new, or others than before.
+    pub leaves: u64,
+    /// Hashes of nodes above the leaves.
+    pub nodes: u64,
+    /// Keys written or removed, of every kind.
+    pub keys: u64,
+}
+
+impl Writer {
+    /// Applies one frame, the place reached last.
+    pub(super) fn apply(&mut self, frame: &Frame, store: [u8; 16]) -> Result<(), IndexError> {
+        // All that one frame says about a record becomes one insert.
+        let mut records: BTreeMap<(u32, u64), Change> = BTreeMap::new();
+        let mut failed = None;
+        let read = entry::items(&frame.body, |item| match item {
+            Item::Record { feed, seq, news } => {
+                if failed.is_none() {
+                    let change = records.entry((feed, seq));
+                    failed = apply_news(&self.db, change, frame, feed, seq, news).err();
+                }
+            }
+            Item::State { key, value } => {
+                let key = [&[STATE], key].concat();
+                let done = match value {
+                    Some(value) => self.insert(key, value),
+                    None => self.remove(key),
+                };
+                failed = failed.take().or(done.err().map(IndexError::Sled));
+            }
+        });
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        read.ok_or(IndexError::Entry)?;
+        for ((feed, seq), change) in records {
+            change.write(self, feed, seq)?;
+        }
+        self.insert(META, &meta(frame.next, store))?;
+        Ok(())
+    }
+
+    fn insert(&mut self, key: impl AsRef<[u8]>, value: impl Into<sled::IVec>) -> Result<(), sled::Error> {
+        self.count()?;
+        self.db.insert(key, value).map(drop)
+    }
+
+    fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<(), sled::Error> {
+        self.count()?;
+        self.db.remove(key).map(drop)
+    }
+
+    fn count(&mut self) -> Result<(), sled::Error> {
+        #[cfg(test)]
+        if STOP_AT_KEY.get() == Some(self.written.keys) {
+            return Err(sled::Error::Unsupported("injected stop".to_owned()));
+        }
+        self.written.keys += 1;
+        Ok(())
     }
 }
 
@@ -184,6 +233,8 @@ pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 thread_local! {
     /// The next opening on this thread panics, as sled does on some broken files.
     pub(super) static PANIC_IN_OPEN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    /// A writer on this thread stops before it writes one more than so many keys.
+    pub(super) static STOP_AT_KEY: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
 }
 
 fn open_db(dir: &Path, cache_bytes: u64) -> Result<sled::Db, sled::Error> {
@@ -231,7 +282,7 @@ fn meta(reached: Position, store: [u8; 16]) -> [u8; 25] {
 fn parse_meta(bytes: &[u8], store: [u8; 16]) -> Result<Position, &'static str> {
     let Some((&[format], rest)) = bytes.split_first_chunk::<1>() else { return Err("its place is unreadable") };
     let (Some((owner, place)), true) = (rest.split_first_chunk::<16>(), format == INDEX_FORMAT) else {
-        return Err("it has another format");
+        return Err("it was made by another version of Lotline");
     };
     let place: [u8; 8] = place.try_into().map_err(|_| "its place is unreadable")?;
     let place = u64::from_be_bytes(place);
@@ -364,15 +415,23 @@ struct Change {
 
 impl Change {
     // Order matters: replaying after a stop between any two of these steps must end in the same index. So terms that
-    // no longer hold go before the record forgets them, and the new ones are written even if the record has them.
-    fn write(self, db: &sled::Db, feed: u32, seq: u64) -> Result<(), sled::Error> {
+    // no longer hold go before the record forgets them, nodes of the tree come before the record has the leaf, and the
+    // new terms are written even if the record has them.
+    fn write(self, to: &mut Writer, feed: u32, seq: u64) -> Result<(), IndexError> {
         let terms: Vec<_> = self.after.terms(feed, seq).collect();
         for old in self.before.terms(feed, seq).filter(|old| !terms.contains(old)) {
-            db.remove(old)?;
+            to.remove(old)?;
         }
-        db.insert(record_key(feed, seq), self.after.encode())?;
+        if let Some(leaf) = self.after.leaf.filter(|leaf| self.before.leaf != Some(*leaf)) {
+            to.written.leaves += 1;
+            for (last, nodes) in to.trees.learn(&to.db, feed, seq, Hash(leaf))? {
+                to.written.nodes += nodes_in(&nodes);
+                to.insert(nodes_key(feed, last), nodes)?;
+            }
+        }
+        to.insert(record_key(feed, seq), self.after.encode())?;
         for term in terms {
-            db.insert(term, &[])?;
+            to.insert(term, &[])?;
         }
         Ok(())
     }
@@ -402,7 +461,12 @@ fn apply_news(
 
 /// Key of a record.
 pub(super) fn record_key(feed: u32, seq: u64) -> [u8; 13] {
-    let mut key = [RECORD; 13];
+    numbered_key(RECORD, feed, seq)
+}
+
+/// Key of something that belongs to a place in a feed.
+pub(super) fn numbered_key(kind: u8, feed: u32, seq: u64) -> [u8; 13] {
+    let mut key = [kind; 13];
     key[1..5].copy_from_slice(&feed.to_be_bytes());
     key[5..].copy_from_slice(&seq.to_be_bytes());
     key

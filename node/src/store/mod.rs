@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Reading order: `entry` (what is saved), `frame`, `journal` and `manifest` (how), `index` and `follower` (how it is
-//! found), `reader`, `seal`, `audit`.
+//! found), `tree` (its Merkle nodes), `reader`, `seal`, `audit`.
 //!
 //! **Opening** reads the journal from the segment that the index has reached on, and the last one in any case. What
 //! the index lacks is applied by the follower thread after `open` returned: until it is level, reads answer
@@ -44,13 +44,16 @@ mod reader;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 pub use audit::AuditReport;
 pub use entry::{Batch, Entry};
 pub use error::{Damage, StoreError};
 pub use follower::Status;
+pub use index::Written;
 pub use reader::{Counts, Reader, Row};
 pub use seal::RestoredWhy;
+pub use tree::FeedTree;
 
 use error::io_error;
 use follower::{Phase, Shared};

@@ -3,13 +3,16 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use lotline_schema::Hash;
+
 use super::{
     Progress, Step,
     audit::{self, AuditReport},
     entry,
     error::{Damage, StoreError},
     follower::{Shared, Status},
-    index::{IndexError, LOT, PART, Place, RECORD, Record, STATE, parse_record_key, record_key, term_prefix},
+    index::{IndexError, LOT, NODES, PART, Place, RECORD, Record, STATE, parse_record_key, record_key, term_prefix},
+    tree::{self, FeedTree},
 };
 
 /// A cheap handle for reading, also while the store is written to. What it reads may be a few commits old: `settle`
@@ -59,6 +62,8 @@ pub struct Counts {
     pub records: u64,
     /// Entries of foreign feeds known by their leaf hash only.
     pub hidden: u64,
+    /// Hashes of trees above the leaves.
+    pub nodes: u64,
     /// Keys of lots.
     pub lots: u64,
     /// Keys of parts.
@@ -116,20 +121,14 @@ impl Reader {
         Ok(open.into_iter().collect())
     }
 
-    /// Leaf hashes of a feed from `from` up to, but without, `to`; ends early at the first one that is not here.
-    pub fn leaves(&self, feed: u32, from: u64, to: u64) -> Result<Vec<[u8; 32]>, StoreError> {
-        self.shared.read(|db| {
-            let mut leaves = Vec::new();
-            for entry in db.range(record_key(feed, from)..record_key(feed, to.max(from))) {
-                let (key, value) = entry?;
-                let expected = from + leaves.len() as u64;
-                match Record::leaf(&value).ok_or(IndexError::Entry)? {
-                    Some(leaf) if key == record_key(feed, expected) => leaves.push(leaf),
-                    _ => break,
-                }
-            }
-            Ok(leaves)
-        })
+    /// The root of the `2^level` entries of a feed from `index * 2^level` on, unless one of them is not here.
+    pub fn node(&self, feed: u32, level: u32, index: u64) -> Result<Option<Hash>, StoreError> {
+        self.shared.read(|db| tree::read(db, feed, level, index))
+    }
+
+    /// The tree of the first `size` entries of a feed, for roots and proofs.
+    pub fn tree(&self, feed: u32, size: u64) -> FeedTree<'_> {
+        FeedTree::new(self, feed, size)
     }
 
     /// Records of a lot, by exact text.
@@ -191,6 +190,7 @@ impl Reader {
                         Record { leaf: Some(_), .. } => counts.hidden += 1,
                         _ => {}
                     },
+                    NODES => counts.nodes += tree::nodes_in(&value),
                     LOT => counts.lots += 1,
                     PART => counts.parts += 1,
                     STATE => counts.states += 1,

@@ -7,6 +7,9 @@ use std::{
     process::Command,
 };
 
+use lotline_schema::Hash;
+use lotline_schema::tree::{Frontier, node_hash, verify_consistency, verify_inclusion};
+
 use super::{journal::Fault, manifest::Manifest, *};
 
 const SMALL: Options = Options { segment_bytes: 16 << 10, cache_bytes: 1 << 20 };
@@ -141,7 +144,7 @@ fn what_is_saved_comes_back_merged() {
     assert!(reader.core(&row).unwrap().is_some());
     assert_eq!(reader.by_lot("L-12").unwrap(), [(2, 1)]);
     assert_eq!((reader.by_lot("L-1").unwrap(), reader.by_part("P").unwrap()), (vec![], vec![]));
-    assert_eq!(reader.counts().unwrap(), Counts { records: 1, hidden: 0, lots: 1, parts: 0, states: 0 });
+    assert_eq!(reader.counts().unwrap(), Counts { records: 1, hidden: 0, nodes: 0, lots: 1, parts: 0, states: 0 });
     assert!(reader.audit(&|_| ()).unwrap().is_clean());
     store.close().unwrap();
     assert!(matches!(reader.row(2, 1), Err(StoreError::Closed)));
@@ -172,9 +175,6 @@ fn a_group_of_256_is_one_commit() {
     store.commit(batch((0..256).map(|seq| statement(seq as u32 % 4, seq / 4)))).unwrap();
     store.settle().unwrap();
     let reader = store.reader();
-    assert_eq!(reader.leaves(3, 10, 20).unwrap(), (10..20).map(|seq| leaf(3, seq)).collect::<Vec<_>>());
-    assert_eq!(reader.leaves(3, 60, 99).unwrap().len(), 4, "up to the last one");
-    assert_eq!(reader.leaves(3, 64, 99).unwrap().len(), 0);
     assert_eq!(reader.rows(0, 60, 100).unwrap().len(), 4);
     assert_eq!(reader.status().waiting, 0);
 }
@@ -281,6 +281,229 @@ fn any_history_reads_like_its_model() {
     assert!(report.is_clean() && report.commits == 400, "{report:?}");
     store.shared.wait_checked();
     assert_eq!(store.shared.phase(), Phase::Following);
+}
+
+/// What the index holds.
+fn dump(db: &sled::Db) -> Vec<(sled::IVec, sled::IVec)> {
+    db.iter().map(Result::unwrap).collect()
+}
+
+/// The roots of a feed of `leaf`s by size.
+fn roots(feed: u32, size: u64) -> Vec<Hash> {
+    let mut frontier = Frontier::new();
+    let mut roots = vec![frontier.root()];
+    roots.extend((0..size).map(|seq| {
+        frontier.push(Hash(leaf(feed, seq)));
+        frontier.root()
+    }));
+    roots
+}
+
+#[test]
+fn every_proof_holds_after_any_history() {
+    let mut dice = Dice(11);
+    let dir = tempfile::tempdir().unwrap();
+    let mut sizes = [0_u64; 3];
+    let (mut store, _) = open(dir.path());
+    let (mut rebuilds, mut restarts) = (0, 0);
+    for round in 0..150 {
+        let mut entries = Vec::new();
+        for _ in 0..1 + dice.roll(30) {
+            let feed = dice.roll(3) as u32;
+            let (size, seq) = (sizes[feed as usize], dice.roll(sizes[feed as usize] + 1));
+            let opened = |seq| Entry::Disclosures { feed, seq, slots: vec![(1, vec![2; 3])] };
+            match dice.roll(6) {
+                // An entry that was hidden is shown, one that was shown comes again, and the other way round.
+                0 if seq < size => entries.push(statement(feed, seq)),
+                1 if seq < size => entries.push(Entry::Hidden { feed, seq, leaf: leaf(feed, seq) }),
+                // Slots before their leaf, a commit ahead even.
+                2 => entries.push(opened(size)),
+                other => {
+                    let one = if other == 3 { statement(feed, size) } else { Entry::Hidden { feed, seq: size, leaf: leaf(feed, size) } };
+                    entries.push(one);
+                    sizes[feed as usize] += 1;
+                }
+            }
+        }
+        store.commit(batch(entries)).unwrap();
+        if dice.roll(10) == 0 {
+            let lost = dice.roll(3) == 0;
+            if dice.roll(2) == 0 {
+                store.close().unwrap()
+            } else {
+                drop(store)
+            }
+            if lost {
+                fs::remove_dir_all(dir.path().join(INDEX)).unwrap();
+            }
+            (rebuilds, restarts) = (rebuilds + u32::from(lost), restarts + 1);
+            store = open(dir.path()).0;
+        }
+        if round % 10 != 9 {
+            continue;
+        }
+        store.settle().unwrap();
+        let reader = store.reader();
+        for (feed, size) in (0..).zip(sizes) {
+            let (tree, roots) = (reader.tree(feed, size), roots(feed, size));
+            for _ in 0..50 {
+                let new = dice.roll(size) + 1;
+                let (index, old) = (dice.roll(new), dice.roll(new) + 1);
+                let root = |size: u64| roots[size as usize];
+                assert_eq!(tree.root(new).unwrap(), root(new));
+                let path = tree.inclusion(index, new).unwrap();
+                assert_eq!(verify_inclusion(&Hash(leaf(feed, index)), index, new, &path, &root(new)), Ok(()));
+                let path = tree.consistency(old, new).unwrap();
+                assert_eq!(verify_consistency(old, &root(old), new, &root(new), &path), Ok(()));
+            }
+            assert!(tree.root(size + 1).is_err() && tree.inclusion(0, size + 1).is_err() && tree.consistency(1, size + 1).is_err());
+            assert!(tree.inclusion(size, size).is_err() && tree.consistency(0, size).is_err());
+            assert_eq!(reader.node(feed, 0, size).unwrap(), None);
+            assert_eq!(reader.node(feed, 64, 0).unwrap(), None);
+        }
+    }
+    assert!(rebuilds > 1 && restarts > 8 && sizes.iter().all(|size| *size > 200), "{rebuilds}, {restarts}, {sizes:?}");
+    let report = store.reader().audit(&|_| ()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[test]
+fn an_append_writes_few_hashes_and_one_key_for_them() {
+    let mut store = Store::temporary().unwrap();
+    let reader = store.reader();
+    let mut before = Written::default();
+    for seq in 0..1100 {
+        store.commit(batch([Entry::Hidden { feed: 1, seq, leaf: leaf(1, seq) }])).unwrap();
+        store.settle().unwrap();
+        let now = reader.status().written;
+        let (nodes, keys) = (now.nodes - before.nodes, now.keys - before.keys);
+        assert_eq!((now.leaves - before.leaves, nodes), (1, u64::from(seq.trailing_ones())), "at {seq}");
+        assert!(nodes <= 2 * u64::from((seq + 1).ilog2()), "{nodes} hashes at {seq}");
+        // The record, the nodes if any, and the place reached.
+        assert_eq!(keys, 2 + u64::from(nodes > 0), "at {seq}");
+        before = now;
+    }
+    assert_eq!(reader.counts().unwrap().nodes, 1100 - u64::from(1100_u64.count_ones()));
+    // What is known already costs the tree nothing.
+    store.commit(batch((0..100).map(|seq| statement(1, seq)))).unwrap();
+    store.settle().unwrap();
+    let now = reader.status().written;
+    assert_eq!((now.leaves, now.nodes), (before.leaves, before.nodes));
+    assert!(reader.tree(1, 1100).inclusion(50, 1100).is_ok());
+}
+
+#[test]
+fn a_missing_node_is_an_error_that_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 100);
+    let (store, _) = open(dir.path());
+    let reader = store.reader();
+    let (inclusion, root) = (reader.tree(1, 100).inclusion(3, 100).unwrap(), reader.tree(1, 100).root(100).unwrap());
+    assert_eq!(verify_inclusion(&Hash(leaf(1, 3)), 3, 100, &inclusion, &root), Ok(()));
+    store.shared.read(|db| Ok(db.remove(tree::nodes_key(1, 63))?)).unwrap();
+    let error = reader.tree(1, 100).root(100).unwrap_err();
+    assert_eq!(error.to_string(), "the index lacks the hash over entries 0 to 63 of feed number 1; run `lotline audit`");
+    store.shared.read(|db| Ok(db.insert(tree::nodes_key(1, 63), b"too short")?)).unwrap();
+    for size in 1..=100 {
+        let _ = (reader.tree(1, 100).inclusion(size - 1, size), reader.tree(1, 100).consistency(size, 100));
+    }
+    assert!(matches!(reader.tree(1, 100).inclusion(70, 100), Err(StoreError::NoNode { feed: 1, first: 0, last: 63 })));
+    assert!(matches!(reader.tree(1, 100).inclusion(100, 100), Err(StoreError::OutsideTree { .. })));
+    // More than the index has.
+    assert!(matches!(reader.tree(1, 200).root(150), Err(StoreError::NoNode { feed: 1, .. })));
+    assert!(matches!(reader.tree(1, u64::MAX).root(u64::MAX), Err(StoreError::NoNode { feed: 1, .. })));
+}
+
+/// Commits that fill a feed in no order, and say other leaves for some entries afterwards.
+fn disorder(dice: &mut Dice, entries: u64, commits: u64) -> Vec<Vec<(u64, [u8; 32])>> {
+    let mut waiting: Vec<u64> = (0..entries).collect();
+    (0..commits)
+        .map(|commit| {
+            let again = (0..dice.roll(3)).map(|_| dice.roll(entries)).collect::<Vec<_>>();
+            let count = if commit + 1 == commits { waiting.len() } else { waiting.len().min(dice.roll(4) as usize) };
+            let fresh = (0..count).map(|_| waiting.remove(dice.roll(1 + waiting.len().min(7) as u64 / 2) as usize)).collect::<Vec<_>>();
+            fresh.into_iter().map(|seq| (seq, leaf(1, seq))).chain(again.into_iter().map(|seq| (seq, [dice.roll(256) as u8; 32]))).collect()
+        })
+        .collect()
+}
+
+fn stated((seq, leaf): (u64, [u8; 32])) -> Entry {
+    match statement(1, seq) {
+        Entry::Statement { feed, seq, core, summary, lot, part, .. } => Entry::Statement { feed, seq, leaf, core, summary, lot, part },
+        _ => unreachable!(),
+    }
+}
+
+/// No feed of ours is ever filled like this. The invariant that nodes follow from the leaves alone makes replay, rebuild
+/// and audit right without a thought about what feeds do.
+#[test]
+fn trees_follow_from_their_leaves_in_any_order() {
+    for seed in 0..8 {
+        let mut dice = Dice(seed);
+        let mut store = Store::temporary().unwrap();
+        let mut leaves: BTreeMap<u64, [u8; 32]> = BTreeMap::new();
+        for commit in disorder(&mut dice, 90, 60) {
+            leaves.extend(commit.iter().copied());
+            store.commit(batch(commit.into_iter().map(stated))).unwrap();
+            if dice.roll(4) > 0 {
+                continue;
+            }
+            store.settle().unwrap();
+            let reader = store.reader();
+            let mut below: BTreeMap<u64, Hash> = leaves.iter().map(|(seq, leaf)| (*seq, Hash(*leaf))).collect();
+            for level in 1..9 {
+                let pairs = below.iter().filter(|(at, _)| *at % 2 == 0);
+                below = pairs.filter_map(|(at, left)| Some((at / 2, node_hash(left, below.get(&(at + 1))?)))).collect();
+                for index in 0..=90 >> level {
+                    assert_eq!(reader.node(1, level, index).unwrap(), below.get(&index).copied(), "{level}, {index}");
+                }
+            }
+        }
+        let report = store.reader().audit(&|_| ()).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        // The check after an unclean stop agrees.
+        store.shared.checking(true);
+        audit::check(&store.shared);
+        assert_eq!(store.shared.phase(), Phase::Following);
+    }
+}
+
+#[test]
+fn an_index_stopped_before_any_key_goes_on_to_the_same() {
+    let mut dice = Dice(3);
+    let mut store = Store::temporary().unwrap();
+    for commit in disorder(&mut dice, 20, 12) {
+        store.commit(batch(commit.into_iter().map(stated))).unwrap();
+    }
+    store.settle().unwrap();
+    let files = store.shared.files.clone();
+    let mut frames = Vec::new();
+    let mut at = files.advance(files.start());
+    while at < store.journal.end {
+        frames.push(files.frame(at).unwrap());
+        at = files.advance(frames.last().unwrap().next);
+    }
+    let expected = store.shared.read(|db| Ok(dump(db))).unwrap();
+    let mut stops = 0;
+    for stop in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::make(&dir.path().join(INDEX), 1 << 20, None).unwrap();
+        let mut writer = index.writer();
+        index::STOP_AT_KEY.set(Some(stop));
+        let done = frames.iter().take_while(|frame| writer.apply(frame, files.store).is_ok()).count();
+        index::STOP_AT_KEY.set(None);
+        // From where it stood, and once more from further back: sled may have lost its last seconds.
+        for from in [done, done / 2] {
+            let mut writer = index.writer();
+            frames[from..].iter().for_each(|frame| writer.apply(frame, files.store).unwrap());
+            assert_eq!(dump(&index.db), expected, "stopped before key {stop}");
+        }
+        if done == frames.len() {
+            break;
+        }
+        stops += 1;
+    }
+    assert!(stops > 80, "{stops}");
 }
 
 #[test]
@@ -506,7 +729,7 @@ fn a_lost_index_is_rebuilt_equal() {
     fill(dir.path(), 150);
     let dump = |store: &Store| {
         store.settle().unwrap();
-        store.shared.read(|db| Ok(db.iter().map(Result::unwrap).collect::<Vec<_>>())).unwrap()
+        store.shared.read(|db| Ok(dump(db))).unwrap()
     };
     let (store, _) = open(dir.path());
     let before = dump(&store);
@@ -567,6 +790,30 @@ fn a_broken_index_is_set_aside_whatever_breaks() {
 }
 
 #[test]
+fn an_index_of_another_version_is_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 100);
+    let (store, _) = open(dir.path());
+    // As the first version left it: its number in front of the place reached, and no trees.
+    let spoil = |db: &sled::Db| -> sled::Result<()> {
+        for key in db.scan_prefix([index::NODES]).keys() {
+            db.remove(key?)?;
+        }
+        let mut meta = db.get(b"m")?.unwrap().to_vec();
+        meta[0] = 1;
+        db.insert(b"m", meta).map(drop)
+    };
+    store.shared.read(|db| spoil(db).map_err(Into::into)).unwrap();
+    store.close().unwrap();
+    let report = audit(dir.path(), &|_| ()).unwrap();
+    assert_eq!(report.differences, ["the index cannot be used: it was made by another version of Lotline"]);
+    let (store, opened) = open(dir.path());
+    assert_eq!((opened.rebuilt.as_deref(), opened.replayed), (Some("it was made by another version of Lotline"), 100));
+    assert_holds(&store, 100);
+    assert!(store.reader().tree(1, 100).inclusion(50, 100).is_ok());
+}
+
+#[test]
 fn a_panic_in_sled_is_caught() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), 10);
@@ -602,6 +849,9 @@ fn an_index_that_lies_is_found_after_an_unclean_stop() {
     check(&|db| db.insert(b"shead", b"98"));
     check(&|db| db.remove(db.scan_prefix(b"l").keys().next().unwrap()?));
     check(&|db| db.insert(index::record_key(1, 50), b"rubbish"));
+    check(&|db| db.remove(tree::nodes_key(1, 51)));
+    check(&|db| db.insert(tree::nodes_key(1, 51), vec![7; 64]));
+    check(&|db| db.insert(tree::nodes_key(1, 50), &[7; 32]));
 }
 
 #[test]
@@ -612,9 +862,13 @@ fn an_audit_names_what_differs() {
     store.shared.read(|db| Ok(db.remove(index::record_key(1, 7))?)).unwrap();
     let report = store.reader().audit(&|_| ()).unwrap();
     assert_eq!(report.differences, ["record 7 of feed 1 is missing"]);
+    store.shared.read(|db| Ok((db.remove(tree::nodes_key(1, 3))?, db.insert(tree::nodes_key(1, 5), &[7; 32])?))).unwrap();
+    let report = store.reader().audit(&|_| ()).unwrap();
+    let trees = ["the tree at record 3 of feed 1 is missing", "the tree at record 5 of feed 1 differs"];
+    assert_eq!(report.differences, [trees[0], trees[1], "record 7 of feed 1 is missing"]);
     drop(store);
     let report = audit(dir.path(), &|_| ()).unwrap();
-    assert_eq!((report.different, report.commits), (1, 20));
+    assert_eq!((report.different, report.commits), (3, 20));
     fs::write(dir.path().join(INDEX).join("db"), b"rubbish").unwrap();
     assert_eq!(audit(dir.path(), &|_| ()).unwrap().different, 1);
     assert!(audit(&dir.path().join("none"), &|_| ()).is_err());

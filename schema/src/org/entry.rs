@@ -35,6 +35,7 @@ pub struct About {
 
 /// An entry of the org feed.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(clippy::large_enum_variant, reason = "an org feed has tens of entries")]
 pub enum Entry {
     /// The organisation's name and its keys. Signed by the root.
     Keyring {
@@ -84,6 +85,13 @@ pub enum Entry {
     Root {
         /// The new root key.
         key: VerifyingKey,
+    },
+    /// What others attest of the root key, added later: a qualified seal, a time stamp. Signed by the root.
+    Attestation {
+        /// Its type, such as `qseal` or `rfc3161`.
+        kind: String,
+        /// The bytes that others made.
+        bytes: Vec<u8>,
     },
     /// Another holder, a second site or a service provider, publishes to a feed of its own. Signed by the root.
     Delegation {
@@ -177,6 +185,7 @@ impl Entry {
             }
             Entry::Successor { thumbprint } => vec![codec::text("successor"), codec::bytes(thumbprint.0)],
             Entry::Root { key: new } => vec![codec::text("root"), key(new)],
+            Entry::Attestation { kind, bytes } => vec![codec::text("attestation"), codec::text(kind), codec::bytes(bytes.as_slice())],
             Entry::Delegation { name, origin, record, log, until } => {
                 vec![codec::text("delegation"), codec::text(name), origin_text(origin), key(record), key(log), codec::uint(*until)]
             }
@@ -216,6 +225,9 @@ impl Entry {
             }),
             (Some("successor"), [thumbprint]) => Ok(Entry::Successor { thumbprint: read_hash(thumbprint)? }),
             (Some("root"), [key]) => Ok(Entry::Root { key: read_key(key)? }),
+            (Some("attestation"), [Value::Text(kind), Value::Bytes(bytes)]) if bytes.len() <= ATTESTATION_BYTES_MAX => {
+                Ok(Entry::Attestation { kind: read_name(kind)?, bytes: bytes.clone() })
+            }
             (Some("delegation"), [Value::Text(name), origin, record, log, until]) => Ok(Entry::Delegation {
                 name: read_name(name)?,
                 origin: read_origin(origin)?,

@@ -26,10 +26,13 @@ impl Term {
     fn begins(&self, origin: &str) -> u64 {
         self.from.get(origin).copied().unwrap_or(0)
     }
+}
 
-    fn ends(&self, origin: &str) -> Option<u64> {
-        self.until.as_ref().map(|(places, _)| places.get(origin).copied().unwrap_or(0))
-    }
+/// Where the first of these terms ends, and why. A later key that begins before its forerunner did revokes that one's
+/// forerunners too: a theft may come to light after another rotation.
+fn end<'a>(terms: &'a [Term], origin: &str) -> Option<(u64, &'a str)> {
+    let ends = terms.iter().filter_map(|term| term.until.as_ref());
+    ends.map(|(places, reason)| (places.get(origin).copied().unwrap_or(0), reason.as_str())).min_by_key(|(end, _)| *end)
 }
 
 /// All keys of an organisation, by role, oldest first.
@@ -44,11 +47,14 @@ impl Keys {
         Keys { terms: keys.iter().map(|(role, key)| (*role, vec![Term::new(*key, Places::new())])).collect() }
     }
 
-    /// A role's next key.
+    /// A role's next key. Where it begins, all former ones end: also one that an earlier rotation let stand longer.
     pub(super) fn rotate(&mut self, role: Role, key: VerifyingKey, from: &Places, reason: &str) {
         let terms = self.terms.entry(role).or_default();
-        if let Some(last) = terms.last_mut() {
-            last.until = Some((from.clone(), reason.to_owned()));
+        for term in terms.iter_mut() {
+            let (places, _) = term.until.get_or_insert_with(|| (from.clone(), reason.to_owned()));
+            for (origin, end) in places.iter_mut() {
+                *end = (*end).min(from.get(origin).copied().unwrap_or(*end));
+            }
         }
         terms.push(Term::new(key, from.clone()));
     }
@@ -63,10 +69,12 @@ impl Keys {
 
     /// How a key stands at a sequence number; none if it never could sign there.
     pub(super) fn standing(&self, role: Role, kid: &Hash, origin: &str, seq: u64) -> Option<Standing<'_>> {
-        let term = self.terms.get(&role)?.iter().find(|term| term.kid == *kid)?;
-        match (&term.until, term.ends(origin)) {
+        let terms = self.terms.get(&role)?;
+        let at = terms.iter().position(|term| term.kid == *kid)?;
+        let term = &terms[at];
+        match end(&terms[at..], origin) {
             _ if seq < term.begins(origin) => None,
-            (Some((_, reason)), Some(end)) if seq >= end => {
+            Some((end, reason)) if seq >= end => {
                 Some(Standing::Revoked(&term.key, format!("the key that signed it was revoked from entry {end} on: {reason}")))
             }
             _ => Some(Standing::Good(&term.key)),
@@ -77,9 +85,8 @@ impl Keys {
     /// already, and the new one signs it again.
     pub(super) fn log_at(&self, origin: &str, size: u64) -> Vec<&VerifyingKey> {
         let terms = self.terms.get(&Role::Log).map(Vec::as_slice).unwrap_or_default();
-        let good = |term: &&Term| {
-            size >= term.begins(origin) && term.until.as_ref().is_none_or(|(places, _)| places.get(origin).is_some_and(|end| size <= *end))
-        };
-        terms.iter().filter(good).map(|term| &term.key).collect()
+        let within = |places: &Places| places.get(origin).is_some_and(|end| size <= *end);
+        let lasts = |at: usize| terms[at..].iter().filter_map(|term| term.until.as_ref()).all(|(places, _)| within(places));
+        (0..terms.len()).filter(|at| size >= terms[*at].begins(origin) && lasts(*at)).map(|at| &terms[at].key).collect()
     }
 }

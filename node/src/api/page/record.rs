@@ -14,6 +14,7 @@ use super::words::Tag;
 use super::{Context, Frame, rendered, settled};
 use crate::answer::{Failure, exit};
 use crate::certificate::harmless;
+use crate::evidence::Attested;
 use crate::feeds::{Feed, Snapshot, Summary, released_by};
 use crate::store::{Reader, Row};
 
@@ -61,6 +62,12 @@ impl RecordPage {
         if view.claims().supersedes.is_some() {
             sheet.marks.push(Tag::calm("↻", "replaces an older record"));
         }
+        let attested = Attested::of(reader, &snapshot, feed, seq)?;
+        sheet.marks.push(match &attested.witnessed {
+            Some(_) => Tag::good(attested.date()),
+            None => Tag::calm("·", attested.date()),
+        });
+        sheet.marks.extend(attested.receipts().into_iter().map(|line| Tag::calm("✉", line)));
         for released in released_by(reader, &snapshot, feed, view.leaf())? {
             let text = format!("released by {}", harmless(&released.to_text()));
             sheet.marks.push(if released.ended.is_none() { Tag::good(text) } else { Tag::warn(text) });

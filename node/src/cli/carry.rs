@@ -1,0 +1,330 @@
+//! `lotline carry` and `lotline receive`: the same exchange on a stick or by e-mail.
+
+use std::path::{Path, PathBuf};
+
+use lotline_schema::Origin;
+use lotline_schema::delivery::Receipt;
+use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
+use lotline_schema::org::Org;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::lists::feed_name;
+use crate::answer::{Answer, Failure, exit};
+use crate::carry::{CARRIED_BYTES_MAX, Carried, CarriedAnswer, CarriedFile, label, pack};
+use crate::desk::Desk;
+use crate::exchange::message::{Cosigned, Message};
+use crate::feeds::accept::{self, AcceptError};
+use crate::feeds::witness::{self, Evidence};
+use crate::feeds::{Accepted, Feed, FeedError, Feeds, Head, Partner, Received, forks};
+use crate::ledger::{Outcome, Row};
+use crate::platform;
+use crate::service::now;
+
+/// Flags of `carry`.
+#[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
+#[command(after_help = "Example: lotline carry --to oem-a -o for-oem-a.lotline")]
+pub struct CarryArgs {
+    /// The partner it is for.
+    #[arg(long, value_name = "PARTNER")]
+    to: String,
+    /// One feed only.
+    #[arg(long)]
+    feed: Option<String>,
+    /// From this entry on (else: what the partner has not signed for yet).
+    #[arg(long, value_name = "ENTRY", requires = "feed")]
+    from: Option<u64>,
+    /// The file to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+}
+
+/// Flags of `receive`.
+#[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
+#[command(after_help = "Example: lotline receive for-oem-a.lotline -o answer.lotline\n         lotline receive answer.lotline")]
+pub struct ReceiveArgs {
+    /// The file: a carried feed, or the answer to one.
+    pub(super) file: PathBuf,
+    /// Where to write the answer, with the receipts.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+}
+
+/// Writes a file with what a partner may see.
+pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
+    desk.settle()?;
+    let snapshot = desk.handle.snapshot();
+    let partner = snapshot.book.get(&args.to).cloned().ok_or_else(|| Failure::from(FeedError::NoPartner(args.to.clone())))?;
+    if let Some(why) = &snapshot.restored {
+        return Err(FeedError::Restored(why.clone()).into());
+    }
+    let allowed = snapshot.policy.feeds_for(&partner.name, &snapshot.own_feed_names(), now() as i64);
+    let wanted = |feed: &&Feed| {
+        feed.own
+            && !feed.origin.is_org()
+            && allowed.iter().any(|name| name == feed.origin.name())
+            && args.feed.as_ref().is_none_or(|name| name == feed.origin.name())
+    };
+    let feeds: Vec<Feed> = snapshot.feeds.values().filter(wanted).cloned().collect();
+    if feeds.is_empty() {
+        let failure = Failure::new(format!("your rules share no such feed with {}", partner.name)).exit(exit::REFUSED);
+        return Err(failure.hint("`lotline policy show` says what is shared"));
+    }
+    let org = snapshot.feeds[&Origin::org(snapshot.party).to_string()].clone();
+    let (mut batches, mut intents, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+    let reader = desk.handle.reader();
+    for feed in std::iter::once(&org).chain(&feeds) {
+        let from = match (feed.origin.is_org(), args.from) {
+            (true, _) => 0,
+            (false, Some(from)) => from,
+            (false, None) => signed_for(desk, &partner, feed)?,
+        };
+        for (batch, intent) in pack(reader, &snapshot, &partner, feed, from)? {
+            batches.push((feed.origin.clone(), batch));
+            intents.push(intent);
+        }
+        if !feed.origin.is_org() {
+            lines.push(format!("{}: entries {from} to {}", feed_name(feed), feed.size().saturating_sub(1)));
+        }
+    }
+    let count = intents.iter().filter(|intent| intent.origin != org.origin.as_str()).map(|intent| intent.items.len()).sum::<usize>();
+    if count == 0 {
+        return Err(Failure::new(format!("{} has signed for everything already", partner.name))
+            .exit(exit::NOT_FOUND)
+            .hint("--feed NAME --from 0 writes it again"));
+    }
+    let bytes = CarriedFile::Feed(Carried { from: snapshot.party, to: partner.party, batches }).to_bytes();
+    if bytes.len() > CARRIED_BYTES_MAX {
+        return Err(Failure::new("the file would be larger than 1 GiB").hint("carry one feed, or from a later entry on"));
+    }
+    // The ledger knows before the file exists.
+    desk.feeds(move |feeds| {
+        let rows = intents.into_iter().map(|intent| feeds.intend(intent, &[], &[], now())).collect::<Result<Vec<Row>, _>>()?;
+        let outcomes: Vec<(Row, Outcome)> = rows.into_iter().map(|row| (row, Outcome::Exported)).collect();
+        feeds.conclude(&outcomes, &[])
+    })?;
+    platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
+    let file = args.output.display();
+    let text = format!(
+        "For {}, in {file} ({} bytes):\n  {}\nWhoever has the file can read it. {} takes it in with: lotline receive FILE -o ANSWER\nand your `lotline receive ANSWER` brings the receipts home.",
+        partner.name,
+        bytes.len(),
+        lines.join("\n  "),
+        partner.name
+    );
+    Ok(Answer::new(text, json!({ "file": args.output, "bytes": bytes.len(), "entries": count, "sha256": label(&bytes) })))
+}
+
+/// The first entry of a feed that a partner has not signed for.
+fn signed_for(desk: &Desk, partner: &Partner, feed: &Feed) -> Result<u64, Failure> {
+    let reader = desk.handle.reader();
+    let (mut next, party) = (0, partner.party);
+    // Batches follow each other: each receipt leads to the entry after it.
+    while next < feed.size() {
+        let receipts = witness::receipts_about(reader, feed.origin.as_str(), next, true)?;
+        let ends = receipts.iter().filter(|core| Receipt::claimed_by(core) == Some(party)).filter_map(|core| Some(Receipt::peek(core)?.to));
+        match ends.max().filter(|end| *end > next) {
+            Some(end) => next = end,
+            None => break,
+        }
+    }
+    Ok(next)
+}
+
+/// Takes a carried file in.
+pub fn receive(desk: &Desk, args: ReceiveArgs) -> Result<Answer, Failure> {
+    let bytes = read(&args.file)?;
+    let file = CarriedFile::read(&bytes).map_err(|why| {
+        let hint = "a file of `lotline carry`, or the answer of `lotline receive`; bundles are for `lotline verify`";
+        Failure::new(format!("cannot read `{}`: {why}", args.file.display())).exit(exit::UNREADABLE).hint(hint)
+    })?;
+    match file {
+        CarriedFile::Feed(carried) => take_feed(desk, &args, carried),
+        CarriedFile::Answer(answer) => take_answer(desk, answer),
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |why: &dyn std::fmt::Display| Failure::new(format!("cannot read `{}`: {why}", file.display())).exit(exit::UNREADABLE);
+    let length = std::fs::metadata(file).map_err(|why| failed(&why).exit(exit::NOT_FOUND))?.len();
+    if length > CARRIED_BYTES_MAX as u64 {
+        return Err(failed(&"it is larger than any carried file (1 GiB)"));
+    }
+    std::fs::read(file).map_err(|why| failed(&why))
+}
+
+fn sender(desk: &Desk, party: &lotline_schema::PartyId) -> Result<Partner, Failure> {
+    desk.handle.snapshot().partner_of(party).cloned().ok_or_else(|| {
+        let what = format!("the file is from somebody who is not in your partner book: root {}", party.six_words());
+        Failure::new(what).exit(exit::REFUSED).hint("pair first: `lotline partner accept` with their invitation")
+    })
+}
+
+fn take_feed(desk: &Desk, args: &ReceiveArgs, carried: Carried) -> Result<Answer, Failure> {
+    let partner = sender(desk, &carried.from)?;
+    let us = desk.handle.snapshot().party;
+    if carried.to != us {
+        let what = format!("the file is for somebody else: root {}", carried.to.six_words());
+        return Err(Failure::new(what).exit(exit::REFUSED).hint("your own six words: `lotline keys show`"));
+    }
+    let (mut taken, mut known, mut receipts, mut cosigned) = (0u64, 0u64, Vec::new(), Vec::new());
+    for (origin, batch) in carried.batches {
+        if origin.party() != partner.party {
+            return Err(Failure::new("the file holds a feed of somebody else than its sender").exit(exit::ALTERED));
+        }
+        let entries = batch.items.len() as u64;
+        let Some(accepted) = take_batch(desk, &partner, &origin, batch)? else {
+            known += entries;
+            continue;
+        };
+        taken += entries;
+        receipts.extend(accepted.receipt);
+        cosigned.extend(accepted.cosigned.map(|one| (origin, one)));
+    }
+    // What came before, by network or by an earlier file, is signed for already: those receipts go along.
+    let answer = answer(desk, &partner, receipts, cosigned)?;
+    let count = answer.receipts.len();
+    let bytes = CarriedFile::Answer(answer).to_bytes();
+    let mut text = format!("{taken} entries from {} verified and stored; {known} were here already.", partner.name);
+    match &args.output {
+        Some(output) => {
+            platform::write_file(output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", output.display())))?;
+            text.push_str(&format!(
+                "\nThe answer with {count} receipts is in {}: give it to {}, who takes it in with `lotline receive`.",
+                output.display(),
+                partner.name
+            ));
+        }
+        None => text.push_str("\nNo answer was written: with -o FILE the sender gets your receipts."),
+    }
+    Ok(Answer::new(text, json!({ "from": partner.name, "entries": taken, "known": known, "receipts": count, "answer": args.output })))
+}
+
+/// The way of a batch from the network: verified whole, stored whole, or the feed is frozen with the evidence.
+fn take_batch(desk: &Desk, partner: &Partner, origin: &Origin, batch: Received) -> Result<Option<Accepted>, Failure> {
+    let target = origin.clone();
+    desk.feeds(move |feeds| feeds.follow(&target))?;
+    let snapshot = desk.handle.snapshot();
+    let feed = &snapshot.feeds[origin.as_str()];
+    let end = batch.from + batch.items.len() as u64;
+    if end <= feed.size() {
+        return Ok(None);
+    }
+    if batch.from != feed.size() {
+        let what = format!("the file begins at entry {} of feed {}, and {} are here", batch.from, feed_name(feed), feed.size());
+        let hint = format!("ask {} for: lotline carry --to … --feed {} --from {}", partner.name, origin.name(), feed.size());
+        return Err(Failure::new(what).exit(exit::REFUSED).hint(hint));
+    }
+    let evidence = Message::Batch(batch.clone());
+    let org = snapshot.orgs.get(&partner.party).cloned().unwrap_or_else(|| Org::new(partner.party).into());
+    let (head, name): (std::sync::Arc<Head>, Origin) = (feed.head.clone(), origin.clone());
+    let verified = if origin.is_org() { accept::verify_org(&org, &head, batch) } else { accept::verify(&org, &name, &head, batch) };
+    let stored = match verified {
+        Ok(batch) => desk.handle.with_blocking(move |feeds| feeds.accept(batch, None, now()))?,
+        Err(error) => Err(error),
+    };
+    stored.map(Some).map_err(|error| refused(desk, partner, origin, error, &evidence))
+}
+
+fn refused(desk: &Desk, partner: &Partner, origin: &Origin, error: AcceptError, evidence: &Message) -> Failure {
+    let why = error.to_string();
+    if error.freezes() {
+        let proof = forks::proof_from(desk.handle.reader(), &desk.handle.snapshot(), origin, evidence);
+        let (origin, frame, text) = (origin.clone(), evidence.to_frame(), why.clone());
+        if let Err(failure) = desk.feeds(move |feeds| feeds.freeze(&origin, &text, &frame, proof.as_ref())) {
+            return failure;
+        }
+    }
+    let hint = format!("nothing of it was stored; talk to {}", partner.name);
+    Failure::new(format!("the file does not hold: {why}")).exit(exit::ALTERED).hint(hint)
+}
+
+/// Receipts and cosignatures for the sender, under our keys.
+fn answer(desk: &Desk, partner: &Partner, receipts: Vec<Vec<u8>>, cosigned: Vec<(Origin, Cosigned)>) -> Result<CarriedAnswer, Failure> {
+    desk.settle()?;
+    let snapshot = desk.handle.snapshot();
+    let (org, feed) = (&snapshot.orgs[&snapshot.party], &snapshot.feeds[&Origin::org(snapshot.party).to_string()]);
+    let mut all: std::collections::BTreeSet<Vec<u8>> = receipts.into_iter().collect();
+    for feed in snapshot.feeds.values().filter(|feed| feed.origin.party() == partner.party && !feed.origin.is_org()) {
+        let mut next = 0;
+        while next < feed.size() {
+            let about = witness::receipts_about(desk.handle.reader(), feed.origin.as_str(), next, false)?;
+            next = about.iter().filter_map(|core| Some(Receipt::peek(core)?.to)).max().unwrap_or(feed.size());
+            all.extend(about);
+        }
+    }
+    let org = lotline_schema::bundle::OrgPart::of(org, &feed.head.checkpoint);
+    Ok(CarriedAnswer { from: snapshot.party, org, receipts: all.into_iter().collect(), cosigned })
+}
+
+fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
+    let partner = sender(desk, &answer.from)?;
+    let altered = |what: String| Failure::new(what).exit(exit::ALTERED);
+    let (org, _) = answer.org.open().map_err(|why| altered(format!("the answer's org feed does not hold: {why}")))?;
+    if org.party() != partner.party {
+        return Err(altered("the answer's org feed is of somebody else".into()));
+    }
+    take_org(desk, &partner, &answer, &org)?;
+    desk.settle()?;
+    let name = partner.name.clone();
+    let rows = desk.feeds(move |feeds| rows_to(feeds, &name))?;
+    let (mut outcomes, mut evidence, mut strange) = (Vec::new(), Vec::new(), 0u64);
+    for core in answer.receipts {
+        match rows.iter().find(|row| witness::check_receipt(&core, &org, row).is_ok()) {
+            Some(row) if row.outcome == Outcome::Acknowledged => {}
+            Some(row) => {
+                evidence.push(Evidence::Receipt(row.clone(), core));
+                outcomes.push((row.clone(), Outcome::Acknowledged));
+            }
+            None => strange += 1,
+        }
+    }
+    let snapshot = desk.handle.snapshot();
+    for (origin, cosigned) in answer.cosigned {
+        let Some(feed) = snapshot.feeds.get(origin.as_str()).filter(|feed| feed.own && feed.size() >= cosigned.size) else {
+            strange += 1;
+            continue;
+        };
+        let root = desk.handle.reader().tree(feed.id, feed.size()).root(cosigned.size)?;
+        let checkpoint = Checkpoint { origin, size: cosigned.size, root };
+        let holds = WitnessKey::read(&cosigned.key).and_then(|key| Cosignature::read(&cosigned.line)?.verify(&checkpoint, &key)).is_ok();
+        match holds {
+            true => evidence.push(Evidence::Cosignature { by: partner.name.clone(), checkpoint, cosigned, again: true }),
+            false => strange += 1,
+        }
+    }
+    let (new, signed) = (outcomes.len(), evidence.len() - outcomes.len());
+    desk.feeds(move |feeds| feeds.conclude(&outcomes, &evidence))?;
+    let mut text = format!("{new} deliveries to {} are signed for, {signed} checkpoints cosigned; the ledger says so.", partner.name);
+    if strange > 0 {
+        text.push_str(&format!("\n{strange} parts of the answer are for something else than what left here; they count for nothing."));
+    }
+    Ok(Answer::new(text, json!({ "from": partner.name, "receipts": new, "cosignatures": signed, "strange": strange })))
+}
+
+/// The partner's org feed, as far as it is longer than what is here.
+fn take_org(desk: &Desk, partner: &Partner, answer: &CarriedAnswer, org: &Org) -> Result<(), Failure> {
+    let origin = Origin::org(partner.party);
+    let known = desk.handle.snapshot().feeds.get(origin.as_str()).map_or(0, Feed::size);
+    if known >= org.size() {
+        return Ok(());
+    }
+    let view = |core: &Vec<u8>| crate::feeds::Item::View(lotline_schema::view::SealedView { core: core.clone(), disclosures: Vec::new() });
+    let items = answer.org.entries.iter().skip(known as usize).map(view).collect();
+    let batch = Received { from: known, items, checkpoint: answer.org.checkpoint.clone(), tail: Vec::new(), policy: None };
+    take_batch(desk, partner, &origin, batch).map(drop)
+}
+
+/// Everything the ledger has for a partner.
+fn rows_to(feeds: &Feeds, to: &str) -> Result<Vec<Row>, FeedError> {
+    const PAGE: usize = 512;
+    let (mut found, mut from) = (Vec::new(), 0);
+    loop {
+        let rows = feeds.ledger(from, PAGE)?;
+        let Some(last) = rows.last() else {
+            return Ok(found);
+        };
+        from = last.number + 1;
+        found.extend(rows.into_iter().filter(|row| row.to == to));
+    }
+}
