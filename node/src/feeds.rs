@@ -36,7 +36,7 @@ pub mod state;
 pub mod witness;
 
 pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};
-pub use book::{Intent, vouchers};
+pub use book::{Intent, numbered_faults, vouchers};
 pub use open::Founded;
 pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in};
 pub use root::{Rotated, WrongRoot};
