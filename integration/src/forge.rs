@@ -286,7 +286,8 @@ impl Keeper {
         founding.write(&keys).expect("keys are written");
         let keys = Keys::read(&keys).expect("keys are read back");
         std::fs::create_dir_all(&store).expect("a folder for the store");
-        Feeds::found(&store, Founded { name, founding: &founding, keys: &keys }, now()).expect("a home is founded");
+        Feeds::found(&store, Founded { name, founding: &founding, keys: &keys, about: Default::default() }, now())
+            .expect("a home is founded");
         let mut keeper = Keeper { feeds: None, keys: Arc::new(keys), folder };
         keeper.open();
         keeper

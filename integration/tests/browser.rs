@@ -1199,6 +1199,7 @@ fn prefixes() -> Vec<Case> {
         path: if size == of { Vec::new() } else { firm.tree().consistency(size, of).unwrap() },
         checkpoint: firm.checkpoint(of).sign(&firm.log),
     };
+    #[allow(clippy::type_complexity)] // what a prefix side holds
     let altered = |change: &dyn Fn(&mut u64, &mut Hash, &mut Vec<Hash>, &mut String)| {
         let mut side = prefix(&firm, 3, 5);
         if let Side::Prefix { size, root, path, checkpoint } = &mut side {

@@ -113,6 +113,20 @@ fn a_follower_goes_on_over_a_rotation() {
     let bundle = text(&world.path("b.lotline"));
     oem.ok(&["bundle", "--lot", "OLD-0001", "-o", &bundle]);
     assert_eq!(world.verify(&bundle, &["--issuer", &supplier.identity()]).code, 0);
+
+    // A revocation reaches the customer with the org feed, for records it has had for long.
+    supplier.stop();
+    let kit = with_kit(&world, &kit_of(&world, &supplier));
+    supplier.ok(&args(&["keys", "revoke", "record", "--from", "quality:6", "--yes"], &kit));
+    assert_eq!(oem.ok(&["show", "AFTER-log-0000"])["revoked"], Value::Null);
+    supplier.start();
+    let known = || oem.ok(&["show", "AFTER-log-0000"])["revoked"].is_string();
+    lotline_integration::world::wait("the customer to learn of the revocation", known);
+    assert_eq!(oem.ok(&["show", "OLD-0000"])["revoked"], Value::Null);
+    let late = text(&world.path("late.lotline"));
+    oem.ok(&["bundle", "--lot", "AFTER-log-0000", "-o", &late]);
+    assert_eq!(world.verify(&late, &["--issuer", &supplier.identity()]).code, 8);
+    assert_eq!(oem.ok(&["audit"])["clean"], true);
 }
 
 #[test]
@@ -207,6 +221,9 @@ fn records_after_a_revocation_are_not_vouched_for_and_can_be_signed_anew() {
     let said = verified(&world, &firm, "L-0003");
     assert_eq!((said.code, said.json["outcome"].as_str()), (8, Some("revoked")), "{}", said.out);
     assert!(string(&said.json["sentence"]).contains("stolen"), "{}", said.out);
+    assert!(string(&firm.ok(&["show", "L-0003"])["revoked"]).contains("stolen"));
+    let listed = firm.ok(&["records"]);
+    assert_eq!(listed["records"].as_array().unwrap().iter().filter(|one| one["revoked"].is_string()).count(), 3, "{listed}");
     let audit = firm.ok(&["audit"]);
     assert_eq!((audit["clean"].as_bool(), audit["revoked"].as_u64()), (Some(true), Some(3)), "{audit}");
     // The owner publishes the same file again: what is revoked is signed anew, the rest is there.
@@ -451,6 +468,9 @@ fn a_named_person_releases_and_whoever_sees_the_verdict_sees_it() {
     assert!(words.contains("released by J. Doe (quality manager), entry 7"), "{words}");
     assert!(Said::of(&mut supplier.command(["records"])).out.contains("released by J. Doe"));
     assert_eq!(supplier.records().len(), 4, "releases are no records");
+    let status = supplier.ok(&["status"]);
+    let feed = status["feeds"].as_array().unwrap().iter().find(|feed| feed["own"] == true).unwrap();
+    assert_eq!((feed["records"].as_u64(), feed["size"].as_u64()), (Some(4), Some(8)), "{feed}");
 
     // Identity alone: no verdict, no name.
     assert_eq!(oem.ok(&["show", "A-0000"])["released_by"], serde_json::json!([]));
@@ -597,4 +617,56 @@ fn what_was_checked_about_a_partner_reaches_an_auditor() {
     std::fs::write(&members, altered).unwrap();
     assert_eq!(world.verify(&bare, &["--issuer", &association.identity(), "--members", &members]).code, 4);
     assert_eq!(world.verify(&bare, &["--issuer", &association.identity(), "--members", &list]).code, 11);
+}
+
+// ---- a backup from before a rotation
+
+#[test]
+fn a_home_restored_from_before_a_rotation_signs_only_with_new_keys() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.reachable_firm("oem"));
+    supplier.start();
+    oem.start();
+    supplier.pair("supplier", &oem, "oem");
+    publish(&world, &supplier, "OLD", 2);
+    supplier.apply(RULES);
+    wait_until_level(&supplier, &oem);
+    let (backup, secret) = (text(&world.path("b.age")), world.passphrase());
+    supplier.ok(&["backup", "-o", &backup, "--passphrase-file", &secret, "--work-factor", "2"]);
+    supplier.stop();
+    rotate(&world, &supplier, "record");
+    rotate(&world, &supplier, "log");
+    publish(&world, &supplier, "LOST", 2);
+    supplier.start();
+    wait_until_level(&supplier, &oem);
+    supplier.stop();
+
+    // The computer is gone: the backup knows neither the new keys nor the last two records.
+    let restored = Firm::at(&world.path("restored"));
+    restored.ok(&["restore", &backup, "--passphrase-file", &secret]);
+    restored.start();
+    let given_back = || restored.ok(&["keys", "show"])["changes"].as_array().unwrap().len() == 2;
+    lotline_integration::world::wait("the org feed to be given back", given_back);
+    restored.stop();
+    let said = restored.fails(1, &["restore", "--confirm", "--yes"]);
+    assert!(said.error().contains("not the one your org feed names") && said.hint().contains("keys rotate log"), "{}", said.out);
+    let kit = with_kit(&world, &kit_of(&world, &supplier));
+    let said = restored.fails(1, &args(&["keys", "rotate", "record"], &kit));
+    assert!(said.hint().contains("keys rotate log"), "the log key signs the org feed's head: {}", said.out);
+    restored.ok(&args(&["keys", "rotate", "log"], &kit));
+    restored.ok(&args(&["keys", "rotate", "record"], &kit));
+    restored.ok(&["restore", "--confirm", "--yes"]);
+    publish(&world, &restored, "NEW", 2);
+    restored.is_clean();
+    restored.start();
+    // The old life of the feed stays longer at the customer than here.
+    lotline_integration::world::wait("the new life to be followed", || oem.count("NEW-0001") == 1);
+    assert_eq!(oem.ok(&["audit"])["clean"], true);
+    // What was lost with the computer stays good where it was received.
+    for lot in ["OLD-0000", "LOST-0001", "NEW-0001"] {
+        let bundle = text(&world.path(&format!("{lot}.lotline")));
+        oem.ok(&["bundle", "--lot", lot, "-o", &bundle]);
+        let said = world.verify(&bundle, &["--issuer", &restored.identity()]);
+        assert_eq!((said.code, said.json["outcome"].as_str()), (0, Some("verified")), "{lot}: {}", said.out);
+    }
 }

@@ -24,7 +24,7 @@ use lotline_schema::{Hash, Origin, PartyId, Record};
 use tokio::sync::watch;
 
 use crate::keys::{KeyError, Keys, random};
-use crate::store::{Batch, Entry, Reader, Store, StoreError};
+use crate::store::{self, Batch, Entry, Reader, Store, StoreError};
 
 pub mod accept;
 mod book;
@@ -36,9 +36,9 @@ pub mod state;
 pub mod witness;
 
 pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};
-pub use book::{Intent, vouchers};
+pub use book::{Intent, numbered_faults, vouchers};
 pub use open::Founded;
-pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by};
+pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in};
 pub use root::{Rotated, WrongRoot};
 use state::key;
 pub use state::{Head, Partner, StateError, Summary};
@@ -402,19 +402,12 @@ impl Feeds {
 
     /// Whether the key that signed a statement of ours was revoked for its place.
     fn is_revoked(&self, live: &Live) -> Result<bool, FeedError> {
-        let org = &self.snapshot.orgs[&self.snapshot.party];
-        let rotated = |entry: &OrgEntry| matches!(entry, OrgEntry::Rotation { role: Role::Record, .. });
-        if !org.statements().any(rotated) {
-            return Ok(false);
-        }
         // What is not in the index yet was signed a moment ago, with the key of now.
-        let Some(row) = self.reader.row(live.feed, live.seq)? else {
-            return Ok(false);
-        };
-        let core = self.reader.core(&row)?.ok_or(StateError("signed bytes of a record"))?;
-        let unverified = statement::Unverified::read(&core)?;
-        let claims = unverified.claims();
-        Ok(!matches!(org.record_key(&claims.kid, &claims.origin, claims.seq, claims.day), Some(Standing::Good(_))))
+        let org = &self.snapshot.orgs[&self.snapshot.party];
+        match self.reader.row(live.feed, live.seq)? {
+            Some(row) => Ok(revoked(&self.reader, org, &row)?.is_some()),
+            None => Ok(false),
+        }
     }
 
     fn repeated(&self, live: &Live) -> Published {
@@ -533,6 +526,25 @@ impl Feeds {
     pub fn close(self) -> Result<(), FeedError> {
         Ok(self.store.close()?)
     }
+}
+
+/// Why the organisation that signed a stored record does not vouch for it any more, by what its org feed says now; none
+/// for a good one, and for one that is hidden here.
+pub fn revoked(reader: &Reader, org: &Org, row: &store::Row) -> Result<Option<String>, FeedError> {
+    // Most organisations never changed a key: then there is nothing to read.
+    let may = |entry: &OrgEntry| matches!(entry, OrgEntry::Rotation { role: Role::Record, .. } | OrgEntry::Delegation { .. });
+    if !org.statements().any(may) {
+        return Ok(None);
+    }
+    let Some(core) = reader.core(row)? else {
+        return Ok(None);
+    };
+    let unverified = statement::Unverified::read(&core)?;
+    let claims = unverified.claims();
+    Ok(match org.record_key(&claims.kid, &claims.origin, claims.seq, claims.day) {
+        Some(Standing::Revoked(_, why)) => Some(why),
+        Some(Standing::Good(_)) | None => None,
+    })
 }
 
 /// A group commit in the making.

@@ -171,7 +171,8 @@ impl Keys {
     pub fn with(&self, next: &Next) -> Keys {
         let signer = |role: Role, now: &Signer| if role == next.role { next.secret.signer().clone() } else { now.clone() };
         let (record, log) = (signer(Role::Record, &self.record), signer(Role::Log, &self.log));
-        let (transport, witness) = (self.transport.clone(), self.witness.clone());
+        let witness = if next.role == Role::Witness { Zeroizing::new(*next.secret.seed()) } else { self.witness.clone() };
+        let transport = self.transport.clone();
         Keys { record, log, transport, witness, example: self.example, folder: self.folder.clone() }
     }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::{Desk, show_progress};
-use crate::feeds::{Feed, Snapshot, Summary};
+use crate::feeds::{Feed, Snapshot, Summary, numbered_faults};
 use crate::store::{Reader, Row};
 
 /// Flags of `audit`.
@@ -47,6 +47,9 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         revoked += found.revoked;
         problems.extend(found.problems.into_iter().map(|problem| format!("feed {}: {problem}", feed.origin.short())));
     }
+    let (numbered, faults) = numbered_faults(reader, &snapshot)?;
+    signatures += numbered;
+    problems.extend(faults);
     let clean = problems.is_empty();
     let mut text = if clean {
         format!(

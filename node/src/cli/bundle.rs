@@ -50,6 +50,7 @@ pub struct Args {
     full: Option<String>,
     /// For received records: leave out what you vouched for their issuer, and with it your own org feed.
     #[arg(long)]
+    #[serde(default)]
     without_voucher: bool,
     /// Do not ask about --full.
     #[arg(long)]

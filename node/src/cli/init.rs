@@ -76,7 +76,8 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
         return Err(Failure::new(format!("`{}` exists already; a recovery kit is never overwritten", kit.display()))
             .hint("give another file with --kit"));
     }
-    let passphrase = passphrase(args.passphrase_file.as_deref(), "A passphrase for the kit (write it down elsewhere)")?;
+    let passphrase =
+        zeroize::Zeroizing::new(passphrase(args.passphrase_file.as_deref(), "A passphrase for the kit (write it down elsewhere)")?);
     let announce = match args.announce.is_empty() && !listen.is_empty() {
         true => ask("Address partners reach you under, when it is another one (empty: the same)", "")
             .filter(|address| !address.is_empty())
@@ -143,6 +144,7 @@ pub(crate) fn passphrase(file: Option<&std::path::Path>, question: &str) -> Resu
     let passphrase = match file {
         Some(file) => {
             let text = std::fs::read_to_string(file).map_err(|why| Failure::new(format!("cannot read `{}`: {why}", file.display())))?;
+            let text = zeroize::Zeroizing::new(text);
             text.lines().next().unwrap_or_default().to_owned()
         }
         None => {

@@ -68,7 +68,7 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         Verb::Accept { invitation, name, subscribe } => accept(desk, &invitation, name, subscribe),
         Verb::Vouch(args) => vouch::run(desk, args),
         Verb::TrustFile { output } => vouch::trust_file(desk, output.as_deref()),
-        Verb::List => list(desk),
+        Verb::List => Ok(list(desk)),
         Verb::Remove { name } => {
             let (target, partner) = (name.clone(), name);
             desk.feeds(move |feeds| feeds.remove_partner(&target))?;
@@ -165,10 +165,11 @@ fn short_name(name: &str) -> String {
     kept.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
-fn list(desk: &Desk) -> Result<Answer, Failure> {
-    // Who the partners are is known also while the index is out of order; what we vouched for is shown when it is back.
-    let vouched = desk.settle().ok().and_then(|()| vouchers(desk.handle.reader(), &desk.handle.snapshot()).ok());
-    let vouchers = vouched.unwrap_or_default();
+fn list(desk: &Desk) -> Answer {
+    // The book itself is in memory, and is shown also while the index is broken.
+    let readable = desk.settle().ok().and_then(|()| vouchers(desk.handle.reader(), &desk.handle.snapshot()).ok());
+    let unread = readable.is_none();
+    let vouchers = readable.unwrap_or_default();
     let snapshot = desk.handle.snapshot();
     let mut text = String::new();
     let mut rows = Vec::new();
@@ -200,5 +201,8 @@ fn list(desk: &Desk) -> Result<Answer, Failure> {
     if rows.is_empty() {
         text = "no partners yet; send somebody the line of: lotline partner invite".into();
     }
-    Ok(Answer::new(text, json!({ "partners": rows })))
+    if unread {
+        text.push_str("\nWhat you vouched for cannot be read now; `lotline status` says why.");
+    }
+    Answer::new(text, json!({ "partners": rows }))
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lotline_policy::Policy;
+use lotline_schema::bundle::OrgPart;
 use lotline_schema::codec;
-use lotline_schema::members::Members;
+use lotline_schema::members::{Members, MembersFile};
 use lotline_schema::statement::{self, Place, Type};
 use lotline_schema::voucher::Voucher;
 use lotline_schema::{Hash, Origin, PartyId};
@@ -183,6 +184,29 @@ pub fn vouchers(reader: &Reader, snapshot: &Snapshot) -> Result<BTreeMap<PartyId
             }
         }
     }
+}
+
+/// What does not verify among the numbered statements of ours: rules, vouchers, member lists. For `audit`.
+pub fn numbered_faults(reader: &Reader, snapshot: &Snapshot) -> Result<(u64, Vec<String>), FeedError> {
+    let (org, mut checked, mut faults) = (&snapshot.orgs[&snapshot.party], 0, Vec::new());
+    let checkpoint = &snapshot.feeds[&Origin::org(snapshot.party).to_string()].head.checkpoint;
+    let list = |core: &[u8]| MembersFile { org: OrgPart::of(org, checkpoint), core: core.to_vec() }.open();
+    type Check<'a> = &'a dyn Fn(&[u8], u64) -> Result<(), String>;
+    let checks: [(&str, u64, &str, Check<'_>); 3] = [
+        (key::POLICY, 1, "rules version", &|core, number| open_policy(core, number, org).map(drop).map_err(|why| why.to_string())),
+        (key::VOUCHER, 0, "voucher", &|core, _| Voucher::open(core, org).map(drop).map_err(|why| why.to_string())),
+        (key::MEMBERS, 0, "member list", &|core, _| list(core).map(drop).map_err(|why| why.to_string())),
+    ];
+    for (prefix, first, what, check) in checks {
+        for number in first.. {
+            let Some(core) = reader.state(&key::numbered(prefix, number))? else {
+                break;
+            };
+            checked += 1;
+            faults.extend(check(&core, number).err().map(|why| format!("{what} {number}: {why}")));
+        }
+    }
+    Ok((checked, faults))
 }
 
 fn ledger_state(row: &Row) -> Entry {

@@ -148,6 +148,27 @@ fn released_in(reader: &Reader, org: &Org, feed: &Feed, row: &Row) -> Result<Opt
     }))
 }
 
+/// How many entries of a feed are releases, as far as they are known here.
+pub fn releases_in(reader: &Reader, org: &Org, feed: &Feed) -> Result<u64, FeedError> {
+    const PAGE: usize = 512;
+    // Where nobody was ever named there is nothing to count.
+    if org.signers().next().is_none() {
+        return Ok(0);
+    }
+    let (mut count, mut after) = (0, None::<Vec<u8>>);
+    loop {
+        let page = reader.states(key::RELEASE.as_bytes(), after.as_deref(), PAGE)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(count);
+        };
+        after = Some(last.clone());
+        for (_, origin) in &page {
+            let origin = super::state::take(origin, "release")?;
+            count += u64::from(lotline_schema::codec::as_text(&origin) == Some(feed.origin.as_str()));
+        }
+    }
+}
+
 /// What a release is about.
 pub fn release_of(core: &[u8]) -> Option<Release> {
     match &Unverified::read(core).ok()?.claims().body {

@@ -53,6 +53,9 @@ impl RecordPage {
         if let Some(why) = org.withdrawn(&view.leaf()) {
             sheet.marks.push(Tag::bad(format!("withdrawn by its issuer: {}", harmless(why))));
         }
+        if let Some(why) = view.revoked() {
+            sheet.marks.push(Tag::bad(format!("revoked, not vouched for by its issuer: {}", harmless(why))));
+        }
         if Summary::read(&row.summary).is_ok_and(|summary| summary.superseded_by.is_some()) {
             sheet.marks.push(Tag::warn("superseded by a newer record about the same inspection"));
         }

@@ -51,8 +51,8 @@ pub struct RotateArgs {
     #[command(flatten)]
     root: Root,
     /// Why, for your partners and auditors.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
 }
 
 /// Flags of `keys revoke`.
@@ -75,7 +75,7 @@ pub struct RevokeArgs {
 
 /// Gives a role a new key; everything signed so far stays good.
 pub fn rotate(desk: &Desk, args: RotateArgs) -> Result<Answer, Failure> {
-    let (role, reason) = (args.role.role(), reason(&args.reason)?);
+    let (role, reason) = (args.role.role(), reason(args.reason.as_deref().unwrap_or_default())?);
     let root = args.root.open()?;
     let rotated = desk.feeds(move |feeds| {
         let places = feeds.places_now()?;
