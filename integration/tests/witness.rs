@@ -363,7 +363,7 @@ fn what_is_refused_is_neither_receipted_nor_cosigned() {
     for (from, to) in [(0, 5), (3, 5), (4, 5)] {
         assert!(keeper.take(&origin, other.batch(&forge, from, to), NOW).is_err());
     }
-    keeper.feeds().freeze(&origin, "for a test", b"").unwrap();
+    keeper.feeds().freeze(&origin, "for a test", b"", None).unwrap();
     assert_eq!(keeper.feeds().cosign_again(&origin, NOW + FRESH_FOR_SECONDS).unwrap(), None, "a frozen feed");
     keeper.feeds().settle().unwrap();
     let reader = keeper.feeds().reader();
