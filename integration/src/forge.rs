@@ -1,9 +1,11 @@
 //! Organisations whose keys we hold and whose bytes we choose, and honest nodes in this process for them to attack.
 //!
-//! [`Forge`] signs whatever it is told to, [`Line`] is one history of one feed, [`Peer`] and [`Wire`] put raw frames on
-//! streams of an authenticated connection. [`Node`] is the product as `lotline run` joins it, without the local API.
+//! [`Forge`] signs whatever it is told to, receipts and cosignatures among it; [`Line`] is one history of one feed;
+//! [`Peer`] and [`Wire`] put raw frames on streams of an authenticated connection. [`Node`] is the product as `lotline run` joins it, without the local API.
 //! Nothing here decides what is right; a failure to set the scene panics.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lotline_node::answer::{Answer, Failure};
@@ -11,14 +13,18 @@ use lotline_node::cli::HomeVerb;
 use lotline_node::config::{Config, Home};
 use lotline_node::desk::Desk;
 use lotline_node::exchange::Message;
-use lotline_node::exchange::message::{Listing, VERSION};
-use lotline_node::feeds::{Feed, Feeds, Founded, Item, OnConflict, Partner, Published, Received, Submission};
+use lotline_node::exchange::message::{Cosigned, Listing, VERSION, backfill_digest, items_digest};
+use lotline_node::feeds::accept;
+use lotline_node::feeds::{
+    AcceptError, Accepted, Backfill, Feed, Feeds, Founded, Head, Item, OnConflict, Partner, Published, Received, Submission,
+};
 use lotline_node::keys::{Founding, Keys, random};
 use lotline_node::links;
 use lotline_node::net::{self, Event, Net, PeerId, Protocol, Stream, transport_peer_id};
 use lotline_node::service::{LinkBoard, Service, now};
 use lotline_policy::Policy;
-use lotline_schema::note::Checkpoint;
+use lotline_schema::delivery::{Delivery, Way};
+use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::org::{self, Entry, Org, Role};
 use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::{self, Place, Sealed};
@@ -66,6 +72,8 @@ pub struct Forge {
     /// Its org feed so far.
     pub org: Org,
     founding: Founding,
+    /// Receipts given so far.
+    receipts: AtomicU64,
     _folder: TempDir,
 }
 
@@ -92,7 +100,7 @@ impl Forge {
         let mut org = Org::new(founding.party());
         let sealed = org::seal(&org, &Entry::keyring(name, keys), now(), &founding.root, random).expect("a keyring is sealed");
         org.accept(sealed.core).expect("a keyring comes first");
-        Forge { name: name.into(), keys: secret, org, founding, _folder: folder }
+        Forge { name: name.into(), keys: secret, org, founding, receipts: AtomicU64::new(0), _folder: folder }
     }
 
     /// The party.
@@ -113,14 +121,24 @@ impl Forge {
 
     /// States a feed and signs its first entry.
     pub fn open(&mut self, feed: &str) -> Line {
-        let origin = Origin::new(self.party(), feed, 1).expect("a name for a feed");
-        let entry = Entry::Feed { origin: origin.clone(), follows: None };
+        self.open_as(Origin::new(self.party(), feed, 1).expect("a name for a feed"), None)
+    }
+
+    fn open_as(&mut self, origin: Origin, follows: Option<(u64, Hash)>) -> Line {
+        let entry = Entry::Feed { origin: origin.clone(), follows };
         let sealed = org::seal(&self.org, &entry, now(), &self.keys.record, random).expect("an org entry is sealed");
         self.org.accept(sealed.core).expect("an org entry of ours");
         let first = org::seal_first(&self.org, &origin, now(), &self.keys.record, random).expect("a first entry is sealed");
         let mut line = Line { origin, entries: Vec::new() };
         line.push(first);
         line
+    }
+
+    /// Goes on in the next life of a feed, after a restore from a backup that holds only the first `known` entries of it.
+    pub fn reopen(&mut self, line: &Line, known: u64) -> Line {
+        let origin = line.origin.renewed();
+        let follows = Some((known, line.checkpoint(known).root));
+        self.open_as(origin, follows)
     }
 
     /// Its org feed, as a batch from an index on.
@@ -131,10 +149,40 @@ impl Forge {
         Received { from, items, checkpoint: checkpoint.sign(&self.keys.log), tail: Vec::new(), policy: None }
     }
 
+    /// Its receipt under the next number, whatever it says.
+    pub fn receipt(&self, delivery: &Delivery) -> Vec<u8> {
+        let number = self.receipts.fetch_add(1, Ordering::Relaxed);
+        delivery.seal(self.party(), number, &self.keys.record, random).expect("a receipt is sealed")
+    }
+
+    /// Its cosignature on a checkpoint, under the key it has for that feed.
+    pub fn cosign(&self, checkpoint: &Checkpoint, time: u64) -> Cosigned {
+        let signer = self.keys.witness(&checkpoint.origin, 0);
+        let (key, line) = (WitnessKey::opaque(signer.public()).to_string(), Cosignature::sign(checkpoint, &signer, time).to_line());
+        Cosigned { size: checkpoint.size, key, line }
+    }
+
     /// A listing of its org feed.
     pub fn org_listing(&self) -> Listing {
         Listing { origin: Origin::org(self.party()).to_string(), size: self.org.size(), term: "keys".into() }
     }
+}
+
+/// What an honest receipt says of a batch.
+pub fn delivery_of(batch: &Received) -> Delivery {
+    let Checkpoint { origin, size, root } = Checkpoint::read(&batch.checkpoint).expect("a checkpoint reads");
+    let to = batch.from + batch.items.len() as u64;
+    let (items, policy, at) = (items_digest(&batch.items), batch.policy, now());
+    Delivery { origin: origin.to_string(), from: batch.from, to, size, root, items, policy, terms: None, at, way: Way::Batch }
+}
+
+/// What an honest receipt says of a backfill, by one who holds this checkpoint.
+pub fn late_delivery_of(backfill: &Backfill, held: &Checkpoint) -> Delivery {
+    let places = || backfill.items.iter().map(|(seq, _)| *seq);
+    let (from, to) = (places().min().expect("a backfill of something"), places().max().expect("the same") + 1);
+    let (origin, size, root) = (held.origin.to_string(), held.size, held.root);
+    let (items, policy, at) = (backfill_digest(&backfill.items), backfill.policy, now());
+    Delivery { origin, from, to, size, root, items, policy, terms: None, at, way: Way::Backfill }
 }
 
 /// An entry of a feed, whole.
@@ -222,6 +270,82 @@ impl Line {
     }
 }
 
+/// The one writer of a home, alone: no service, no network.
+pub struct Keeper {
+    /// What it writes; none while it is closed.
+    pub feeds: Option<Feeds>,
+    keys: Arc<Keys>,
+    folder: TempDir,
+}
+
+impl Keeper {
+    /// A new firm.
+    pub fn new(name: &str) -> Keeper {
+        let (folder, founding) = (tempfile::tempdir().expect("a temporary folder"), Founding::new());
+        let (keys, store) = (folder.path().join("keys"), folder.path().join("store"));
+        founding.write(&keys).expect("keys are written");
+        let keys = Keys::read(&keys).expect("keys are read back");
+        std::fs::create_dir_all(&store).expect("a folder for the store");
+        Feeds::found(&store, Founded { name, founding: &founding, keys: &keys, about: Default::default() }, now())
+            .expect("a home is founded");
+        let mut keeper = Keeper { feeds: None, keys: Arc::new(keys), folder };
+        keeper.open();
+        keeper
+    }
+
+    fn open(&mut self) {
+        let (feeds, ..) = Feeds::open(&self.folder.path().join("store"), self.keys.clone(), &|_| {}).expect("the home opens");
+        self.feeds = Some(feeds);
+    }
+
+    /// Its writer.
+    pub fn feeds(&mut self) -> &mut Feeds {
+        self.feeds.as_mut().expect("the home is open")
+    }
+
+    /// Its org feed.
+    pub fn org(&mut self) -> Arc<Org> {
+        let snapshot = self.feeds().snapshot();
+        snapshot.orgs[&snapshot.party].clone()
+    }
+
+    /// Stops in order and starts again.
+    pub fn restart(&mut self) {
+        self.feeds.take().expect("the home is open").close().expect("the home closes");
+        self.open();
+    }
+
+    /// Starts again on what looks like a copy of its records: the seal that goes with them is gone.
+    pub fn restore(&mut self) {
+        self.feeds.take().expect("the home is open").close().expect("the home closes");
+        std::fs::remove_file(self.folder.path().join("store").join("seal")).expect("a seal");
+        self.open();
+    }
+
+    /// Follows somebody and believes its org feed.
+    pub fn know_keys_of(&mut self, forge: &Forge) -> Result<(), AcceptError> {
+        let (origin, feeds) = (Origin::org(forge.party()), self.feeds());
+        feeds.follow(&origin)?;
+        let feed = feeds.snapshot().feeds[origin.as_str()].clone();
+        if feed.size() == forge.org.size() {
+            return Ok(());
+        }
+        let org = feeds.snapshot().orgs.get(&forge.party()).map_or_else(|| Org::new(forge.party()), |org| Org::clone(org));
+        let verified = accept::verify_org(&org, &feed.head, forge.org_batch(feed.size()))?;
+        feeds.accept(verified, None, now()).map(drop)
+    }
+
+    /// Takes a batch as the links do: verified against the head as it is, stored, receipted and cosigned.
+    pub fn take(&mut self, origin: &Origin, batch: Received, now: u64) -> Result<Accepted, AcceptError> {
+        let feeds = self.feeds();
+        feeds.follow(origin)?;
+        let feed = feeds.snapshot().feeds[origin.as_str()].clone();
+        let org = feeds.snapshot().orgs[&origin.party()].clone();
+        let verified = accept::verify(&org, origin, &feed.head, batch)?;
+        feeds.accept(verified, None, now)
+    }
+}
+
 /// A node in this process: service, network and links, as `lotline run` joins them.
 pub struct Node {
     /// Its open home.
@@ -244,7 +368,8 @@ impl Node {
         founding.write(&home.keys()).expect("keys are written");
         let keys = Keys::read(&home.keys()).expect("keys are read back");
         std::fs::create_dir_all(home.store()).expect("a folder for the store");
-        Feeds::found(&home.store(), Founded { name, founding: &founding, keys: &keys }, now()).expect("a home is founded");
+        Feeds::found(&home.store(), Founded { name, founding: &founding, keys: &keys, about: Default::default() }, now())
+            .expect("a home is founded");
         let page = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let config = Config { name: name.into(), listen: Vec::new(), announce: Vec::new(), page, persons: true };
         home.write_config(&config).expect("the configuration is written");
@@ -302,6 +427,17 @@ impl Node {
     /// Puts somebody into its partner book.
     pub async fn know(&self, partner: Partner) {
         self.with(move |feeds| feeds.put_partner(partner)).await.expect("a partner is added");
+    }
+
+    /// Gives it the org feed of somebody, as if it had been offered: it can check receipts from then on.
+    pub async fn know_keys_of(&self, forge: &Forge) {
+        let (party, batch) = (forge.party(), forge.org_batch(0));
+        let taken = self.with(move |feeds| {
+            feeds.follow(&Origin::org(party))?;
+            let verified = accept::verify_org(&Org::new(party), &Head::default(), batch)?;
+            feeds.accept(verified, None, now()).map(drop)
+        });
+        taken.await.unwrap_or_else(|why: AcceptError| panic!("an honest org feed was refused: {why}"));
     }
 
     /// Publishes records in one commit.
@@ -407,13 +543,15 @@ pub struct Wire {
     /// Every byte read so far.
     pub read: Vec<u8>,
     at: usize,
+    /// The checkpoint of the last batch taken, and the index after it.
+    held: Option<(Checkpoint, u64)>,
 }
 
 impl Wire {
     /// Takes a stream.
     pub fn new(stream: Stream) -> Wire {
         let (reader, writer) = tokio::io::split(stream);
-        Wire { reader, writer, read: Vec::new(), at: 0 }
+        Wire { reader, writer, read: Vec::new(), at: 0, held: None }
     }
 
     /// Sends any bytes; false when the other side has ended the stream.
@@ -448,6 +586,29 @@ impl Wire {
     pub async fn next(&mut self) -> Option<Message> {
         let frame = self.frame().await?;
         Some(Message::read(&frame[4..]).expect("a node speaks the protocol").expect("a node sends nothing that may be skipped"))
+    }
+
+    /// The next message, as an honest follower takes it: batches and backfills are answered with a receipt.
+    pub async fn take(&mut self, forge: &Forge) -> Option<Message> {
+        let message = self.next().await?;
+        let delivery = match &message {
+            Message::Batch(batch) => {
+                let next = batch.from + batch.items.len() as u64;
+                self.held = Some((Checkpoint::read(&batch.checkpoint).expect("a checkpoint reads"), next));
+                delivery_of(batch)
+            }
+            Message::Backfill(backfill) => late_delivery_of(backfill, &self.held.as_ref().expect("a backfill comes after a batch").0),
+            _ => return Some(message),
+        };
+        let (Checkpoint { origin, .. }, next) = self.held.as_ref().expect("taken above");
+        let receipt = (!origin.is_org()).then(|| forge.receipt(&delivery));
+        self.send(&Message::Ack { next: *next, credit: message.to_frame().len() as u64, receipt }).await;
+        Some(message)
+    }
+
+    /// Takes what comes until this follower has met the head.
+    pub async fn take_all(&mut self, forge: &Forge) {
+        while !matches!(self.take(forge).await.expect("the stream goes on"), Message::CaughtUp { .. }) {}
     }
 
     /// Reads until the stream ends; the last message before.

@@ -304,6 +304,7 @@ impl Scene {
         let (open, secret) = (checked(&inspection(OPEN_PART, OPEN_LOT)), checked(&inspection(&secret_part, &secret_lot)));
         maker.know(lotline_node::feeds::Partner { addresses: Vec::new(), ..customer.as_partner(false).await }).await;
         maker.know(spy.as_partner(false)).await;
+        maker.know_keys_of(&spy).await;
         maker.publish("quality", vec![open.clone(), secret.clone()]).await;
         Scene { maker, customer, spy, open, secret, secret_lot }
     }
@@ -353,7 +354,7 @@ impl Scene {
         let mut wires = Vec::new();
         for origin in [&origin, &Origin::org(origin.party())] {
             let mut wire = peer.follow(&open(origin)).await;
-            while !matches!(wire.next().await, Some(Message::CaughtUp { .. })) {}
+            wire.take_all(&self.spy).await;
             wires.push(wire);
         }
         for rules in &policies[1..] {
@@ -367,11 +368,11 @@ impl Scene {
         all.extend(needles_in(&self.maker, &live[1], 4, |name| !SHOWN.contains(&name)).await);
         let hidden = Search::new(all);
         until("the customer to catch up", || self.customer.feed(&origin).filter(|feed| feed.size() == size())).await;
-        wires[0].send(&Message::Ack { next: 0, credit: CREDIT_BYTES, receipt: None }).await;
-        while !matches!(wires[0].next().await, Some(Message::Batch(batch)) if batch.from + batch.items.len() as u64 == size()) {}
+        while !matches!(wires[0].take(&self.spy).await.unwrap(), Message::Batch(batch) if batch.from + batch.items.len() as u64 == size()) {
+        }
         // And once more from the start, under the rules in force now; and what is not there for it.
         let mut again = peer.follow(&open(&origin)).await;
-        while !matches!(again.next().await, Some(Message::CaughtUp { .. })) {}
+        again.take_all(&self.spy).await;
         let mut none = peer.follow(&open(&self.maker.own("nothing"))).await;
         none.drain().await;
         wires.extend([again, none]);
@@ -379,7 +380,9 @@ impl Scene {
         for wire in &mut wires {
             wire.drain().await;
         }
-        while !matches!(control.next().await, Some(Message::Catalog(listings)) if listings.is_empty()) {}
+        // All that is left to it is its own org feed, as the maker holds it.
+        let own = Origin::org(self.spy.party()).to_string();
+        while !matches!(control.next().await.unwrap(), Message::Catalog(listings) if listings.iter().all(|of| of.origin == own)) {}
         let mut streams: Vec<u8> = wires.iter().flat_map(|wire| wire.read.clone()).collect();
         streams.extend(&control.read);
         self.hand_over(streams, log_from, hidden, shown).await

@@ -14,10 +14,14 @@ use std::time::{Duration, Instant};
 
 use lotline_integration::world::{Dice, Firm, World, lots_file, seed, string, wait_until_level};
 use lotline_node::config::Home;
+use lotline_node::feeds::witness::Kept;
 use lotline_node::feeds::{OnConflict, Submission};
 use lotline_node::import;
+use lotline_node::ledger::Outcome;
 use lotline_node::service::{Service, now};
-use lotline_schema::Record;
+use lotline_schema::delivery::Receipt;
+use lotline_schema::note::{Cosignature, WitnessKey};
+use lotline_schema::{Hash, PartyId, Record};
 
 const KILLS: u64 = 100;
 /// Set for the child that publishes: the home, and a word that makes its lots its own.
@@ -243,6 +247,125 @@ fn supplier_and_customer_killed_a_hundred_times_end_with_the_same_feed() {
         start.elapsed()
     );
     assert!(acknowledged.len() as u64 > KILLS && sent > KILLS / 4, "hardly anything was replicated between the kills");
+}
+
+// ---- witness
+
+/// Every value under a prefix of the changing state.
+fn states(service: &Service, prefix: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    service.handle.reader().settle().unwrap();
+    service.handle.reader().states(prefix.as_bytes(), None, usize::MAX).unwrap()
+}
+
+/// Receipts in a home under a prefix, each verified with the receiver's keys as this home knows them.
+fn receipts(service: &Service, prefix: &str, receiver: &PartyId) -> Vec<Receipt> {
+    let org = service.handle.snapshot().orgs[receiver].clone();
+    states(service, prefix).iter().map(|(_, core)| Receipt::open(core, &org).expect("a receipt that is kept holds")).collect()
+}
+
+/// Cosignatures in a home on the feed `quality`, first and newest: size and root, each verified.
+fn cosignatures(service: &Service) -> Vec<(u64, Hash)> {
+    let snapshot = service.handle.snapshot();
+    let origin = snapshot.feeds.values().find(|feed| feed.origin.name() == "quality").unwrap().origin.clone();
+    let kept = |prefix| states(service, &format!("{prefix}/{origin}/"));
+    let all = kept("cosigned").into_iter().chain(kept("fresh"));
+    all.map(|(_, bytes)| {
+        let kept = Kept::read(&bytes).unwrap();
+        let checkpoint = snapshot.orgs[&origin.party()].open(&kept.note).expect("the log's own line holds");
+        let key = WitnessKey::read(&kept.key).unwrap();
+        Cosignature::read(&kept.line).unwrap().verify(&checkpoint, &key).expect("a cosignature that is kept holds");
+        (checkpoint.size, checkpoint.root)
+    })
+    .collect()
+}
+
+/// A customer that is killed between checking, storing and answering signs nothing twice and takes nothing back.
+#[test]
+fn a_witness_killed_two_hundred_times_signs_one_history() {
+    const KILLS: u64 = 200;
+    let start = Instant::now();
+    let mut dice = Dice(seed());
+    let world = World::new();
+    let (supplier, oem) = (world.reachable_firm("supplier"), world.reachable_firm("oem"));
+    supplier.publish(&world.file("first.csv", lots_file("FIRST", "PIN", 1)), &["--feed", "quality"]);
+    supplier.start();
+    oem.start();
+    supplier.pair("supplier", &oem, "oem");
+    let share = "[[share]]\nname = 'all'\nwith = 'oem'\nfeed = 'quality'\nparts = 'all'\nshow = ['verdict']\nuntil = 'revoked'\n";
+    supplier.apply(share);
+    wait_until_level(&supplier, &oem);
+
+    let (acknowledged, enough) = (Mutex::new(Acknowledged::new()), AtomicBool::new(false));
+    let (home, folder) = (supplier.home(), world.path(""));
+    let (mut kills, mut starting) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| keep_publishing(home, &folder, &acknowledged, &enough));
+        let _enough = Raise(&enough);
+        while kills + starting < KILLS {
+            std::thread::sleep(Duration::from_micros(dice.below(300_000)));
+            kills += u64::from(oem.kill());
+            while dice.below(5) == 0 {
+                oem.spawn();
+                std::thread::sleep(Duration::from_micros(dice.below(120_000)));
+                starting += u64::from(oem.kill());
+            }
+            oem.start_among_commands();
+        }
+    });
+    let acknowledged = acknowledged.into_inner().unwrap();
+    wait_until_level(&supplier, &oem);
+    // Stopping in order writes down what is known of the last batches.
+    oem.stop();
+    supplier.stop();
+    assert_eq!(check_feed(supplier.home(), &acknowledged), check_feed(oem.home(), &acknowledged));
+
+    let (ours, theirs) = (open(supplier.home()), open(oem.home()));
+    let receiver = theirs.handle.snapshot().party;
+    let mut roots = BTreeMap::new();
+    let (here, there) = (cosignatures(&ours), cosignatures(&theirs));
+    for (size, root) in here.iter().chain(&there) {
+        assert_eq!(roots.entry(*size).or_insert(*root), root, "two roots were signed at size {size}");
+    }
+    // What the customer signed it has itself: the supplier holds nothing that a kill made it forget.
+    let signed_there: std::collections::BTreeSet<_> = there.iter().collect();
+    assert!(here.iter().all(|one| signed_there.contains(one)), "the witness forgot a cosignature that had left");
+    let (got, given) = (receipts(&ours, "got/", &receiver), receipts(&theirs, "given/", &receiver));
+    assert!(got.iter().all(|receipt| given.contains(receipt)), "the customer forgot a receipt that had left");
+    let mut numbers: Vec<u64> = given.iter().map(|receipt| receipt.number).collect();
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(0..numbers.len() as u64), "receipts are numbered without gaps and none twice");
+    // Every entry is covered by exactly one receipt of the customer's.
+    let mut batches: Vec<(u64, u64)> = given.iter().map(|receipt| (receipt.delivery.from, receipt.delivery.to)).collect();
+    batches.sort_unstable();
+    let size = ours.handle.snapshot().own_feed("quality").unwrap().size();
+    let end = batches.iter().fold(0, |at, (from, to)| {
+        assert_eq!(*from, at, "one receipt after the other");
+        *to
+    });
+    assert_eq!(end, size);
+    // No row is acknowledged without its receipt.
+    let rows = ours.handle.with_blocking(|feeds| feeds.ledger(0, usize::MAX)).unwrap().unwrap();
+    let rows: Vec<_> = rows.into_iter().filter(|row| row.origin.contains("/quality/")).collect();
+    let done: Vec<_> = rows.iter().filter(|row| row.outcome == Outcome::Acknowledged).collect();
+    assert_eq!(done.len(), got.len());
+    for row in &done {
+        assert!(got.iter().any(|receipt| receipt.delivery.items == row.digest && receipt.delivery.from == row.items[0].0));
+    }
+    eprintln!(
+        "witness: {} kills ({starting} while starting), {} cosignatures here and {} there on {} sizes, {} receipts given, {} of them here, in {:.0?}",
+        kills + starting,
+        here.len(),
+        there.len(),
+        roots.len(),
+        given.len(),
+        got.len(),
+        start.elapsed()
+    );
+    ours.close().unwrap();
+    theirs.close().unwrap();
+    supplier.is_clean();
+    oem.is_clean();
+    assert!(got.len() as u64 > KILLS / 4, "hardly anything was received between the kills");
 }
 
 struct Raise<'a>(&'a AtomicBool);

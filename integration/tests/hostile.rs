@@ -6,14 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use lotline_integration::forge::{Forge, Forged, Line, Node, Peer, Wire, record, until, within};
-use lotline_node::exchange::message::{Listing, VERSION};
+use lotline_integration::forge::{Forge, Forged, Line, Node, Peer, Wire, delivery_of, record, until, within};
+use lotline_node::exchange::message::{Cosigned, Listing, VERSION};
 use lotline_node::exchange::receive::{Cursor, Input, Output, Receiver};
-use lotline_node::exchange::{CREDIT_BYTES, Code, FRAME_BYTES_MAX, Message};
-use lotline_node::feeds::{Backfill, Item, Received};
+use lotline_node::exchange::{BATCH_ENTRIES_MAX, CREDIT_BYTES, Code, FRAME_BYTES_MAX, Message};
+use lotline_node::feeds::{Backfill, FeedError, Item, Received, witness};
+use lotline_node::ledger::Outcome;
 use lotline_node::net::{Event, Protocol};
 use lotline_node::platform::resident_bytes;
 use lotline_schema::cose::Signer;
+use lotline_schema::delivery::{Delivery, Receipt, Way};
 use lotline_schema::note::Checkpoint;
 use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::{self, Place};
@@ -54,6 +56,8 @@ impl Maker {
         let (node, good, bad) = (Node::new("maker").await, Forge::new("good"), Forge::new("bad"));
         node.know(good.as_partner(false)).await;
         node.know(bad.as_partner(false)).await;
+        node.know_keys_of(&good).await;
+        node.know_keys_of(&bad).await;
         node.publish("quality", (0..3).map(|at| record(&format!("L-{at}"), "P-1", "ok")).collect()).await;
         node.publish("private", vec![record("L-9", "P-9", "not for bad")]).await;
         node.apply(RULES).await;
@@ -71,11 +75,15 @@ impl Maker {
 
     /// An honest partner gets everything, whatever happened before.
     async fn still_serves(&self) {
+        self.still_serves_all(4).await;
+    }
+
+    async fn still_serves_all(&self, size: u64) {
         let peer = Peer::connect(&self.good, &self.node).await;
         let mut wire = peer.follow(&open(&self.node.own("quality"), 0, empty_root())).await;
-        assert!(matches!(wire.next().await, Some(Message::Opened { size: 4, .. })));
+        assert!(matches!(wire.next().await, Some(Message::Opened { size: now, .. }) if now == size));
         let Some(Message::Batch(batch)) = wire.next().await else { panic!("a batch") };
-        assert!(batch.items.len() == 4 && batch.items.iter().all(|item| matches!(item, Item::View(_))));
+        assert!(batch.items.len() as u64 == size && batch.items.iter().all(|item| matches!(item, Item::View(_))));
         assert_eq!(self.node.with(|feeds| feeds.snapshot().name.clone()).await, "maker");
         peer.net.shutdown().await;
     }
@@ -300,47 +308,73 @@ async fn an_acknowledgement_that_goes_back() {
     let maker = Maker::new().await;
     let peer = maker.bad().await;
     let mut wire = peer.follow(&open(&maker.node.own("quality"), 0, empty_root())).await;
-    while !matches!(wire.next().await, Some(Message::CaughtUp { .. })) {}
-    wire.send(&Message::Ack { next: 4, credit: 0, receipt: None }).await;
-    wire.send(&Message::Ack { next: 3, credit: 0, receipt: None }).await;
+    wire.take_all(&maker.bad).await;
+    // One more batch, so that an acknowledgement is due.
+    maker.node.publish("quality", vec![record("L-7", "P-1", "one more")]).await;
+    let Some(Message::Batch(batch)) = wire.next().await else { panic!("a batch") };
+    wire.send(&Message::Ack { next: 3, credit: 0, receipt: Some(maker.bad.receipt(&delivery_of(&batch))) }).await;
     assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
-    maker.still_serves().await;
+    maker.still_serves_all(5).await;
 }
 
-/// No credit, no bytes: an acknowledgement without credit moves nothing, and more credit than there is does no harm.
+/// No credit, no bytes, and an acknowledgement must be of something: credit is not to be had for nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn credit_of_nothing_and_of_everything() {
+async fn credit_of_nothing() {
     let maker = Maker::new().await;
     let (peer, origin) = (maker.bad().await, maker.node.own("quality").to_string());
     let mut wire = peer.follow(&Message::Open { origin, next: 0, root: empty_root(), view: None, credit: 0 }).await;
     assert!(matches!(wire.next().await, Some(Message::Opened { .. })));
-    wire.send(&Message::Ack { next: 0, credit: 0, receipt: None }).await;
-    for _ in 0..3 {
-        wire.send(&Message::Ack { next: 0, credit: i64::MAX as u64, receipt: None }).await;
-    }
-    assert!(matches!(wire.next().await, Some(Message::Batch(batch)) if batch.items.len() == 4));
+    wire.send(&Message::Ack { next: 0, credit: i64::MAX as u64, receipt: None }).await;
+    assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
     maker.still_serves().await;
+}
+
+/// More credit than there is does no harm, however often.
+#[tokio::test(flavor = "multi_thread")]
+async fn credit_of_everything() {
+    let maker = Maker::new().await;
+    let (peer, origin) = (maker.bad().await, maker.node.own("quality").to_string());
+    let mut wire = peer.follow(&Message::Open { origin, next: 0, root: empty_root(), view: None, credit: i64::MAX as u64 }).await;
+    for more in 0..3 {
+        let batch = loop {
+            if let Message::Batch(batch) = wire.next().await.unwrap() {
+                break batch;
+            }
+        };
+        let (next, receipt) = (batch.from + batch.items.len() as u64, Some(maker.bad.receipt(&delivery_of(&batch))));
+        wire.send(&Message::Ack { next, credit: i64::MAX as u64, receipt }).await;
+        maker.node.publish("quality", vec![record(&format!("L-{more}0"), "P-1", "one more")]).await;
+    }
+    assert!(matches!(wire.next().await, Some(Message::Batch(batch)) if batch.items.len() == 1));
+    maker.still_serves_all(7).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_out_of_order_on_a_feed() {
-    let maker = Maker::new().await;
-    let quality = maker.node.own("quality");
-    let asked = open(&quality, 0, empty_root());
     let batch = Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new(), policy: None });
     let hello = Message::Hello { version: VERSION, name: "bad".into(), now: 0 };
-    let orders: [&[Message]; 6] = [
-        &[Message::Ack { next: 0, credit: 9, receipt: None }],
-        &[batch],
-        &[Message::Ping],
-        &[hello],
-        &[asked.clone(), asked.clone()],
-        &[asked.clone(), Message::CaughtUp { size: 4 }],
-    ];
-    for messages in orders {
-        assert_eq!(maker.answers(messages).await, Some(Message::Error(Code::Unexpected)), "{messages:?}");
+    let orders = |asked: &Message| -> [Vec<Message>; 6] {
+        [
+            vec![Message::Ack { next: 0, credit: 9, receipt: None }],
+            vec![batch.clone()],
+            vec![Message::Ping],
+            vec![hello.clone()],
+            vec![asked.clone(), asked.clone()],
+            vec![asked.clone(), Message::CaughtUp { size: 4 }],
+        ]
+    };
+    // Two a node: the third strike cuts the line, and its answer with it.
+    for pair in 0..3 {
+        let maker = Maker::new().await;
+        let asked = open(&maker.node.own("quality"), 0, empty_root());
+        for messages in &orders(&asked)[2 * pair..2 * pair + 2] {
+            assert_eq!(maker.answers(messages).await, Some(Message::Error(Code::Unexpected)), "{messages:?}");
+        }
+        maker.still_serves().await;
     }
     // An error of the partner's is no offence: it ends the stream.
+    let maker = Maker::new().await;
+    let asked = open(&maker.node.own("quality"), 0, empty_root());
     let last = maker.answers(&[asked, Message::Error(Code::Frozen)]).await;
     assert!(!matches!(last, Some(Message::Error(_))), "{last:?}");
     maker.still_serves().await;
@@ -438,6 +472,353 @@ async fn declared_bytes_cost_no_memory() {
     let grown = resident_bytes().unwrap_or(0).saturating_sub(before);
     // The other tests of this program run meanwhile: the bound is theirs too, and far below 60 MiB a test.
     assert!(grown < 512 * MIB, "{} MiB more", grown / MIB);
+    maker.still_serves().await;
+}
+
+// ---- A partner that signs for what it gets ----
+
+/// The first batch of `quality`, on a stream on which nothing was answered yet.
+async fn first_batch(wire: &mut Wire) -> Received {
+    loop {
+        match wire.next().await.expect("the node serves") {
+            Message::Batch(batch) => return batch,
+            Message::Opened { .. } => {}
+            other => panic!("{other:?} before the first batch"),
+        }
+    }
+}
+
+impl Maker {
+    /// What became of what was sent to `bad` of the feed `quality`, oldest first.
+    async fn outcomes(&self) -> Vec<Outcome> {
+        let origin = self.node.own("quality").to_string();
+        let rows = self.node.with(|feeds| feeds.settle().and_then(|()| feeds.ledger(0, 10_000))).await.unwrap();
+        rows.iter().filter(|row| row.to == "bad" && row.origin == origin).map(|row| row.outcome).collect()
+    }
+
+    /// Receipts about an entry of `quality`, and the cosignatures on the first checkpoint with it and on the newest.
+    async fn kept(&self, seq: u64) -> (Vec<Vec<u8>>, Vec<witness::Kept>, Vec<witness::Kept>) {
+        let origin = self.node.own("quality").to_string();
+        let kept = self.node.with(move |feeds| {
+            feeds.settle()?;
+            let reader = feeds.reader();
+            let first = witness::first_witnessed(reader, &origin, seq, |_| true)?;
+            Ok::<_, FeedError>((witness::receipts_about(reader, &origin, seq, true)?, first, witness::newest(reader, &origin)?))
+        });
+        kept.await.unwrap()
+    }
+
+    /// Follows `quality` from the start as it should; everything is receipted, and the receipt is kept.
+    async fn honest_again(&self) {
+        let peer = Peer::connect(&self.bad, &self.node).await;
+        let mut wire = peer.follow(&open(&self.node.own("quality"), 0, empty_root())).await;
+        wire.take_all(&self.bad).await;
+        let last = async {
+            while self.outcomes().await.last() != Some(&Outcome::Acknowledged) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("the receipt to be kept", last).await;
+        let (receipts, ..) = self.kept(1).await;
+        assert_eq!(receipts.len(), 1);
+        assert_eq!(Receipt::open(&receipts[0], &self.bad.org).unwrap().receiver, self.bad.party());
+        peer.net.shutdown().await;
+    }
+}
+
+/// A batch is answered with this; the node ends the stream, says why, and counts the batch as not acknowledged.
+async fn refuses_receipt(why: &str, answer: impl FnOnce(&Maker, Delivery) -> Option<Vec<u8>>) {
+    let maker = Maker::new().await;
+    let peer = maker.bad().await;
+    let origin = maker.node.own("quality");
+    let before = maker.node.feed(&origin).unwrap().head;
+    let mut wire = peer.follow(&open(&origin, 0, empty_root())).await;
+    let batch = first_batch(&mut wire).await;
+    assert_eq!(wire.next().await, Some(Message::CaughtUp { size: 4 }));
+    let receipt = answer(&maker, delivery_of(&batch));
+    wire.send(&Message::Ack { next: 4, credit: 0, receipt }).await;
+    assert_eq!(wire.last().await, None, "the stream ends");
+    assert_eq!(maker.trouble().await, why);
+    assert_eq!(maker.node.feed(&origin).unwrap().head, before);
+    assert_eq!(maker.outcomes().await, [Outcome::Open]);
+    assert_eq!(maker.node.board.of("bad").follows.get(&origin.to_string()), None);
+    assert_eq!(maker.kept(1).await, (vec![], vec![], vec![]));
+    peer.net.shutdown().await;
+    maker.honest_again().await;
+    maker.still_serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_without_a_receipt() {
+    refuses_receipt("an acknowledgement without a delivery receipt", |_, _| None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_of_another_party() {
+    let why = "a delivery receipt does not hold: it is not a receipt of that organisation";
+    refuses_receipt(why, |maker, of| Some(maker.good.receipt(&of))).await;
+}
+
+const OTHER: &str = "a delivery receipt is for something else than what was sent";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_for_another_range() {
+    refuses_receipt(OTHER, |maker, of| Some(maker.bad.receipt(&Delivery { to: of.to - 1, ..of }))).await;
+    refuses_receipt(OTHER, |maker, of| Some(maker.bad.receipt(&Delivery { from: 1, ..of }))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_for_other_items() {
+    refuses_receipt(OTHER, |maker, of| Some(maker.bad.receipt(&Delivery { items: Hash([7; 32]), ..of }))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_for_another_policy_version() {
+    refuses_receipt(OTHER, |maker, of| Some(maker.bad.receipt(&Delivery { policy: of.policy.map(|version| version + 1), ..of }))).await;
+    refuses_receipt(OTHER, |maker, of| Some(maker.bad.receipt(&Delivery { policy: None, ..of }))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_for_another_feed() {
+    refuses_receipt(OTHER, |maker, of| {
+        let origin = maker.node.own("private").to_string();
+        Some(maker.bad.receipt(&Delivery { origin, ..of }))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_for_another_way() {
+    refuses_receipt(OTHER, |maker, of| Some(maker.bad.receipt(&Delivery { way: Way::Backfill, ..of }))).await;
+}
+
+/// Kept and handed on, it would make the owner's own bundle a contradiction.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_with_a_checkpoint_of_its_own_making() {
+    let why = "a delivery receipt names a checkpoint that is not ours";
+    refuses_receipt(why, |maker, of| Some(maker.bad.receipt(&Delivery { root: Hash([7; 32]), ..of }))).await;
+    refuses_receipt(why, |maker, of| Some(maker.bad.receipt(&Delivery { size: of.size + 1, ..of }))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_with_a_forged_signature() {
+    refuses_receipt("a delivery receipt does not hold: the signature does not match", |maker, of| {
+        let mut receipt = maker.bad.receipt(&of);
+        *receipt.last_mut().unwrap() ^= 1;
+        Some(receipt)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_by_a_key_that_is_not_in_the_org_feed() {
+    let thief = Signer::from_seed(&[9; 32]);
+    let why = format!("a delivery receipt does not hold: key {} may not sign receipts at this place", thief.kid().short());
+    refuses_receipt(&why, |maker, of| Some(of.seal(maker.bad.party(), 0, &thief, lotline_node::keys::random).unwrap())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_is_too_large() {
+    let why = "a delivery receipt does not hold: it has 8192 bytes, more than 4096";
+    refuses_receipt(why, |_, _| Some(vec![0; 8192])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_is_none() {
+    let maker = Maker::new().await;
+    let peer = maker.bad().await;
+    let mut wire = peer.follow(&open(&maker.node.own("quality"), 0, empty_root())).await;
+    first_batch(&mut wire).await;
+    wire.send(&Message::Ack { next: 4, credit: 0, receipt: Some(Vec::new()) }).await;
+    wire.drain().await;
+    assert!(maker.trouble().await.starts_with("a delivery receipt does not hold: "));
+    assert_eq!(maker.outcomes().await, [Outcome::Open]);
+    maker.still_serves().await;
+}
+
+/// A receipt that does not hold is a strike like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_forged_receipts_and_the_line_is_cut() {
+    let maker = Maker::new().await;
+    let mut peer = maker.bad().await;
+    for _ in 0..3 {
+        let mut wire = peer.follow(&open(&maker.node.own("quality"), 0, empty_root())).await;
+        first_batch(&mut wire).await;
+        wire.send(&Message::Ack { next: 4, credit: 0, receipt: None }).await;
+        wire.drain().await;
+    }
+    peer.event("the cut", |event| matches!(event, Event::Disconnected { .. }).then_some(())).await;
+    assert_eq!(maker.outcomes().await, [Outcome::Open; 3]);
+    maker.still_serves().await;
+}
+
+/// Whoever never signs gets two batches on a stream, whatever the credit; each receipt is good for one more.
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_withheld_for_ever() {
+    let maker = Maker::new().await;
+    let more = (0..5 * BATCH_ENTRIES_MAX).map(|at| record(&format!("M-{at}"), "P-1", "one of many")).collect();
+    maker.node.publish("quality", more).await;
+    let (peer, origin) = (maker.bad().await, maker.node.own("quality").to_string());
+    let mut wire = peer.follow(&Message::Open { origin, next: 0, root: empty_root(), view: None, credit: i64::MAX as u64 }).await;
+    let first = first_batch(&mut wire).await;
+    let out_at_most = async |wire: &mut Wire, frames: usize| {
+        // A new record moves nothing either.
+        maker.node.publish("quality", vec![record(&format!("N-{frames}"), "P-1", "one more")]).await;
+        let mut next = None;
+        while let Ok(message) = tokio::time::timeout(Duration::from_millis(500), wire.next()).await {
+            match message.expect("the stream stays") {
+                Message::Batch(batch) => assert!(next.replace(batch).is_none(), "more than one batch for a receipt"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(maker.outcomes().await.len(), frames, "what left is what the ledger says");
+        next.expect("a batch")
+    };
+    let mut waiting = std::collections::VecDeque::from([first]);
+    let second = out_at_most(&mut wire, 2).await;
+    waiting.push_back(second);
+    for frames in 3..5 {
+        let oldest = waiting.pop_front().unwrap();
+        let next = oldest.from + oldest.items.len() as u64;
+        wire.send(&Message::Ack { next, credit: 0, receipt: Some(maker.bad.receipt(&delivery_of(&oldest))) }).await;
+        let batch = out_at_most(&mut wire, frames).await;
+        waiting.push_back(batch);
+    }
+    // Only what was receipted counts.
+    drop(wire);
+    peer.net.shutdown().await;
+    let done = async {
+        while maker.outcomes().await != [Outcome::Acknowledged, Outcome::Acknowledged, Outcome::Open, Outcome::Open] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the receipts to be kept", done).await;
+}
+
+/// Twenty seconds of real time: without its keys nobody's receipt can be checked. The stream ends, which is no strike, and
+/// the next one is served; with the keys, the receipt counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_whose_org_feed_never_comes() {
+    let maker = Maker::new().await;
+    let late = Forge::new("late");
+    maker.node.know(late.as_partner(false)).await;
+    let (_, some) = RULES.split_once("name = 'some'").unwrap();
+    let rules = format!("{RULES}\n[[share]]\nname = 'late'{}", some.replace("'bad'", "'late'"));
+    maker.node.apply(&rules).await;
+    let peer = Peer::connect(&late, &maker.node).await;
+    let asked = open(&maker.node.own("quality"), 0, empty_root());
+    for _ in 0..2 {
+        let mut wire = peer.follow(&asked).await;
+        wire.take_all(&late).await;
+        assert_eq!(wire.last().await, None, "the stream ends");
+        let trouble = maker.node.board.of("late").trouble;
+        assert_eq!(trouble.as_deref(), Some("its org feed did not come, so its delivery receipts cannot be checked"));
+    }
+    maker.node.know_keys_of(&late).await;
+    let mut wire = peer.follow(&asked).await;
+    wire.take_all(&late).await;
+    let rows = async {
+        loop {
+            let rows = maker.node.with(|feeds| feeds.settle().and_then(|()| feeds.ledger(0, 100))).await.unwrap();
+            let outcomes: Vec<_> = rows.iter().filter(|row| row.to == "late").map(|row| row.outcome).collect();
+            if outcomes == [Outcome::Open, Outcome::Open, Outcome::Acknowledged] {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the receipt to count", rows).await;
+    maker.still_serves().await;
+}
+
+/// Cosignatures that do not hold cost their sender its own evidence and the node nothing: none is kept, none is a strike.
+#[tokio::test(flavor = "multi_thread")]
+async fn cosignatures_that_do_not_hold() {
+    let maker = Maker::new().await;
+    let peer = maker.bad().await;
+    let mut wire = peer.follow(&open(&maker.node.own("quality"), 0, empty_root())).await;
+    let shown = Checkpoint::read(&first_batch(&mut wire).await.checkpoint).unwrap();
+    let honest = maker.bad.cosign(&shown, 1_795_392_000);
+    let other = Checkpoint { root: Hash([7; 32]), ..shown.clone() };
+    let beyond = Checkpoint { size: shown.size + 1, ..shown.clone() };
+    // Base64 of key id (4 bytes), time (8), signature (64): the time ends in the 16th digit.
+    let digits = |change: fn(&mut String)| {
+        let (name, digits) = honest.line.rsplit_once(' ').unwrap();
+        let mut digits = digits.to_owned();
+        change(&mut digits);
+        Cosigned { line: format!("{name} {digits}"), ..honest.clone() }
+    };
+    let bad = [
+        // A size never shown, one of the middle of a batch, and none at all.
+        maker.bad.cosign(&beyond, 1),
+        maker.bad.cosign(&Checkpoint { size: 2, ..shown.clone() }, 1),
+        Cosigned { size: u64::MAX >> 1, ..honest.clone() },
+        // Another root under the right size.
+        maker.bad.cosign(&other, 1),
+        // The line of one key under another.
+        Cosigned { key: maker.good.cosign(&shown, 1).key, ..honest.clone() },
+        // The time is another than the one signed, is too short, or too long.
+        digits(|digits| digits.replace_range(14..15, if digits.as_bytes()[14] == b'B' { "C" } else { "B" })),
+        digits(|digits| drop(digits.drain(6..10))),
+        digits(|digits| digits.insert_str(6, "AAAA")),
+        // No line and no key.
+        Cosigned { line: String::new(), ..honest.clone() },
+        Cosigned { line: honest.line.replace('\u{2014}', "-"), ..honest.clone() },
+        Cosigned { line: format!("{0}\n{0}", honest.line), ..honest.clone() },
+        Cosigned { key: String::new(), ..honest.clone() },
+        Cosigned { key: "x".repeat(500_000), ..honest.clone() },
+    ];
+    let before = resident_bytes().unwrap_or(0);
+    for at in 0..1_000 {
+        let message = Message::Cosigned(bad[at % bad.len()].clone());
+        // The half megabyte a few times only.
+        assert!(at % bad.len() == bad.len() - 1 && at > 100 || wire.send(&message).await, "the stream stays");
+    }
+    // They are taken in order: once this one is kept, all have been looked at.
+    wire.send(&Message::Cosigned(honest.clone())).await;
+    let kept = async {
+        while maker.kept(1).await.1.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the one that holds to be kept", kept).await;
+    let grown = resident_bytes().unwrap_or(0).saturating_sub(before);
+    assert!(grown < 512 * MIB, "{} MiB more", grown / MIB);
+    let (receipts, first, newest) = maker.kept(1).await;
+    assert_eq!((receipts.len(), first.len(), newest.len()), (0, 1, 1), "nothing else is kept");
+    assert_eq!((&first[0].by, &first[0].line), (&"bad".to_owned(), &honest.line));
+    assert_eq!(newest, first);
+    assert_eq!(maker.node.board.of("bad").trouble, None);
+    maker.still_serves().await;
+}
+
+/// Thousand cosignatures that all hold: the first stays the first, and no more than one commit is made of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_cosignatures_on_one_checkpoint() {
+    let maker = Maker::new().await;
+    let peer = maker.bad().await;
+    let mut wire = peer.follow(&open(&maker.node.own("quality"), 0, empty_root())).await;
+    let shown = Checkpoint::read(&first_batch(&mut wire).await.checkpoint).unwrap();
+    assert_eq!(wire.next().await, Some(Message::CaughtUp { size: 4 }));
+    for time in 0..1_000 {
+        wire.send(&Message::Cosigned(maker.bad.cosign(&shown, 1_000 + time))).await;
+    }
+    // Another stream, and the same again: still the first one.
+    for time in [3_000, 4_000] {
+        let mut again = peer.follow(&open(&maker.node.own("quality"), 0, empty_root())).await;
+        first_batch(&mut again).await;
+        again.send(&Message::Cosigned(maker.bad.cosign(&shown, time))).await;
+        let taken = async {
+            let line = maker.bad.cosign(&shown, time).line;
+            while maker.kept(1).await.2.first().is_none_or(|newest| newest.line != line) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("the newest to be kept", taken).await;
+    }
+    let (_, first, newest) = maker.kept(1).await;
+    assert_eq!((first.len(), newest.len()), (1, 1));
+    assert_eq!(first[0].line, maker.bad.cosign(&shown, 1_000).line, "the first stays the first");
     maker.still_serves().await;
 }
 
@@ -951,6 +1332,7 @@ async fn a_flood_does_not_fill_the_memory() {
 async fn a_publisher_that_stammers() {
     let mut scene = Follower::new().await;
     let mut wire = scene.following().await;
+    assert!(matches!(wire.next().await, Some(Message::Cosigned(cosigned)) if cosigned.size == 2));
     wire.send_frame(18, &[0xa1, 0x01]).await;
     assert_eq!(wire.last().await, None);
     scene.line.publish(&scene.forge, &record("L-3", "P-1", "clear again"));
@@ -975,4 +1357,27 @@ async fn a_publisher_with_less_than_we_saw() {
         assert_eq!(scene.node.feed(&scene.line.origin).unwrap().size(), 2);
         scene.still_follows().await;
     }
+}
+
+/// Twenty seconds of real time: a feed whose owner's keys never come is not followed, which is said, and tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_whose_org_feed_never_comes() {
+    let mut scene = Follower::new().await;
+    let line = scene.line.listing();
+    scene.offer(vec![line]).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let (mut wire, open) = scene.peer.asked().await;
+        assert!(matches!(&open, Message::Open { origin, next: 0, .. } if *origin == scene.line.origin.to_string()), "{open:?}");
+        scene.begin(&mut wire, 2).await;
+        wire.send(&Message::Batch(scene.line.batch(&scene.forge, 0, 2))).await;
+        wire.drain().await;
+        let trouble = scene.node.board.of("bad").trouble;
+        assert_eq!(trouble.as_deref(), Some("feed quality: the owner's org feed did not come"));
+        streams.push(wire);
+    }
+    let feed = scene.node.feed(&scene.line.origin).unwrap();
+    assert_eq!((feed.size(), feed.frozen.as_deref()), (0, None));
+    scene.following().await;
+    scene.still_follows().await;
 }

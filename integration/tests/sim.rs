@@ -69,9 +69,10 @@ fn share(until: &str) -> String {
 }
 
 /// A node in the middle of a write that cannot go on.
-async fn stuck() -> (Node, Peer, Wire) {
+async fn stuck() -> (Node, Forge, Peer, Wire) {
     let (node, slow) = (Node::new("maker").await, Forge::new("slow"));
     node.know(slow.as_partner(false)).await;
+    node.know_keys_of(&slow).await;
     node.publish("quality", vec![record("L-1", "P-1", &"x".repeat(RECORD_BYTES))]).await;
     node.apply(&share("'revoked'")).await;
     let peer = Peer::connect(&slow, &node).await;
@@ -89,7 +90,7 @@ async fn stuck() -> (Node, Peer, Wire) {
     }
     // The window fills in milliseconds. Had it not, less would arrive, and the bound below would hold all the more.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    (node, peer, wire)
+    (node, slow, peer, wire)
 }
 
 async fn last_outcome(node: &Node) -> Outcome {
@@ -114,11 +115,9 @@ async fn nothing_more_comes(node: Node, mut wire: Wire, expected: Outcome) {
 /// The control: without a change, a reader that begins late gets everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_gets_everything_in_the_end() {
-    let (node, _peer, mut wire) = stuck().await;
-    while !matches!(wire.next().await, Some(Message::CaughtUp { .. })) {}
+    let (node, slow, _peer, mut wire) = stuck().await;
+    wire.take_all(&slow).await;
     assert!(wire.read.len() > RECORD_BYTES);
-    wire.send(&Message::Ack { next: 2, credit: 0, receipt: None }).await;
-    wire.send(&Message::Ack { next: 2, credit: 0, receipt: None }).await;
     for _ in 0..1000 {
         if last_outcome(&node).await == Outcome::Acknowledged {
             return;
@@ -130,14 +129,14 @@ async fn a_slow_reader_gets_everything_in_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_that_narrow_stop_a_batch_that_is_being_written() {
-    let (node, _peer, wire) = stuck().await;
+    let (node, _slow, _peer, wire) = stuck().await;
     node.apply(&share("'revoked'").replace("'everything'", "['lot']")).await;
     nothing_more_comes(node, wire, Outcome::Cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_stops_a_batch_that_is_being_written() {
-    let (node, _peer, wire) = stuck().await;
+    let (node, _slow, _peer, wire) = stuck().await;
     node.with(|feeds| feeds.stop_sharing(Some("slow"))).await.unwrap();
     nothing_more_comes(node, wire, Outcome::Cut).await;
 }
@@ -145,7 +144,7 @@ async fn a_stop_stops_a_batch_that_is_being_written() {
 /// A partner struck off the book while a batch is being written to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn striking_a_partner_off_stops_a_batch_that_is_being_written() {
-    let (node, _peer, wire) = stuck().await;
+    let (node, _slow, _peer, wire) = stuck().await;
     node.with(|feeds| feeds.remove_partner("slow")).await.unwrap();
     nothing_more_comes(node, wire, Outcome::Cut).await;
 }

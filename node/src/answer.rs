@@ -141,7 +141,7 @@ impl From<crate::config::HomeError> for Failure {
 
 impl From<crate::feeds::FeedError> for Failure {
     fn from(error: crate::feeds::FeedError) -> Failure {
-        use crate::feeds::FeedError;
+        use crate::feeds::{FeedError, ReleaseError, WrongRoot};
         let failure = Failure::new(&error);
         match error {
             FeedError::Conflict { .. } => {
@@ -154,8 +154,29 @@ impl From<crate::feeds::FeedError> for Failure {
             FeedError::Restored(_) => {
                 failure.hint("look at `lotline partner list` and `lotline policy show`, then `lotline restore --confirm`")
             }
+            FeedError::Root(WrongRoot::NobodyNamed) => {
+                failure.hint("while the recovery kit is at hand: lotline keys successor --kit FILE -o SECOND-KIT")
+            }
+            FeedError::Release(ReleaseError::Ended(_)) => failure.hint("`lotline keys signer list` shows who releases records"),
+            FeedError::Root(_) => failure.hint("`lotline keys show --kit FILE` says whose kit a file is"),
+            FeedError::Outdated(role) => {
+                failure.hint(format!("take the recovery kit and name a new one: lotline keys rotate {role} --kit FILE"))
+            }
             FeedError::Store(error) => error.into(),
+            FeedError::Key(error) => error.into(),
             _ => failure,
+        }
+    }
+}
+
+impl From<crate::keys::KeyError> for Failure {
+    fn from(error: crate::keys::KeyError) -> Failure {
+        use crate::keys::KeyError;
+        let failure = Failure::new(&error);
+        match error {
+            KeyError::Kit(_) => failure.exit(exit::UNREADABLE),
+            KeyError::Words(_) => failure.exit(exit::USAGE).hint("type them again, in the order they were written down"),
+            KeyError::Read { .. } | KeyError::Write { .. } | KeyError::Exposed(_) | KeyError::Form(_) => failure,
         }
     }
 }
@@ -166,7 +187,7 @@ impl From<crate::service::ServiceError> for Failure {
         match error {
             ServiceError::Home(error) => error.into(),
             ServiceError::Feed(error) => error.into(),
-            ServiceError::Key(error) => Failure::new(error),
+            ServiceError::Key(error) => error.into(),
             ServiceError::Stopped => Failure::new(error).exit(exit::BUSY),
         }
     }

@@ -297,7 +297,7 @@ fn found(folder: &Path, name: &str) -> Result<Home, Failure> {
         page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
         persons: false,
     };
-    crate::cli::init::found(&home, &config, &Founding::new())?;
+    crate::cli::init::found(&home, &config, &Founding::new(), Default::default())?;
     Ok(home)
 }
 

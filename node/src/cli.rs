@@ -20,9 +20,11 @@ pub(crate) mod init;
 mod keys;
 mod ledger;
 pub(crate) mod lists;
+mod members;
 mod partner;
 mod policy;
 mod publish;
+mod release;
 mod run;
 mod share;
 mod status;
@@ -55,6 +57,8 @@ enum Verb {
     Init(init::Args),
     /// Run the node: exchange with partners, local page and API.
     Run(run::Args),
+    /// A named person releases a record: countersigns it with a key and passphrase of its own.
+    Release(release::Args),
     /// Verify a bundle: no home, no node, no network.
     Verify(verify::Args),
     /// Write a backup of the home (sealed with a passphrase), beside a running node or without one.
@@ -85,7 +89,7 @@ pub enum HomeVerb {
     Status(status::Args),
     /// Check, sign and publish a measuring file.
     Publish(publish::Args),
-    /// Partners: invite, accept, list, remove.
+    /// Partners: invite, accept, list, vouch for, remove.
     #[command(subcommand)]
     #[command(after_help = "Example: lotline partner invite\n         lotline partner accept lotline-1-… --as oem-a")]
     Partner(partner::Verb),
@@ -123,10 +127,17 @@ pub enum HomeVerb {
     /// What left, to whom, when, under which rules.
     #[command(after_help = "Example: lotline ledger --to oem-a --last 20")]
     Ledger(ledger::Args),
-    /// The public keys of this organisation.
+    /// The keys of this organisation: show, rotate, revoke, name a successor.
     #[command(subcommand)]
-    #[command(after_help = "Example: lotline keys show")]
+    #[command(after_help = "Example: lotline keys show\n         lotline keys rotate record --kit /media/stick/lotline-kit.txt")]
     Keys(keys::Verb),
+    /// Lists of members, signed by their association.
+    #[command(subcommand)]
+    #[command(after_help = "Example: lotline members sign members.toml -o members.lotline")]
+    Members(members::Verb),
+    /// What `release` asks of the home.
+    #[command(subcommand, hide = true)]
+    ReleaseStep(release::Step),
     /// Copy the journal into a folder: a step of `backup`.
     #[command(hide = true)]
     CopyJournal(backup::CopyArgs),
@@ -152,7 +163,17 @@ impl HomeVerb {
             HomeVerb::ForkProof(args) => against::fork_proof(desk, args),
             HomeVerb::Ledger(args) => ledger::run(desk, args),
             HomeVerb::Keys(verb) => keys::run(desk, verb),
+            HomeVerb::Members(verb) => members::run(desk, verb),
+            HomeVerb::ReleaseStep(step) => release::step(desk, step),
             HomeVerb::CopyJournal(args) => backup::copy_journal(desk, args),
+        }
+    }
+
+    /// Verbs that are about a file alone: done here, with or without a home.
+    fn without_home(&self) -> Option<Result<Answer, Failure>> {
+        match self {
+            HomeVerb::Keys(verb) => verb.without_home(),
+            _ => None,
         }
     }
 
@@ -171,6 +192,8 @@ impl HomeVerb {
             HomeVerb::Carry(args) => absolute(&mut args.output),
             HomeVerb::Receive(args) => std::iter::once(&mut args.file).chain(&mut args.output).for_each(absolute),
             HomeVerb::Audit(args) => args.against.iter_mut().for_each(absolute),
+            HomeVerb::Partner(verb) => verb.paths().into_iter().for_each(absolute),
+            HomeVerb::Members(verb) => verb.paths().into_iter().for_each(absolute),
             _ => {}
         }
         self
@@ -210,6 +233,7 @@ fn perform(cli: Cli) -> Result<Answer, Failure> {
     match cli.verb {
         Verb::Init(args) => init::run(&home()?, args),
         Verb::Run(args) => run::run(home()?, args),
+        Verb::Release(args) => release::run(&home()?, args),
         Verb::Verify(args) => verify::run(args),
         Verb::Backup(args) => backup::backup(&home()?, args),
         Verb::Restore(args) => backup::restore(&home()?, args),
@@ -221,7 +245,13 @@ fn perform(cli: Cli) -> Result<Answer, Failure> {
             let text = String::from_utf8_lossy(&script).into_owned();
             Ok(Answer::new(text.clone(), serde_json::json!({ "script": text })))
         }
-        Verb::Home(verb) => desk::at_home(home()?, verb.made_absolute()),
+        Verb::Home(verb) => match verb.without_home() {
+            Some(answer) => answer,
+            None => match release::wanted(&verb) {
+                Some((by, secret)) => release::publish_and_release(&home()?, &by, secret.as_deref(), verb.made_absolute()),
+                None => desk::at_home(home()?, verb.made_absolute()),
+            },
+        },
     }
 }
 

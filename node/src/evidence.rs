@@ -138,8 +138,11 @@ impl<'a> Gathering<'a> {
         }
         // The entry before the end is first held by the checkpoint of this very size.
         let first = witness::first_witnessed(self.reader, &origin, size - 1, |by| self.counts(by))?;
-        let here: Vec<Kept> = first.into_iter().filter(|kept| kept.note == feed.head.checkpoint).collect();
-        let head = with_cosignatures(&feed.head.checkpoint, &self.lines(&here));
+        let of_this_size = |kept: &Kept| Checkpoint::read(&kept.note).is_ok_and(|checkpoint| checkpoint.size == size);
+        let here: Vec<Kept> = first.into_iter().filter(of_this_size).collect();
+        // Cosigned as the log key of that time signed it; another may have signed the same size since.
+        let note = here.first().map_or_else(|| feed.head.checkpoint.clone(), |kept| kept.note.clone());
+        let head = with_cosignatures(&note, &self.lines(&here));
         self.heads.insert(origin, head.clone());
         Ok(head)
     }
@@ -166,6 +169,14 @@ impl<'a> Gathering<'a> {
         if may && self.snapshot.orgs.get(&party).is_some_and(|org| org.size() > 0) {
             self.parties.insert(party);
             self.deliveries.insert(receipt);
+        }
+    }
+
+    /// Adds what we vouch for about issuers of the records, signed under our own keys.
+    pub fn vouch(&mut self, vouchers: Vec<Vec<u8>>) {
+        if !vouchers.is_empty() {
+            self.parties.insert(self.snapshot.party);
+            self.bundle.vouchers = vouchers;
         }
     }
 
@@ -205,5 +216,50 @@ impl<'a> Gathering<'a> {
         let here: Vec<Kept> = newest.into_iter().filter(|kept| kept.note == feed.head.checkpoint && self.counts(&kept.by)).collect();
         let checkpoint = with_cosignatures(&feed.head.checkpoint, &self.lines(&here));
         Ok(OrgPart::of(org, &checkpoint))
+    }
+}
+
+/// What others signed about a record here, as our screens name them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Attested {
+    /// When it was first witnessed, in seconds since 1970, and by whom; none: its date is unproven.
+    pub witnessed: Option<(u64, Vec<String>)>,
+    /// Who signed for having received it, and when by their clock.
+    pub received: Vec<(String, u64)>,
+}
+
+impl Attested {
+    /// Looks it up.
+    pub fn of(reader: &Reader, snapshot: &Snapshot, feed: &Feed, seq: u64) -> Result<Attested, FeedError> {
+        let origin = feed.origin.as_str();
+        let lines = witness::first_witnessed(reader, origin, seq, |_| true)?;
+        let time = |kept: &Kept| Cosignature::read(&kept.line).map_or(u64::MAX, |line| line.time());
+        let name = |kept: &Kept| if kept.by.is_empty() { "us".to_owned() } else { kept.by.clone() };
+        let witnessed = lines.iter().map(time).min().map(|at| (at, lines.iter().map(name).collect()));
+        let mut received = Vec::new();
+        for core in witness::receipts_about(reader, origin, seq, feed.own)? {
+            if let (Some(party), Some(delivery)) = (Receipt::claimed_by(&core), Receipt::peek(&core)) {
+                let partner = snapshot.partner_of(&party).map(|partner| partner.name.clone());
+                let name = if party == snapshot.party { "us".to_owned() } else { partner.unwrap_or_else(|| party.short()) };
+                received.push((name, delivery.at));
+            }
+        }
+        Ok(Attested { witnessed, received })
+    }
+
+    /// Since when it is proven to have been there, in words.
+    pub fn date(&self) -> String {
+        match &self.witnessed {
+            Some((at, by)) => format!("first witnessed {} by {}", crate::service::time_text(*at), by.join(", ")),
+            None => "date unproven: no witness has signed that it was there".into(),
+        }
+    }
+
+    /// Who signed for it, in words.
+    pub fn receipts(&self) -> Vec<String> {
+        self.received
+            .iter()
+            .map(|(name, at)| format!("received by {name}, who signed for it at {}", crate::service::time_text(*at)))
+            .collect()
     }
 }

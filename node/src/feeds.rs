@@ -4,8 +4,9 @@
 //! it is durable: heads in memory, answers and snapshots change after `store.commit` returned.
 //!
 //! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/witness.rs`: what others sign of
-//! our feeds and we of theirs. `feeds/forks.rs`: two truths. `feeds/book.rs`: partners, sharing
-//! rules and the ledger. `feeds/open.rs`: founding and reading a home. `feeds/state.rs`: what is stored, and how.
+//! our feeds and we of theirs. `feeds/forks.rs`: two truths. `feeds/book.rs`: partners, sharing rules and the ledger.
+//! `feeds/release.rs`: what named persons countersign. `feeds/root.rs`: what the root key signs. `feeds/open.rs`: founding
+//! and reading a home. `feeds/state.rs`: what is stored, and how.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use lotline_policy::Policy;
 use lotline_schema::cose::Signer;
 use lotline_schema::id::IdError;
 use lotline_schema::note::{Checkpoint, NoteError};
-use lotline_schema::org::{self, Entry as OrgEntry, Org, OrgError};
+use lotline_schema::org::{self, Entry as OrgEntry, Org, OrgError, Role, Standing};
 use lotline_schema::record::Facts;
 use lotline_schema::statement::{self, Place, Sealed, StatementError};
 use lotline_schema::tree::Frontier;
@@ -22,19 +23,23 @@ use lotline_schema::view::PACKAGE_BYTES_MAX;
 use lotline_schema::{Hash, Origin, PartyId, Record};
 use tokio::sync::watch;
 
-use crate::keys::{Keys, random};
-use crate::store::{Batch, Entry, Reader, Store, StoreError};
+use crate::keys::{KeyError, Keys, random};
+use crate::store::{self, Batch, Entry, Reader, Store, StoreError};
 
 pub mod accept;
 mod book;
 pub mod forks;
 mod open;
+mod release;
+mod root;
 pub mod state;
 pub mod witness;
 
 pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};
-pub use book::Intent;
+pub use book::{Intent, numbered_faults, vouchers};
 pub use open::Founded;
+pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in};
+pub use root::{Rotated, WrongRoot};
 use state::key;
 pub use state::{Head, Partner, StateError, Summary};
 
@@ -76,6 +81,18 @@ pub enum FeedError {
     /// The owner has to confirm first.
     #[error("this home was restored ({0}); nothing is signed or sent until you confirm it")]
     Restored(String),
+    /// The user's: the root key given is not the one that may sign this.
+    #[error(transparent)]
+    Root(#[from] WrongRoot),
+    /// Not a release that can stand in our feed.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// The owner has to name a new key first.
+    #[error("the {0} key in this home is not the one your org feed names: it was rotated after this backup was made")]
+    Outdated(Role),
+    /// The machine's: a key file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Ours: what we signed does not read.
     #[error("cannot sign: {0}")]
     Statement(#[from] StatementError),
@@ -218,6 +235,8 @@ pub struct Feeds {
     next_receipt: u64,
     /// How often this home was restored: witness keys are other ones after each.
     epoch: u64,
+    /// The largest checkpoint of ours that a partner cosigned since the start, by origin and partner.
+    cosigned_to: HashMap<(String, String), u64>,
     /// Identities committed since the index was last level; older ones are found through it.
     recent: HashMap<Hash, Live>,
 }
@@ -281,6 +300,7 @@ impl Feeds {
         match self.live(facts, &HashMap::new())? {
             None if on_conflict == OnConflict::Supersede => Err(FeedError::NothingToSupersede(facts.lot.clone().unwrap_or_default())),
             None => Ok(None),
+            Some(live) if self.is_revoked(&live)? => Ok(None),
             Some(live) if live.summary.content == Some(content) => Ok(Some(self.repeated(&live))),
             Some(_) if on_conflict == OnConflict::Supersede => Ok(None),
             Some(live) => Err(self.conflict(&live)),
@@ -308,6 +328,8 @@ impl Feeds {
         let supersedes = match (live, submission.on_conflict) {
             (None, OnConflict::Refuse) => None,
             (None, OnConflict::Supersede) => return Err(FeedError::NothingToSupersede(facts.lot.unwrap_or_default())),
+            // Signed anew after its key was revoked: the new statement replaces what nobody vouches for.
+            (Some(live), _) if self.is_revoked(&live)? => Some(live),
             (Some(live), _) if live.summary.content == Some(content) => return Ok(Plan::Repeated(self.repeated(&live))),
             (Some(live), OnConflict::Supersede) => Some(live),
             (Some(live), OnConflict::Refuse) => return Err(self.conflict(&live)),
@@ -378,6 +400,16 @@ impl Feeds {
         Ok(None)
     }
 
+    /// Whether the key that signed a statement of ours was revoked for its place.
+    fn is_revoked(&self, live: &Live) -> Result<bool, FeedError> {
+        // What is not in the index yet was signed a moment ago, with the key of now.
+        let org = &self.snapshot.orgs[&self.snapshot.party];
+        match self.reader.row(live.feed, live.seq)? {
+            Some(row) => Ok(revoked(&self.reader, org, &row)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
     fn repeated(&self, live: &Live) -> Published {
         let origin = self.snapshot.feed_numbered(live.feed).expect("live statements stand in our feeds").origin.clone();
         Published { origin, seq: live.seq, leaf: live.leaf, repeated: true, bytes: 0 }
@@ -425,13 +457,18 @@ impl Feeds {
 
     /// Puts an entry for our org feed into a batch; what comes back is shown once the batch is durable.
     fn append_org(&self, batch: &mut Batch, entry: &OrgEntry, now: u64) -> Result<(Org, Head), FeedError> {
+        self.append_org_by(batch, entry, &self.keys.record, &self.keys, now)
+    }
+
+    /// The same, signed by a key of the owner's choice; `keys` sign the new head.
+    fn append_org_by(&self, batch: &mut Batch, entry: &OrgEntry, signer: &Signer, keys: &Keys, now: u64) -> Result<(Org, Head), FeedError> {
         let mut org = Org::clone(&self.snapshot.orgs[&self.snapshot.party]);
-        let sealed = org::seal(&org, entry, now, &self.keys.record, random)?;
+        let sealed = org::seal(&org, entry, now, signer, random)?;
         let (seq, origin) = (org.size(), Origin::org(self.snapshot.party));
         org.accept(sealed.core.clone())?;
         let id = self.snapshot.feeds[&origin.to_string()].id;
         push_statement(batch, id, seq, sealed, &Summary::default());
-        let head = self.sign_head(&origin, org.frontier().clone());
+        let head = sign_head(&origin, org.frontier().clone(), keys);
         batch.push(head_state(&origin, &head));
         Ok((org, head))
     }
@@ -449,6 +486,14 @@ impl Feeds {
     fn may_sign(&self) -> Result<(), FeedError> {
         match &self.snapshot.restored {
             Some(why) => Err(FeedError::Restored(why.clone())),
+            None => self.keys_fit(),
+        }
+    }
+
+    /// What an outdated key signs would be refused by everybody.
+    fn keys_fit(&self) -> Result<(), FeedError> {
+        match self.keys.outdated(&self.snapshot.orgs[&self.snapshot.party]) {
+            Some(role) => Err(FeedError::Outdated(role)),
             None => Ok(()),
         }
     }
@@ -481,6 +526,25 @@ impl Feeds {
     pub fn close(self) -> Result<(), FeedError> {
         Ok(self.store.close()?)
     }
+}
+
+/// Why the organisation that signed a stored record does not vouch for it any more, by what its org feed says now; none
+/// for a good one, and for one that is hidden here.
+pub fn revoked(reader: &Reader, org: &Org, row: &store::Row) -> Result<Option<String>, FeedError> {
+    // Most organisations never changed a key: then there is nothing to read.
+    let may = |entry: &OrgEntry| matches!(entry, OrgEntry::Rotation { role: Role::Record, .. } | OrgEntry::Delegation { .. });
+    if !org.statements().any(may) {
+        return Ok(None);
+    }
+    let Some(core) = reader.core(row)? else {
+        return Ok(None);
+    };
+    let unverified = statement::Unverified::read(&core)?;
+    let claims = unverified.claims();
+    Ok(match org.record_key(&claims.kid, &claims.origin, claims.seq, claims.day) {
+        Some(Standing::Revoked(_, why)) => Some(why),
+        Some(Standing::Good(_)) | None => None,
+    })
 }
 
 /// A group commit in the making.

@@ -1,19 +1,23 @@
 //! The keys of one organisation: made at `init`, kept one file each, readable by their owner alone.
 //!
-//! The root key never enters the home: it goes, sealed with a passphrase, into the recovery kit.
+//! The root key never enters the home: it goes, sealed with a passphrase, into the recovery kit ([`kit`]). Which key is
+//! good is said by the org feed and never by a file: a new key waits as `<role>.next.key` until the org feed names it.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use age::secrecy::SecretString;
-use lotline_schema::PartyId;
+use ed25519_dalek::VerifyingKey;
 use lotline_schema::cose::Signer;
 use lotline_schema::id::{hex, unhex};
-use lotline_schema::org::Role;
-use zeroize::{Zeroize as _, Zeroizing};
+use lotline_schema::org::{Org, Role};
+use lotline_schema::{Origin, PartyId};
+use zeroize::Zeroizing;
 
 use crate::platform;
+
+pub mod kit;
+
+use kit::{Holds, Kit, Secret};
 
 /// Keys of the public demo identities in `keys-example/` (their seeds are published): good on loopback only.
 pub const EXAMPLES: [&str; 3] = ["supplier", "oem-a", "oem-b"];
@@ -43,9 +47,12 @@ pub enum KeyError {
     /// Not a key.
     #[error("`{0}` is not a key: 64 hex digits were expected")]
     Form(PathBuf),
-    /// The recovery kit does not open.
-    #[error("the recovery kit does not open: {0}")]
+    /// The recovery kit, or another sealed key, does not open.
+    #[error("the sealed key does not open: {0}")]
     Kit(String),
+    /// Words that are no key.
+    #[error("these words are no key: {0}")]
+    Words(String),
 }
 
 /// The four working keys of a node.
@@ -57,6 +64,7 @@ pub struct Keys {
     transport: Zeroizing<[u8; 32]>,
     witness: Zeroizing<[u8; 32]>,
     example: bool,
+    folder: PathBuf,
 }
 
 impl std::fmt::Debug for Keys {
@@ -117,38 +125,14 @@ impl Founding {
     pub fn write(&self, folder: &Path) -> Result<(), KeyError> {
         platform::create_private_folder(folder).map_err(|source| KeyError::Write { path: folder.into(), source })?;
         for (role, seed) in &self.seeds {
-            let path = folder.join(format!("{role}.key"));
-            let mut text = Zeroizing::new(hex(&**seed));
-            text.push('\n');
-            platform::write_secret(&path, text.as_bytes()).map_err(|source| KeyError::Write { path, source })?;
+            write_seed(&key_file(folder, *role), seed)?;
         }
         Ok(())
     }
 
-    /// The recovery kit: plain words, then the root key sealed with the passphrase (age, scrypt).
-    pub fn kit(&self, name: &str, passphrase: &str, work_factor: u8) -> Result<String, KeyError> {
-        let kit = |why: &dyn std::fmt::Display| KeyError::Kit(why.to_string());
-        let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
-        recipient.set_work_factor(work_factor);
-        let encryptor = age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient)).map_err(|why| kit(&why))?;
-        let mut sealed = Vec::new();
-        let armor = age::armor::ArmoredWriter::wrap_output(&mut sealed, age::armor::Format::AsciiArmor).map_err(|why| kit(&why))?;
-        let mut writer = encryptor.wrap_output(armor).map_err(|why| kit(&why))?;
-        let mut secret = Zeroizing::new(hex(&*self.root_seed));
-        writer.write_all(secret.as_bytes()).map_err(|why| kit(&why))?;
-        secret.zeroize();
-        writer.finish().and_then(|armor| armor.finish()).map_err(|why| kit(&why))?;
-        let sealed = String::from_utf8_lossy(&sealed);
-        let party = self.party();
-        Ok(format!(
-            "LOTLINE RECOVERY KIT for {name}\n\n\
-             Keep this file away from the computer that runs Lotline: on a stick in the safe, or printed.\n\
-             With it and its passphrase you can name new keys when the old ones are lost or stolen.\n\
-             Nobody can replace it, and nobody else has a copy.\n\n\
-             identity  {party}\n\
-             six words {}\n\n{sealed}",
-            party.six_words()
-        ))
+    /// The recovery kit: plain words, then the root key sealed with the passphrase.
+    pub fn kit(&self, name: &str, passphrase: &str, work_factor: u8) -> Result<Kit, KeyError> {
+        Kit::seal(Holds::Root, name, self.party(), &Secret::from_seed(&self.root_seed), passphrase, work_factor)
     }
 }
 
@@ -158,35 +142,61 @@ impl Default for Founding {
     }
 }
 
-/// Opens a recovery kit: the root key.
-pub fn open_kit(kit: &str, passphrase: &str) -> Result<Signer, KeyError> {
-    let failed = |why: &dyn std::fmt::Display| KeyError::Kit(why.to_string());
-    let start = kit.find("-----BEGIN AGE").ok_or_else(|| KeyError::Kit("it holds no sealed key".into()))?;
-    let armor = age::armor::ArmoredReader::new(&kit.as_bytes()[start..]);
-    let decryptor = age::Decryptor::new(armor).map_err(|why| failed(&why))?;
-    let identity = age::scrypt::Identity::new(SecretString::from(passphrase.to_owned()));
-    let mut reader = decryptor
-        .decrypt(std::iter::once(&identity as &dyn age::Identity))
-        .map_err(|_| KeyError::Kit("wrong passphrase, or a damaged file".into()))?;
-    let mut text = Zeroizing::new(String::new());
-    reader.read_to_string(&mut text).map_err(|why| failed(&why))?;
-    let bytes = Zeroizing::new(unhex(&text).ok_or_else(|| KeyError::Kit("it holds no key".into()))?);
-    let seed: [u8; 32] = bytes.as_slice().try_into().map_err(|_| KeyError::Kit("it holds no key".into()))?;
-    Ok(Signer::from_seed(&seed))
-}
-
 impl Keys {
     /// Reads the working keys of a home, and refuses them when others can.
     pub fn read(folder: &Path) -> Result<Keys, KeyError> {
-        let record = read_seed(folder, Role::Record)?;
-        let example = is_example(&record);
-        Ok(Keys {
-            log: Signer::from_seed(&*read_seed(folder, Role::Log)?),
-            transport: read_seed(folder, Role::Transport)?,
-            witness: read_seed(folder, Role::Witness)?,
-            record: Signer::from_seed(&record),
-            example,
-        })
+        let seed = |role: Role| read_seed(&key_file(folder, role));
+        let (record, log, transport, witness) = (seed(Role::Record)?, seed(Role::Log)?, seed(Role::Transport)?, seed(Role::Witness)?);
+        // One public key is enough: a rotation replaces one role's only.
+        let example = [(Role::Record, &record), (Role::Log, &log), (Role::Transport, &transport)].into_iter().any(is_example);
+        let (record, log) = (Signer::from_seed(&record), Signer::from_seed(&log));
+        Ok(Keys { record, log, transport, witness, example, folder: folder.into() })
+    }
+
+    /// The role whose key here is not the one that the org feed names, if there is one: the home was restored from a
+    /// backup made before a rotation.
+    pub fn outdated(&self, org: &Org) -> Option<Role> {
+        let fits = |role: Role, signer: &Signer| org.key(role).is_none_or(|named| *named == signer.public());
+        [(Role::Log, &self.log), (Role::Record, &self.record)].into_iter().find(|(role, signer)| !fits(*role, signer)).map(|(role, _)| role)
+    }
+
+    /// Writes a new key for a role beside the one in use, durably: the first step of a rotation.
+    pub fn prepare(&self, role: Role) -> Result<Next, KeyError> {
+        let next = Next { role, secret: Secret::new(), folder: self.folder.clone() };
+        write_seed(&next_file(&self.folder, role), next.secret.seed())?;
+        Ok(next)
+    }
+
+    /// These keys with a new one in its place.
+    pub fn with(&self, next: &Next) -> Keys {
+        let signer = |role: Role, now: &Signer| if role == next.role { next.secret.signer().clone() } else { now.clone() };
+        let (record, log) = (signer(Role::Record, &self.record), signer(Role::Log, &self.log));
+        let witness = if next.role == Role::Witness { Zeroizing::new(*next.secret.seed()) } else { self.witness.clone() };
+        let transport = self.transport.clone();
+        Keys { record, log, transport, witness, example: self.example, folder: self.folder.clone() }
+    }
+
+    /// Brings the files in line with the org feed: a key that it names takes the place of the old one, whose secret is
+    /// gone with that; one that it does not name was prepared for a rotation that never happened, and goes. A crash
+    /// anywhere leaves something that the next call mends. None: there was nothing to do.
+    pub fn settle(&self, org: &Org) -> Result<Option<Keys>, KeyError> {
+        let mut promoted = false;
+        for role in Role::ALL {
+            let (next, key) = (next_file(&self.folder, role), key_file(&self.folder, role));
+            if !next.exists() {
+                continue;
+            }
+            let named = org.key(role) == Some(&Signer::from_seed(&*read_seed(&next)?).public());
+            let moved = if named { std::fs::rename(&next, &key) } else { std::fs::remove_file(&next) };
+            moved.and_then(|()| platform::sync_folder(&self.folder)).map_err(|source| KeyError::Write { path: next, source })?;
+            promoted |= named;
+        }
+        promoted.then(|| Keys::read(&self.folder)).transpose()
+    }
+
+    /// Where the sealed key of a named person lies.
+    pub fn signer_file(&self, key: &VerifyingKey) -> PathBuf {
+        signer_file(&self.folder, key)
     }
 
     /// The transport key's seed, for the network.
@@ -196,8 +206,8 @@ impl Keys {
 
     /// The key with which this node cosigns checkpoints of one followed feed: another one for each feed, so that nobody
     /// can tell who follows what, and another one after each restore, so that none ever signs two histories.
-    pub fn witness(&self, origin: &str, epoch: u64) -> Signer {
-        Signer::from_seed(&witness_seed(&self.witness, origin, epoch))
+    pub fn witness(&self, origin: &Origin, epoch: u64) -> Signer {
+        Signer::from_seed(&Zeroizing::new(lotline_schema::note::witness_seed(&self.witness, origin, epoch)))
     }
 
     /// Whether these are published keys, which anybody can use: never off loopback.
@@ -206,46 +216,65 @@ impl Keys {
     }
 }
 
-/// HMAC-SHA-256 (RFC 2104) of the feed under the witness secret.
-fn witness_seed(secret: &[u8; 32], origin: &str, epoch: u64) -> Zeroizing<[u8; 32]> {
-    let pad = |byte: u8| {
-        let mut block = Zeroizing::new([byte; 64]);
-        block.iter_mut().zip(secret).for_each(|(pad, secret)| *pad ^= secret);
-        block
-    };
-    let message = format!("lotline witness v1\n{origin}\n{epoch}");
-    let inner = lotline_schema::Hash::of(&[&*pad(0x36), message.as_bytes()]);
-    Zeroizing::new(lotline_schema::Hash::of(&[&*pad(0x5c), &inner.0]).0)
+/// Where the sealed key of a named person lies in a folder of keys.
+pub fn signer_file(folder: &Path, key: &VerifyingKey) -> PathBuf {
+    folder.join("signers").join(format!("{}.age", lotline_schema::id::thumbprint(key).short()))
 }
 
-fn is_example(record: &[u8; 32]) -> bool {
-    EXAMPLES.iter().any(|name| lotline_schema::Hash::of(&[b"lotline example ", name.as_bytes(), b" record"]).0 == *record)
+/// A new key on disk that nothing names yet.
+pub struct Next {
+    role: Role,
+    secret: Secret,
+    folder: PathBuf,
 }
 
-fn read_seed(folder: &Path, role: Role) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-    let path = folder.join(format!("{role}.key"));
-    let read = |source| KeyError::Read { path: path.clone(), source };
-    if platform::readable_by_others(&path).map_err(read)? {
-        return Err(KeyError::Exposed(path));
+impl Next {
+    /// What the rotation will name.
+    pub fn public(&self) -> VerifyingKey {
+        self.secret.signer().public()
     }
-    let text = Zeroizing::new(std::fs::read_to_string(&path).map_err(read)?);
-    let bytes = Zeroizing::new(unhex(text.trim_end()).ok_or_else(|| KeyError::Form(path.clone()))?);
-    let seed: [u8; 32] = bytes.as_slice().try_into().map_err(|_| KeyError::Form(path))?;
+
+    /// Takes it back: the rotation did not happen.
+    pub fn forget(self) {
+        // What stays is removed when the home is opened next.
+        let _ = std::fs::remove_file(next_file(&self.folder, self.role));
+    }
+}
+
+fn key_file(folder: &Path, role: Role) -> PathBuf {
+    folder.join(format!("{role}.key"))
+}
+
+fn next_file(folder: &Path, role: Role) -> PathBuf {
+    folder.join(format!("{role}.next.key"))
+}
+
+fn is_example((role, seed): (Role, &Zeroizing<[u8; 32]>)) -> bool {
+    EXAMPLES.iter().any(|name| lotline_schema::Hash::of(&[b"lotline example ", name.as_bytes(), b" ", role.name().as_bytes()]).0 == **seed)
+}
+
+fn write_seed(path: &Path, seed: &[u8; 32]) -> Result<(), KeyError> {
+    // With room for the line's end, so that no copy is left behind by growing.
+    let mut text = Zeroizing::new(String::with_capacity(65));
+    text.push_str(&Zeroizing::new(hex(seed)));
+    text.push('\n');
+    platform::write_secret(path, text.as_bytes()).map_err(|source| KeyError::Write { path: path.into(), source })
+}
+
+fn read_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let read = |source| KeyError::Read { path: path.into(), source };
+    if platform::readable_by_others(path).map_err(read)? {
+        return Err(KeyError::Exposed(path.into()));
+    }
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(read)?);
+    let bytes = Zeroizing::new(unhex(text.trim_end()).ok_or_else(|| KeyError::Form(path.into()))?);
+    let seed: [u8; 32] = bytes.as_slice().try_into().map_err(|_| KeyError::Form(path.into()))?;
     Ok(Zeroizing::new(seed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_kit_opens_with_its_passphrase_alone() {
-        let founding = Founding::new();
-        let kit = founding.kit("ACME", "correct horse", 2).unwrap();
-        assert_eq!(open_kit(&kit, "correct horse").unwrap().public(), founding.root.public());
-        assert!(matches!(open_kit(&kit, "wrong horse"), Err(KeyError::Kit(_))));
-        assert!(matches!(open_kit("no kit", "x"), Err(KeyError::Kit(_))));
-    }
 
     #[cfg(unix)]
     #[test]
@@ -257,6 +286,37 @@ mod tests {
         let log = folder.path().join("log.key");
         std::fs::set_permissions(&log, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(Keys::read(folder.path()), Err(KeyError::Exposed(path)) if path == log));
+    }
+
+    /// An org feed that names the keys of a folder.
+    fn org_of(founding: &Founding) -> Org {
+        use lotline_schema::org::{self, Entry};
+        let mut org = Org::new(founding.party());
+        org.accept(org::seal(&org, &Entry::keyring("ACME", founding.public()), 0, &founding.root, random).unwrap().core).unwrap();
+        org
+    }
+
+    #[test]
+    fn a_new_key_waits_until_the_org_feed_names_it() {
+        use lotline_schema::org::{self, Entry, Places};
+        let folder = tempfile::tempdir().unwrap();
+        let (founding, path) = (Founding::new(), folder.path());
+        founding.write(path).unwrap();
+        let (keys, mut org) = (Keys::read(path).unwrap(), org_of(&founding));
+        // Never named: the rotation did not happen.
+        keys.prepare(Role::Record).unwrap();
+        assert!(keys.settle(&org).unwrap().is_none() && !next_file(path, Role::Record).exists());
+        assert_eq!(keys.outdated(&org), None);
+        // Named, and cut before the file was moved.
+        let next = keys.prepare(Role::Record).unwrap();
+        let from = Places::from([(lotline_schema::Origin::org(founding.party()).to_string(), 1)]);
+        let entry = Entry::Rotation { role: Role::Record, key: next.public(), from, reason: String::new() };
+        org.accept(org::seal(&org, &entry, 0, &founding.root, random).unwrap().core).unwrap();
+        assert_eq!((keys.outdated(&org), keys.with(&next).outdated(&org)), (Some(Role::Record), None));
+        let settled = Keys::read(path).unwrap().settle(&org).unwrap().unwrap();
+        assert_eq!(settled.record.public(), next.public());
+        assert!(!next_file(path, Role::Record).exists() && settled.settle(&org).unwrap().is_none());
+        assert_eq!(Keys::read(path).unwrap().outdated(&org), None);
     }
 
     #[test]

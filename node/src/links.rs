@@ -15,6 +15,7 @@ use lotline_schema::note::Checkpoint;
 
 use crate::exchange::message::{Listing, VERSION};
 use crate::exchange::{Code, FIRST_FRAME, FRAME_BYTES_MAX, Message, MessageError, SILENCE, WRITE_DEADLINE};
+use crate::feeds::witness::ReceiptError;
 use crate::feeds::{Feed, Partner, Snapshot};
 use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
 use crate::service::{Handle, LinkBoard, now};
@@ -93,6 +94,9 @@ pub(crate) enum LinkError {
     /// The partner's: a message that does not belong here.
     #[error("a message that does not belong here")]
     Unexpected,
+    /// The partner's: an acknowledgement without a delivery receipt, or one that does not hold.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
     /// The partner's: too slow.
     #[error("silent for too long")]
     Silent,
@@ -197,7 +201,10 @@ impl Links {
             return;
         };
         tracing::info!(%peer, %error, "stream ended");
-        let hostile = matches!(error, LinkError::Malformed(_) | LinkError::Unexpected | LinkError::Version(_) | LinkError::Silent);
+        let hostile = matches!(
+            error,
+            LinkError::Malformed(_) | LinkError::Unexpected | LinkError::Receipt(_) | LinkError::Version(_) | LinkError::Silent
+        );
         if hostile {
             self.with_name(peer, |link| link.trouble = Some(error.to_string()));
             let strikes = self.strikes.entry(peer).or_default();

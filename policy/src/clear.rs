@@ -5,9 +5,10 @@
 
 use std::fmt;
 
-use lotline_schema::kind::{SLOTS_MAX, Schema};
+use lotline_schema::kind::{Group, SLOTS_MAX, Schema};
+use lotline_schema::release::Release;
 use lotline_schema::slot::Disclosure;
-use lotline_schema::statement::{Body, Unverified};
+use lotline_schema::statement::{Body, Type, Unverified};
 use lotline_schema::view::SealedView;
 use lotline_schema::{Facts, Hash, Origin, codec};
 
@@ -99,6 +100,22 @@ pub fn clear(policy: &Policy, viewer: &Viewer, item: &Item<'_>, now: i64) -> Cle
     Cleared::new(&viewer.partner, item, mask, Basis::Policy(policy.version()), view)
 }
 
+/// The mask of a release that is shown: it has no slots, and the ledger must still know that it left.
+pub const RELEASE_SHOWN: u64 = 1 << 63;
+
+/// A release names a person who stands for a record's verdict: it leaves to whoever may see that verdict now, whole, and
+/// to nobody else. Hidden too when it is not about this record.
+pub fn clear_release(policy: &Policy, viewer: &Viewer, release: &Item<'_>, record: &Item<'_>, now: i64) -> Cleared {
+    let verdict = record.schema.map_or(0, |schema| {
+        let fields = schema.fields.iter().enumerate();
+        let of_the_record = fields.filter(|(_, field)| field.group == Group::Verdict && field.name.starts_with("verdict"));
+        of_the_record.fold(0, |mask, (slot, _)| mask | 1 << slot)
+    });
+    let seen = release.is_about(record) && clear(policy, viewer, record, now).mask & verdict != 0;
+    let mask = if seen { RELEASE_SHOWN } else { 0 };
+    Cleared::new(&viewer.partner, release, mask, Basis::Policy(policy.version()), seen.then(|| release.view(0)))
+}
+
 impl Cleared {
     /// The whole statement, as the owner confirmed. The inspector's name is in it.
     ///
@@ -183,6 +200,20 @@ impl fmt::Debug for Cleared {
 }
 
 impl Item<'_> {
+    /// Whether this is the release of that record, in the same feed.
+    fn is_about(&self, record: &Item<'_>) -> bool {
+        let Ok(unverified) = Unverified::read(self.core) else {
+            return false;
+        };
+        let claims = unverified.claims();
+        let about = match &claims.body {
+            Body::Entry(entry) if claims.typ == Type::Release => Release::read(entry).ok(),
+            _ => None,
+        };
+        let here = unverified.leaf() == self.leaf && claims.origin == self.origin && self.origin == record.origin;
+        here && about.is_some_and(|about| about.leaf == record.leaf && about.seq == record.seq)
+    }
+
     fn view(&self, mask: u64) -> SealedView {
         let shown = self.disclosures.iter().enumerate().take(SLOTS_MAX).filter(|(slot, _)| mask >> slot & 1 == 1);
         SealedView { core: self.core.to_vec(), disclosures: shown.map(|(_, disclosure)| disclosure.clone()).collect() }

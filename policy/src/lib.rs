@@ -57,7 +57,7 @@ pub mod explain;
 pub mod parse;
 pub mod policy;
 
-pub use clear::{Basis, Cleared, FullDisclosure, Item, clear, next_change, view_id};
+pub use clear::{Basis, Cleared, FullDisclosure, Item, RELEASE_SHOWN, clear, clear_release, next_change, view_id};
 pub use decide::{Decision, NearMiss, Reason, Viewer, decide};
 pub use explain::term;
 pub use parse::{Slip, Slips, World, parse};

@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 
 use lotline_policy::{
-    Basis, Cleared, Condition, FullDisclosure, Item, NearMiss, Policy, Reason, Viewer, clear, decide, next_change, term, view_id,
+    Basis, Cleared, Condition, FullDisclosure, Item, NearMiss, Policy, RELEASE_SHOWN, Reason, Viewer, clear, clear_release, decide,
+    next_change, term, view_id,
 };
 use lotline_schema::cose::Signer;
 use lotline_schema::kind::inspection::{Inspection, SCHEMA, Verdict};
 use lotline_schema::kind::{Group, Schema};
+use lotline_schema::release::Release;
 use lotline_schema::statement::{Place, Sealed, Type, seal_entry, seal_record};
 use lotline_schema::{Facts, Hash, Origin, PartyId, codec};
 
@@ -311,4 +313,34 @@ fn the_other_two_doors_open_only_for_what_they_are_for() {
     assert!(Cleared::own_feed_entry("oem-a", &Item { seq: 4, ..entry_item }).is_none());
     assert!(Cleared::own_feed_entry("oem-a", &Item { leaf: Hash([0; 32]), ..entry_item }).is_none());
     assert!(clear(&policy(), &Viewer::new("oem-a"), &entry_item, NOVEMBER).is_hidden());
+}
+
+#[test]
+fn a_release_leaves_with_the_verdict_of_its_record_and_not_without() {
+    let (record, facts) = sealed();
+    let origin = place().origin.to_string();
+    let record_item = item(&record, &origin, &facts, Some(&SCHEMA));
+    let person = Signer::from_seed(&[8; 32]);
+    let sign = |of: Release, seq: u64| of.seal(&Place { seq, ..place() }, &person, |bytes| bytes.fill(2)).unwrap();
+    let release = sign(Release { leaf: record.leaf, seq: record_item.seq }, record_item.seq + 1);
+    let of_release = Facts::of_release();
+    let item_of = |release| Item { seq: record_item.seq + 1, ..item(release, &origin, &of_release, None) };
+    let cleared =
+        |policy: &Policy, release: &Item<'_>, record: &Item<'_>| clear_release(policy, &Viewer::new("oem-a"), release, record, NOVEMBER);
+    let shown = cleared(&policy(), &item_of(&release), &record_item);
+    assert_eq!((shown.mask(), shown.basis(), shown.is_hidden()), (RELEASE_SHOWN, Basis::Policy(4), false));
+    assert_eq!(shown.view().unwrap().core, release.core);
+    // Never through the door for records.
+    assert!(clear(&policy(), &Viewer::new("oem-a"), &item_of(&release), NOVEMBER).is_hidden());
+    // Another field of the same record, or another partner, shows no name.
+    let narrow = POLICY.replace("\"verdict\", \"special_statistics\"", "\"special_statistics\"");
+    assert!(cleared(&Policy::restore(&narrow).unwrap(), &item_of(&release), &record_item).is_hidden());
+    assert!(clear_release(&policy(), &Viewer::new("rival"), &item_of(&release), &record_item, NOVEMBER).is_hidden());
+    assert!(cleared(&policy().stop(None), &item_of(&release), &record_item).is_hidden());
+    // About another record than the one it is shown with.
+    let other = sign(Release { leaf: Hash([1; 32]), seq: record_item.seq }, record_item.seq + 1);
+    assert!(cleared(&policy(), &item_of(&other), &record_item).is_hidden());
+    let elsewhere = sign(Release { leaf: record.leaf, seq: 99 }, record_item.seq + 1);
+    assert!(cleared(&policy(), &item_of(&elsewhere), &record_item).is_hidden());
+    assert!(cleared(&policy(), &record_item, &record_item).is_hidden(), "a record is no release");
 }

@@ -65,6 +65,9 @@ pub enum DeliveryError {
     /// No statement of ours, or its signature does not hold.
     #[error(transparent)]
     Statement(#[from] StatementError),
+    /// Larger than a receipt may be.
+    #[error("it has {0} bytes, more than {RECEIPT_BYTES_MAX}")]
+    TooLarge(usize),
     /// Of another organisation.
     #[error("it is not a receipt of that organisation")]
     Elsewhere,
@@ -144,8 +147,15 @@ impl Receipt {
 
     /// What a receipt says, before anything is checked: for finding those one kept.
     pub fn peek(core: &[u8]) -> Option<Delivery> {
-        match &Unverified::read(core).ok()?.claims().body {
-            Body::Entry(entry) => Delivery::read(entry).ok(),
+        Receipt::numbered(core).map(|(_, delivery)| delivery)
+    }
+
+    /// The same, with its number at the receiver.
+    pub fn numbered(core: &[u8]) -> Option<(u64, Delivery)> {
+        let unverified = Unverified::read(core).ok()?;
+        let claims = unverified.claims();
+        match &claims.body {
+            Body::Entry(entry) => Some((claims.seq, Delivery::read(entry).ok()?)),
             Body::Slots(..) => None,
         }
     }
@@ -153,7 +163,7 @@ impl Receipt {
     /// Verifies a receipt against its receiver's org feed.
     pub fn open(core: &[u8], receiver: &Org) -> Result<Receipt, DeliveryError> {
         if core.len() > RECEIPT_BYTES_MAX {
-            return Err(StatementError::TooLarge(core.len()).into());
+            return Err(DeliveryError::TooLarge(core.len()));
         }
         let unverified = Unverified::read(core)?;
         let (claims, origin) = (unverified.claims(), Origin::new(receiver.party(), FEED, 1).expect("a fixed name"));

@@ -17,6 +17,7 @@ pub mod draft;
 pub mod fork;
 pub mod id;
 pub mod kind;
+pub mod members;
 pub mod note;
 pub mod org;
 pub mod quorum;

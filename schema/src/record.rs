@@ -96,7 +96,20 @@ pub struct Facts {
 /// The slots behind [`Facts::identity`], beside the kind.
 pub(crate) const IDENTITY: [&str; 7] = ["role", "part", "revision", "lot", "operation", "reason", "sample"];
 
+/// The kind under which lists know a release, which is no record.
+const RELEASE: &str = "release";
+
 impl Facts {
+    /// Of a release: it has no slots, and says nothing but which record it is about.
+    pub fn of_release() -> Facts {
+        Facts { kind: RELEASE.into(), ..Facts::default() }
+    }
+
+    /// Whether it is of a release and not of a record.
+    pub fn is_release(&self) -> bool {
+        self.kind == RELEASE
+    }
+
     /// Reads the facts from whatever slots can be seen.
     pub fn read<'a>(schema: &Schema, value: impl Fn(usize) -> Option<&'a Value>) -> Facts {
         let text = |name: &str| {

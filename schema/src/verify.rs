@@ -349,6 +349,9 @@ struct Witnesses {
     used: BTreeSet<String>,
 }
 
+/// The most delivery receipts shown of one record, so that a file cannot grow in memory: one a customer and widening.
+const DELIVERIES_PER_RECORD_MAX: usize = 256;
+
 /// Below this many packages a second thread costs more than it brings (a signature takes 40 us, a thread 30).
 const PACKAGES_PER_THREAD_MIN: usize = 16;
 
@@ -699,7 +702,9 @@ impl Run<'_> {
                 claims.origin == delivery.origin && (delivery.from..delivery.to).contains(&claims.seq)
             };
             let mut any = false;
-            for record in self.report.records.iter_mut().filter(covered) {
+            for record in
+                self.report.records.iter_mut().filter(covered).filter(|record| record.deliveries.len() < DELIVERIES_PER_RECORD_MAX)
+            {
                 record.deliveries.push((receipt.receiver, delivery.clone()));
                 any = true;
             }

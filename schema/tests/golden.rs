@@ -4,11 +4,13 @@
 
 mod common;
 
-use common::{Filler, NOW, RECORDED_AT, World, inspection, laid_out, report, set, slot};
+use common::{
+    Filler, NOW, RECORDED_AT, World, at, bytes, inspection, key_json, laid_out, rebuilt, report, set, slot, statement_json, vectors,
+};
 use ed25519_dalek::VerifyingKey;
 use lotline_schema::bundle::Bundle;
 use lotline_schema::codec::{self, Value};
-use lotline_schema::cose::{Sign1, Signer, sig_structure};
+use lotline_schema::cose::{Sign1, Signer};
 use lotline_schema::id::{Hash, Origin, PartyId, hex, strong_key, thumbprint, unhex};
 use lotline_schema::kind::inspection::{Inspection, SCHEMA};
 use lotline_schema::note::{self, Checkpoint, InclusionProof};
@@ -20,7 +22,7 @@ use lotline_schema::verify::{Outcome, Trust, TrustedRoot, verify};
 use lotline_schema::view::{Expected, Package, SealedView};
 use serde_json::{Value as Json, json};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/lotline-1.json");
+const NAME: &str = "lotline-1.json";
 const DOCUMENT: &str = include_str!("../../docs/wire.md");
 /// The slots the example view shows.
 const SHOWN: [&str; 4] = ["part", "lot", "sample", "verdict_recomputed"];
@@ -30,38 +32,10 @@ fn shown(at: usize) -> bool {
 }
 
 fn file() -> Json {
-    serde_json::from_slice(&std::fs::read(FILE).unwrap()).unwrap()
-}
-
-fn at<'a>(file: &'a Json, pointer: &str) -> &'a str {
-    file.pointer(pointer).and_then(Json::as_str).unwrap_or_else(|| panic!("no text at {pointer}"))
-}
-
-fn bytes(file: &Json, pointer: &str) -> Vec<u8> {
-    unhex(at(file, pointer)).unwrap_or_else(|| panic!("no hex at {pointer}"))
+    vectors(NAME)
 }
 
 // ---- rebuild ----
-
-fn statement(core: &[u8]) -> Json {
-    let sign1 = Sign1::read(core).unwrap();
-    json!({
-        "core": hex(core),
-        "protected": hex(&sign1.protected),
-        "payload": hex(&sign1.payload),
-        "sig_structure": hex(&sig_structure(&sign1.protected, &sign1.payload)),
-        "signature": hex(&sign1.signature),
-        "leaf": tree::leaf_hash(core).to_string(),
-    })
-}
-
-fn key(seed: u8, signer: &Signer) -> Json {
-    json!({
-        "seed": hex(&[seed; 32]),
-        "public": hex(signer.public().as_bytes()),
-        "thumbprint": signer.kid().to_string(),
-    })
-}
 
 fn built() -> Json {
     let world = World::with_one();
@@ -86,11 +60,11 @@ fn built() -> Json {
         "now": NOW,
         "recorded_at": RECORDED_AT,
         "keys": {
-            "root": key(0x11, &world.root),
-            "record": key(0x12, &world.record),
-            "log": key(0x13, &world.log),
-            "witness": key(0x14, &world.witness),
-            "transport": key(0x15, &world.transport),
+            "root": key_json(0x11, &world.root),
+            "record": key_json(0x12, &world.record),
+            "log": key_json(0x13, &world.log),
+            "witness": key_json(0x14, &world.witness),
+            "transport": key_json(0x15, &world.transport),
         },
         "party": {"did": world.party.to_string(), "key_text": world.party.key_text(), "six_words": world.party.six_words()},
         "origins": {"org": Origin::org(world.party).to_string(), "feed": world.origin.to_string()},
@@ -99,10 +73,10 @@ fn built() -> Json {
             "feed": note::vkey(&world.origin.to_string(), &world.log.public()),
         },
         "schema": {"name": SCHEMA.name, "version": SCHEMA.version, "hash": SCHEMA.hash().to_string()},
-        "org_feed": world.org.entries().iter().map(|core| statement(core)).collect::<Vec<_>>(),
+        "org_feed": world.org.entries().iter().map(|core| statement_json(core)).collect::<Vec<_>>(),
         "org_checkpoint": world.org_checkpoint(),
-        "feed_first": statement(&world.first.core),
-        "record": statement(&sealed.core),
+        "feed_first": statement_json(&world.first.core),
+        "record": statement_json(&sealed.core),
         "disclosures": disclosures,
         "view": {"shown": SHOWN, "disclosures": view.disclosures.iter().map(|one| hex(one.bytes())).collect::<Vec<_>>()},
         "tree": {"leaves": world.leaves.iter().map(Hash::to_string).collect::<Vec<_>>(), "root": world.tree().root(2).to_string()},
@@ -238,16 +212,7 @@ fn negative_bundles(world: &World) -> Json {
 
 #[test]
 fn the_vectors_are_rebuilt_byte_for_byte() {
-    let built = built();
-    if std::env::var("LOTLINE_VECTORS").is_ok_and(|value| value == "write") && !std::path::Path::new(FILE).exists() {
-        std::fs::write(FILE, format!("{}\n", serde_json::to_string_pretty(&built).unwrap())).unwrap();
-    }
-    let file = file();
-    let (Json::Object(built), Json::Object(file)) = (built, &file) else { panic!("objects") };
-    assert_eq!(built.keys().collect::<Vec<_>>(), file.keys().collect::<Vec<_>>());
-    for (name, value) in &built {
-        assert_eq!(value, &file[name], "{name}");
-    }
+    rebuilt(NAME, built());
 }
 
 // ---- verify from the file alone ----
@@ -356,17 +321,21 @@ fn the_negative_vectors_are_refused_from_the_file_alone() {
 
 // ---- the document ----
 
-/// Blocks ```` ```wire /json/pointer ````: what stands before `;` is hex of the vector, `…` leaves bytes out.
+/// Blocks ```` ```wire /json/pointer ```` are cut from the vectors of version 1, with `2:` before the pointer from those of
+/// version 2: what stands before `;` is hex of the vector, `…` leaves bytes out.
 #[test]
 fn the_document_shows_the_vectors() {
-    let file = file();
+    let (file, second) = (file(), vectors("lotline-2.json"));
     let mut blocks = 0;
     for block in DOCUMENT.split("```wire ").skip(1) {
         let (pointer, rest) = block.split_once('\n').unwrap();
         let text = rest.split("```").next().unwrap();
         let pieces: String = text.lines().map(|line| line.split(';').next().unwrap()).collect();
         let pieces: String = pieces.split_whitespace().collect();
-        let whole = at(&file, pointer.trim());
+        let whole = match pointer.trim().strip_prefix("2:") {
+            Some(pointer) => at(&second, pointer),
+            None => at(&file, pointer.trim()),
+        };
         let mut position = 0;
         let parts: Vec<&str> = pieces.split('…').collect();
         for (number, part) in parts.iter().enumerate() {
@@ -377,12 +346,17 @@ fn the_document_shows_the_vectors() {
         assert!(pieces.ends_with('…') || position == whole.len(), "{pointer}: does not end so");
         blocks += 1;
     }
-    assert!(blocks >= 8, "{blocks}");
+    assert!(blocks >= 20, "{blocks}");
     for pointer in ["/party/did", "/origins/org", "/origins/feed", "/vkeys/feed", "/checkpoint", "/proof", "/record/leaf", "/tree/root"] {
         let text = at(&file, pointer);
         assert!(DOCUMENT.contains(text.trim_end()), "{pointer}");
     }
-    for media_type in ["record+sd-cwt", "feed+cwt", "org+cwt", "policy+cwt", "claims+cbor"] {
+    for pointer in ["/checkpoint", "/cosignature/line", "/cosignature/vkey", "/witness/seed", "/origins/receipts", "/origins/vouchers"] {
+        let text = at(&second, pointer);
+        assert!(DOCUMENT.contains(text.trim_end()), "2:{pointer}");
+    }
+    let types = ["record+sd-cwt", "feed+cwt", "org+cwt", "policy+cwt", "release+cwt", "receipt+cwt", "voucher+cwt", "claims+cbor"];
+    for media_type in types {
         assert!(DOCUMENT.contains(&format!("application/x.lotline.{media_type}")));
     }
     for limit in [

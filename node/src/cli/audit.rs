@@ -6,8 +6,7 @@
 use std::path::PathBuf;
 
 use lotline_schema::Hash;
-use lotline_schema::note::Checkpoint;
-use lotline_schema::org::{Org, Role};
+use lotline_schema::org::Org;
 use lotline_schema::slot::Disclosure;
 use lotline_schema::tree::{self, Frontier};
 use lotline_schema::view::{Expected, SealedView};
@@ -16,7 +15,7 @@ use serde_json::json;
 
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::{Desk, show_progress};
-use crate::feeds::{Feed, Snapshot, Summary};
+use crate::feeds::{Feed, Snapshot, Summary, numbered_faults};
 use crate::store::{Reader, Row};
 
 /// Flags of `audit`.
@@ -40,13 +39,17 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let snapshot = desk.handle.snapshot();
     let mut problems: Vec<String> = stored.damage.iter().map(|damage| format!("journal: {damage}")).collect();
     problems.extend(stored.differences.iter().map(|difference| format!("index: {difference}")));
-    let (mut entries, mut signatures) = (0u64, 0u64);
+    let (mut entries, mut signatures, mut revoked) = (0u64, 0u64, 0u64);
     for feed in snapshot.feeds.values() {
         let found = audit_feed(reader, &snapshot, feed)?;
         entries += found.entries;
         signatures += found.signatures;
+        revoked += found.revoked;
         problems.extend(found.problems.into_iter().map(|problem| format!("feed {}: {problem}", feed.origin.short())));
     }
+    let (numbered, faults) = numbered_faults(reader, &snapshot)?;
+    signatures += numbered;
+    problems.extend(faults);
     let clean = problems.is_empty();
     let mut text = if clean {
         format!(
@@ -58,13 +61,16 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     } else {
         format!("NOT CLEAN: {} problems.\n", problems.len())
     };
+    if revoked > 0 {
+        text.push_str(&format!("\n{revoked} of these entries are revoked: intact, and not vouched for since their key was taken back.\n"));
+    }
     for problem in &problems {
         text.push_str(&format!("  {problem}\n"));
     }
     if !clean {
         text.push_str("Nothing was changed. Restore a backup, or fetch what is missing from a partner; `docs/operating.md` says how.");
     }
-    let json = json!({ "clean": clean, "commits": stored.commits, "journal_bytes": stored.bytes, "index_keys": stored.keys, "entries": entries, "signatures": signatures, "problems": problems });
+    let json = json!({ "clean": clean, "commits": stored.commits, "journal_bytes": stored.bytes, "index_keys": stored.keys, "entries": entries, "signatures": signatures, "revoked": revoked, "problems": problems });
     Ok(Answer { text, json, exit: if clean { 0 } else { exit::ALTERED } })
 }
 
@@ -72,6 +78,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
 struct Found {
     entries: u64,
     signatures: u64,
+    revoked: u64,
     problems: Vec<String>,
 }
 
@@ -103,8 +110,7 @@ fn audit_feed(reader: &Reader, snapshot: &Snapshot, feed: &Feed) -> Result<Found
             next += 1;
         }
     }
-    let log = org.key(Role::Log).expect("an org that was opened has a keyring");
-    match Checkpoint::open(&feed.head.checkpoint, log) {
+    match org.open(&feed.head.checkpoint) {
         Ok(signed) if signed.size == feed.size() && signed.root == frontier.root() && signed.origin == feed.origin => {}
         // A followed feed may stand between two checkpoints of its owner; then its frontier is what counts.
         Ok(signed) if !feed.own && signed.size > feed.size() && frontier == feed.head.frontier => {}
@@ -132,6 +138,7 @@ fn audit_entry(reader: &Reader, org: &Org, again: &mut Org, feed: &Feed, row: &R
     slots.sort_unstable_by_key(|(slot, _)| *slot);
     let sealed = SealedView { core, disclosures: slots.into_iter().map(|(_, bytes)| Disclosure::received(bytes)).collect() };
     let view = sealed.verify(org, Expected { origin: &feed.origin.to_string(), seq: row.seq }).map_err(|why| why.to_string())?;
+    found.revoked += u64::from(view.revoked().is_some());
     let summary = Summary::read(&row.summary).map_err(|why| why.to_string())?;
     // The list must not say anything else than the record.
     let listed = (summary.facts.lot.as_ref(), summary.facts.part.as_ref(), summary.facts.verdict.as_ref());

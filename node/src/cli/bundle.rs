@@ -17,7 +17,7 @@ use super::lists::{open_row, owner};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::{Desk, show_done};
 use crate::evidence::{EvidenceError, Gathering, Whom};
-use crate::feeds::{Feed, Intent, Summary};
+use crate::feeds::{Feed, Intent, Summary, Whole, release_rows, vouchers};
 use crate::ledger::Outcome;
 use crate::platform;
 use crate::service::now;
@@ -48,6 +48,10 @@ pub struct Args {
     /// For our own records: everything, to the person or office named. It is asked again and enters the ledger.
     #[arg(long, value_name = "TO")]
     full: Option<String>,
+    /// For received records: leave out what you vouched for their issuer, and with it your own org feed.
+    #[arg(long)]
+    #[serde(default)]
+    without_voucher: bool,
     /// Do not ask about --full.
     #[arg(long)]
     yes: bool,
@@ -84,13 +88,21 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let door = door(desk, &args, own)?;
     let snapshot = desk.handle.snapshot();
     let mut gathering = Gathering::new(&snapshot, desk.handle.reader(), door.whom());
-    let mut items = Vec::new();
+    let (mut items, mut released) = (Vec::new(), 0);
     let total = found.len() as u64;
     for (done, one) in (1..).zip(&found) {
         let (sealed, _) = open_row(desk.handle.reader(), &one.row)?;
         if let Some((view, mask)) = door.pass(desk, one, sealed)? {
             gathering.add(&one.feed, one.row.seq, view)?;
             items.push((one.row.seq, mask));
+            for release in releases(desk, one)? {
+                let (sealed, _) = open_row(desk.handle.reader(), &release.row)?;
+                if let Some((view, mask)) = door.pass(desk, &release, sealed)? {
+                    gathering.add(&release.feed, release.row.seq, view)?;
+                    items.push((release.row.seq, mask));
+                    released += 1;
+                }
+            }
         }
         if total > PROGRESS_FROM && done % 64 == 0 || done == total {
             show_done("bundling", done, total);
@@ -105,10 +117,15 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
             .map_or("`lotline policy show` says what is shared".into(), |lot| format!("`lotline policy explain {lot} {whom}` says why"));
         return Err(Failure::new(what).exit(exit::REFUSED).hint(hint));
     }
+    // Only with records of others: nobody vouches for itself.
+    if !own && !args.without_voucher {
+        let parties = found.iter().map(|one| one.feed.origin.party()).collect();
+        gathering.vouch(vouchers_for(desk, &parties)?);
+    }
     let asked = gathering.asked();
     let receipts = desk.feeds(move |feeds| Ok(feeds.inclusion_receipts(asked, now())))?;
     let bundle = gathering.finish(receipts)?;
-    let (records, witnesses, deliveries) = (bundle.packages.len(), bundle.witnesses.len(), bundle.deliveries.len());
+    let (records, witnesses, deliveries) = (bundle.packages.len() - released, bundle.witnesses.len(), bundle.deliveries.len());
     let bytes = bundle.to_bytes();
     if bytes.len() > BUNDLE_BYTES_MAX {
         return Err(Failure::new("the bundle would be larger than 1 GiB").hint("bundle lots instead of the whole feed"));
@@ -208,6 +225,13 @@ fn find(desk: &Desk, args: &Args) -> Result<Vec<Found>, Failure> {
     }
 }
 
+/// Who released a record goes with it.
+fn releases(desk: &Desk, of: &Found) -> Result<Vec<Found>, Failure> {
+    let rows = release_rows(desk.handle.reader(), &desk.handle.snapshot(), &of.feed, Hash(of.row.leaf))?;
+    let found = |row: Row| Ok(Found { feed: of.feed.clone(), summary: Summary::read(&row.summary)?, row });
+    rows.into_iter().map(found).collect()
+}
+
 /// The door our records leave by. What was received is not ours to filter: it goes out as it came in.
 enum Door {
     Received,
@@ -265,13 +289,18 @@ impl Door {
             schema: kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == one.summary.facts.kind),
             facts: &one.summary.facts,
         };
-        let cleared = match self {
-            Door::Policy(partner) => {
+        let whole = Whole::read(desk.handle.reader(), &one.feed, &one.row)?;
+        let cleared = match (self, whole.record_of(desk.handle.reader(), &one.feed)?) {
+            (Door::Policy(partner), Some(record)) => {
+                let policy = desk.handle.snapshot().policy.clone();
+                lotline_policy::clear_release(&policy, &Viewer::new(partner.as_str()), &item, &record.item(), now() as i64)
+            }
+            (Door::Policy(partner), None) => {
                 let snapshot = desk.handle.snapshot();
                 lotline_policy::clear(&snapshot.policy, &Viewer::new(partner.as_str()), &item, now() as i64)
             }
-            Door::Full(confirmed) => Cleared::full(&item, confirmed),
-            Door::Received => unreachable!("answered above"),
+            (Door::Full(confirmed), _) => Cleared::full(&item, confirmed),
+            (Door::Received, _) => unreachable!("answered above"),
         };
         let mask = cleared.mask();
         Ok(cleared.into_view().map(|view| (view, mask)))
@@ -290,6 +319,12 @@ impl Door {
             feeds.conclude(&[(row, Outcome::Exported)], &[])
         })
     }
+}
+
+/// What we vouch for about the issuers of these records.
+fn vouchers_for(desk: &Desk, parties: &BTreeSet<PartyId>) -> Result<Vec<Vec<u8>>, Failure> {
+    let ours = vouchers(desk.handle.reader(), &desk.handle.snapshot())?;
+    Ok(ours.into_iter().filter(|(party, _)| parties.contains(party)).map(|(_, (core, _))| core).collect())
 }
 
 impl From<EvidenceError> for Failure {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lotline_schema::Origin;
-use lotline_schema::delivery::Receipt;
+use lotline_schema::delivery::{Delivery, Receipt, Way};
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::org::Org;
 use serde::{Deserialize, Serialize};
@@ -270,7 +270,11 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
     let rows = desk.feeds(move |feeds| rows_to(feeds, &name))?;
     let (mut outcomes, mut evidence, mut strange) = (Vec::new(), Vec::new(), 0u64);
     for core in answer.receipts {
-        match rows.iter().find(|row| witness::check_receipt(&core, &org, row).is_ok()) {
+        let answered = |row: &&Row| {
+            let ways = [Way::Batch, Way::Backfill].into_iter();
+            ways.filter_map(|way| witness::check_receipt(&core, &org, row, way).ok()).any(|delivery| is_ours(desk, &delivery))
+        };
+        match rows.iter().find(answered) {
             Some(row) if row.outcome == Outcome::Acknowledged => {}
             Some(row) => {
                 evidence.push(Evidence::Receipt(row.clone(), core));
@@ -289,7 +293,7 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
         let checkpoint = Checkpoint { origin, size: cosigned.size, root };
         let holds = WitnessKey::read(&cosigned.key).and_then(|key| Cosignature::read(&cosigned.line)?.verify(&checkpoint, &key)).is_ok();
         match holds {
-            true => evidence.push(Evidence::Cosignature { by: partner.name.clone(), checkpoint, cosigned, again: true }),
+            true => evidence.push(Evidence::Cosignature { by: partner.name.clone(), checkpoint, cosigned }),
             false => strange += 1,
         }
     }
@@ -300,6 +304,13 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
         text.push_str(&format!("\n{strange} parts of the answer are for something else than what left here; they count for nothing."));
     }
     Ok(Answer::new(text, json!({ "from": partner.name, "receipts": new, "cosignatures": signed, "strange": strange })))
+}
+
+/// Whether the checkpoint that a receipt names is of our feed.
+fn is_ours(desk: &Desk, delivery: &Delivery) -> bool {
+    let snapshot = desk.handle.snapshot();
+    let feed = snapshot.feeds.get(&delivery.origin).filter(|feed| feed.own && delivery.size <= feed.size());
+    feed.is_some_and(|feed| desk.handle.reader().tree(feed.id, feed.size()).root(delivery.size).is_ok_and(|root| root == delivery.root))
 }
 
 /// The partner's org feed, as far as it is longer than what is here.

@@ -1,7 +1,9 @@
 //! `lotline init`: at most five questions, each also a flag; keys, configuration, recovery kit.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use lotline_schema::org::About;
 use serde_json::json;
 
 use super::{ask, ask_secret};
@@ -31,6 +33,12 @@ pub struct Args {
     /// Question 5: an address partners reach you under when it is another than --listen (a firewall's, a DNS name).
     #[arg(long, value_name = "ADDRESS")]
     pub announce: Vec<String>,
+    /// A registered id of yours, as vat=DE123456789 or duns=123456789; it stands in your keyring for good. Nobody has checked it.
+    #[arg(long, value_name = "KIND=ID")]
+    pub id: Vec<String>,
+    /// Write the kit's sealed key as a QR code too (SVG), for a printer.
+    #[arg(long, value_name = "FILE")]
+    pub qr: Option<PathBuf>,
     /// Take the published keys of an example identity: for tests, on loopback only.
     #[arg(long, hide = true)]
     pub example: Option<String>,
@@ -49,6 +57,7 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
     if home.exists() {
         return Err(HomeError::Exists(home.path().into()).into());
     }
+    let about = About { ids: read_ids(&args.id)?, ..About::default() };
     let question = |flag: &str| Failure::new(format!("{flag} is missing and there is no terminal to ask on")).exit(exit::USAGE);
     let name =
         args.name.or_else(|| ask("What is your organisation called? Partners see this name", "")).filter(|name| !name.trim().is_empty());
@@ -67,7 +76,8 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
         return Err(Failure::new(format!("`{}` exists already; a recovery kit is never overwritten", kit.display()))
             .hint("give another file with --kit"));
     }
-    let passphrase = passphrase(args.passphrase_file.as_deref(), "A passphrase for the kit (write it down elsewhere)")?;
+    let passphrase =
+        zeroize::Zeroizing::new(passphrase(args.passphrase_file.as_deref(), "A passphrase for the kit (write it down elsewhere)")?);
     let announce = match args.announce.is_empty() && !listen.is_empty() {
         true => ask("Address partners reach you under, when it is another one (empty: the same)", "")
             .filter(|address| !address.is_empty())
@@ -89,14 +99,19 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
                 .hint(format!("there are {}", crate::keys::EXAMPLES.join(", ")))
         })?,
     };
-    found(home, &config, &founding)?;
+    found(home, &config, &founding, about)?;
     let text = founding.kit(&name, &passphrase, args.kit_work_factor).map_err(Failure::new)?;
-    platform::write_secret(&kit, text.as_bytes()).map_err(|why| {
+    platform::write_secret(&kit, text.to_text().as_bytes()).map_err(|why| {
         // Without its kit a home has no future: leave nothing half made.
         let _ = std::fs::remove_file(home.config_file());
         Failure::new(format!("cannot write the recovery kit `{}`: {why}", kit.display()))
             .hint("nothing was set up; try another place with --kit")
     })?;
+    if let Some(qr) = &args.qr {
+        let why = |why: std::io::Error| Failure::new(format!("cannot write `{}`: {why}", qr.display()));
+        let later = "the home is set up; make the picture with: lotline keys show --kit FILE --qr FILE";
+        platform::write_secret(qr, text.picture().to_svg().as_bytes()).map_err(|error| why(error).hint(later))?;
+    }
     let party = founding.party();
     Ok(Answer::new(
         format!(
@@ -111,7 +126,7 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
 }
 
 /// Writes keys, store and configuration; the configuration last, since it is what makes a folder a home.
-pub(crate) fn found(home: &Home, config: &Config, founding: &Founding) -> Result<(), Failure> {
+pub(crate) fn found(home: &Home, config: &Config, founding: &Founding, about: About) -> Result<(), Failure> {
     platform::create_private_folder(home.path())?;
     founding.write(&home.keys()).map_err(Failure::new)?;
     let keys = Keys::read(&home.keys()).map_err(Failure::new)?;
@@ -120,7 +135,7 @@ pub(crate) fn found(home: &Home, config: &Config, founding: &Founding) -> Result
         std::fs::remove_dir_all(home.store())?;
     }
     std::fs::create_dir_all(home.store())?;
-    Feeds::found(&home.store(), Founded { name: &config.name, founding, keys: &keys }, now())?;
+    Feeds::found(&home.store(), Founded { name: &config.name, founding, keys: &keys, about }, now())?;
     Ok(home.write_config(config)?)
 }
 
@@ -129,6 +144,7 @@ pub(crate) fn passphrase(file: Option<&std::path::Path>, question: &str) -> Resu
     let passphrase = match file {
         Some(file) => {
             let text = std::fs::read_to_string(file).map_err(|why| Failure::new(format!("cannot read `{}`: {why}", file.display())))?;
+            let text = zeroize::Zeroizing::new(text);
             text.lines().next().unwrap_or_default().to_owned()
         }
         None => {
@@ -146,6 +162,27 @@ pub(crate) fn passphrase(file: Option<&std::path::Path>, question: &str) -> Resu
             .hint("four ordinary words are easy to write down and hard to guess"));
     }
     Ok(passphrase)
+}
+
+/// Registered ids from flags: the kind in capitals, as registers write it.
+pub(super) fn read_ids(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    const IDS_MAX: usize = 32;
+    const BYTES_MAX: usize = 255;
+    let wrong = |flag: &str| {
+        Failure::new(format!("`{flag}` is no registered id")).exit(exit::USAGE).hint("write kind and id, as --id vat=DE123456789")
+    };
+    let mut ids = BTreeMap::new();
+    for flag in flags {
+        let (kind, id) = flag.split_once('=').map(|(kind, id)| (kind.trim(), id.trim())).ok_or_else(|| wrong(flag))?;
+        let named = !kind.is_empty() && kind.len() <= 32 && kind.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        if !named || id.is_empty() || id.len() > BYTES_MAX || id.chars().any(char::is_control) || ids.len() == IDS_MAX {
+            return Err(wrong(flag));
+        }
+        if ids.insert(kind.to_ascii_uppercase(), id.to_owned()).is_some() {
+            return Err(Failure::new(format!("two ids of the kind `{kind}`")).exit(exit::USAGE));
+        }
+    }
+    Ok(ids)
 }
 
 fn slug(name: &str) -> String {

@@ -1,28 +1,93 @@
-//! `lotline keys`: the public keys of this organisation.
+//! `lotline keys`: the keys of this organisation, and what its root key may change about them.
+//!
+//! Whatever needs the root is done where the owner sits and never inside a running node: neither kit nor passphrase
+//! leaves the process in which they were given.
 
 use lotline_schema::Origin;
 use lotline_schema::id::{hex, thumbprint};
 use lotline_schema::note;
-use lotline_schema::org::Role;
+use lotline_schema::org::{Entry as OrgEntry, Org, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::answer::{Answer, Failure};
+use crate::answer::{Answer, Failure, exit};
+use crate::certificate::harmless;
 use crate::desk::Desk;
+
+mod kit;
+pub(super) mod root;
+mod rotate;
+pub(super) mod signer;
+mod successor;
 
 /// What to do with keys.
 #[derive(clap::Subcommand, Serialize, Deserialize, Clone, Debug)]
 pub enum Verb {
-    /// Show identity, six words, and the public key of each role.
-    Show,
+    /// Show identity, six words, and the public key of each role; with --kit: whose kit a file is.
+    #[command(after_help = "Example: lotline keys show\n         lotline keys show --kit lotline-kit.txt --qr kit.svg")]
+    Show(kit::ShowArgs),
+    /// Give a role a new key. What the old one signed stays valid.
+    #[command(
+        after_help = "Example: lotline keys rotate record --kit /media/stick/lotline-kit.txt\n\nThe transport key cannot be rotated yet: partners know your node by it, and would have to be told first."
+    )]
+    Rotate(rotate::RotateArgs),
+    /// Give a role a new key and take back what the stolen old one signed, from an entry on.
+    #[command(after_help = "Example: lotline keys revoke record --from quality:812 --kit /media/stick/lotline-kit.txt --reason stolen")]
+    Revoke(rotate::RevokeArgs),
+    /// Name the key that may take the root's place when the recovery kit is lost, and write it into a second kit.
+    #[command(after_help = "Example: lotline keys successor --kit /media/stick/lotline-kit.txt -o second-kit.txt")]
+    Successor(successor::SuccessorArgs),
+    /// The recovery kit is lost: put the key of the second kit in its place.
+    #[command(after_help = "Example: lotline keys inherit --kit second-kit.txt")]
+    Inherit(successor::InheritArgs),
+    /// Persons who release records: add, end, list.
+    #[command(subcommand)]
+    Signer(signer::Verb),
+    /// Print the key of a kit as 24 words, to be written down by hand.
+    #[command(after_help = "Example: lotline keys words --kit lotline-kit.txt")]
+    Words(kit::WordsArgs),
+}
+
+impl Verb {
+    /// Verbs about a kit alone, which need no home.
+    pub(super) fn without_home(&self) -> Option<Result<Answer, Failure>> {
+        match self {
+            Verb::Show(args) => kit::show(args),
+            Verb::Words(args) => Some(kit::words(args)),
+            _ => None,
+        }
+    }
 }
 
 /// Does it.
 pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
-    let Verb::Show = verb;
+    match verb {
+        Verb::Show(_) => return Ok(show(desk)),
+        Verb::Signer(signer::Verb::List) => return signer::run(desk, signer::Verb::List),
+        _ => {}
+    }
+    if desk.board.is_some() {
+        return Err(Failure::new("a node runs on this home; the root key is used without it")
+            .exit(exit::BUSY)
+            .hint("stop the node for this; it takes a moment. Then start it again"));
+    }
+    match verb {
+        Verb::Rotate(args) => rotate::rotate(desk, args),
+        Verb::Revoke(args) => rotate::revoke(desk, args),
+        Verb::Successor(args) => successor::name(desk, args),
+        Verb::Inherit(args) => successor::inherit(desk, args),
+        Verb::Signer(verb) => signer::run(desk, verb),
+        Verb::Show(_) | Verb::Words(_) => unreachable!("answered above, and without a home"),
+    }
+}
+
+fn show(desk: &Desk) -> Answer {
     let snapshot = desk.handle.snapshot();
     let org = &snapshot.orgs[&snapshot.party];
     let mut text = format!("{}\n  identity   {}\n  six words  {}\n", org.name(), snapshot.party, snapshot.party.six_words());
+    for (kind, id) in &org.about().ids {
+        text.push_str(&format!("  {:<10} {}\n", harmless(kind), harmless(id)));
+    }
     let mut keys = serde_json::Map::new();
     for role in Role::ALL {
         if let Some(key) = org.key(role) {
@@ -31,9 +96,34 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         }
     }
     let log = org.key(Role::Log).map(|key| note::vkey(&Origin::org(snapshot.party).to_string(), key));
+    let changes = changes(org);
+    for change in &changes {
+        text.push_str(&format!("  entry {:<4} {}\n", change.0, change.1));
+    }
     text.push_str("The root key is in your recovery kit, not on this computer.");
-    Ok(Answer::new(
+    Answer::new(
         text,
-        json!({ "name": org.name(), "identity": snapshot.party.to_string(), "six_words": snapshot.party.six_words(), "keys": keys, "org_vkey": log }),
-    ))
+        json!({
+            "name": org.name(), "identity": snapshot.party.to_string(), "six_words": snapshot.party.six_words(), "ids": org.about().ids,
+            "keys": keys, "org_vkey": log, "root": hex(org.root().as_bytes()), "successor": org.successor().map(ToString::to_string),
+            "changes": changes.iter().map(|(entry, what)| json!({ "entry": entry, "what": what })).collect::<Vec<_>>(),
+        }),
+    )
+}
+
+/// What became of the keys since the organisation was founded: entry and words.
+fn changes(org: &Org) -> Vec<(usize, String)> {
+    let why = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {}", harmless(reason)) };
+    let words = |entry: &OrgEntry| match entry {
+        OrgEntry::Rotation { role, key, reason, .. } => Some(format!("new {role} key {}{}", thumbprint(key).short(), why(reason))),
+        OrgEntry::Successor { thumbprint } => Some(format!("successor named {}", thumbprint.short())),
+        OrgEntry::Root { key } => Some(format!("new root key {}, the successor took over", thumbprint(key).short())),
+        OrgEntry::Signer { name, function, .. } => Some(format!("{} ({}) releases records", harmless(name), harmless(function))),
+        OrgEntry::SignerEnd { thumbprint, .. } => {
+            let name = org.signers().find(|(kid, _)| *kid == thumbprint).map_or(String::new(), |(_, person)| harmless(&person.name));
+            Some(format!("{name} releases no more"))
+        }
+        _ => None,
+    };
+    org.statements().enumerate().filter_map(|(at, entry)| Some((at, words(entry)?))).collect()
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::answer::{Answer, Failure};
 use crate::desk::Desk;
+use crate::feeds::witness::receipt_of;
 use crate::ledger::Row;
 use crate::service::time_text;
 
@@ -38,16 +39,21 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let rows = &rows[rows.len().saturating_sub(args.last)..];
     let mut text = String::new();
     for row in rows {
-        text.push_str(&format!("{}  {:<14} {:<36} {}  {}\n", time_text(row.at), row.to, what(row), under(row), row.outcome.name()));
+        let signed =
+            receipt_of(desk.handle.reader(), row)?.map_or(String::new(), |receipt| format!(", signed (receipt {})", receipt.number));
+        text.push_str(&format!("{}  {:<14} {:<36} {}  {}{signed}\n", time_text(row.at), row.to, what(row), under(row), row.outcome.name()));
     }
     if rows.is_empty() {
         text = "nothing has left this node".into();
     }
     let json_row = |row: &Row| {
         let items: Vec<_> = row.items.iter().map(|(seq, mask)| json!({ "seq": seq, "fields": fields(*mask) })).collect();
-        json!({ "number": row.number, "at": time_text(row.at), "to": row.to, "origin": row.origin, "items": items, "policy_version": row.policy, "digest": row.digest.to_string(), "outcome": row.outcome.name() })
+        let receipt = receipt_of(desk.handle.reader(), row)?;
+        let receipt = receipt.map(|of| json!({ "number": of.number, "at": time_text(of.at), "sha256": of.sha256.to_string() }));
+        Ok::<_, Failure>(json!({
+            "receipt": receipt, "number": row.number, "at": time_text(row.at), "to": row.to, "origin": row.origin, "items": items, "policy_version": row.policy, "digest": row.digest.to_string(), "outcome": row.outcome.name() }))
     };
-    Ok(Answer::new(text, json!({ "rows": rows.iter().map(json_row).collect::<Vec<_>>() })))
+    Ok(Answer::new(text, json!({ "rows": rows.iter().map(json_row).collect::<Result<Vec<_>, _>>()? })))
 }
 
 fn what(row: &Row) -> String {

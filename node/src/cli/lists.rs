@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::{Certificate, harmless};
 use crate::desk::Desk;
-use crate::feeds::{Feed, Summary};
+use crate::evidence::Attested;
+use crate::feeds::{Feed, Released, Summary, released_by, revoked};
 use crate::store::{Reader, Row};
 
 /// Flags of `feeds`.
@@ -86,8 +87,13 @@ pub fn records(desk: &Desk, args: RecordsArgs) -> Result<Answer, Failure> {
         let cell = |text: &Option<String>| harmless(text.as_deref().unwrap_or("–"));
         let pieces = of.pieces.map_or(String::new(), |(inspected, failed)| format!("{failed} of {inspected} fail"));
         let old = if summary.superseded_by.is_some() { "  superseded" } else { "" };
+        let released = released_by(desk.handle.reader(), &desk.handle.snapshot(), feed, Hash(row.leaf))?;
+        let by: Vec<String> = released.iter().filter(|one| one.ended.is_none()).map(|one| harmless(&one.name)).collect();
+        let gone = gone(desk, feed, row)?;
+        let old = if gone.is_some() { "  REVOKED" } else { old };
+        let by = if by.is_empty() { String::new() } else { format!("  released by {}", by.join(", ")) };
         text.push_str(&format!(
-            "{:<20} {:<16} {:<16} {pieces:<16} {:<14} {}/{}{old}\n",
+            "{:<20} {:<16} {:<16} {pieces:<16} {:<14} {}/{}{old}{by}\n",
             cell(&of.lot),
             cell(&of.part),
             cell(&of.verdict),
@@ -99,6 +105,7 @@ pub fn records(desk: &Desk, args: RecordsArgs) -> Result<Answer, Failure> {
             "origin": feed.origin.to_string(), "seq": row.seq, "leaf": Hash(row.leaf).to_string(), "whose": owner(desk, feed), "lot": of.lot, "part": of.part,
             "verdict": of.verdict, "inspected": of.pieces.map(|pieces| pieces.0), "nonconforming": of.pieces.map(|pieces| pieces.1),
             "recorded_at": of.recorded_at, "superseded": summary.superseded_by.is_some(), "slots": row.slots(),
+            "released_by": released_json(&released), "revoked": gone,
         }));
     }
     if list.is_empty() {
@@ -113,7 +120,12 @@ fn rows(desk: &Desk, args: &RecordsArgs) -> Result<Vec<(Feed, Row, Summary)>, Fa
     let mut take = |feed: &Feed, row: Row| -> Result<(), Failure> {
         let summary = Summary::read(&row.summary)?;
         let fits = |wanted: &Option<String>, is: &Option<String>| wanted.is_none() || wanted == is;
-        if row.has_core && row.seq > 0 && fits(&args.lot, &summary.facts.lot) && fits(&args.part, &summary.facts.part) {
+        if row.has_core
+            && row.seq > 0
+            && !summary.facts.is_release()
+            && fits(&args.lot, &summary.facts.lot)
+            && fits(&args.part, &summary.facts.part)
+        {
             found.push((feed.clone(), row, summary));
         }
         Ok(())
@@ -151,18 +163,43 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
     let (feed, row) = find_record(desk, &args.lot, args.part.as_deref(), false)?;
     let (_, view) = open_row(desk.handle.reader(), &row)?;
     let certificate = Certificate::of(&view);
+    let attested = Attested::of(desk.handle.reader(), &desk.handle.snapshot(), &feed, row.seq)?;
+    let received: String = attested.receipts().iter().map(|line| format!("{line}\n")).collect();
+    let released = released_by(desk.handle.reader(), &desk.handle.snapshot(), &feed, view.leaf())?;
+    let gone = gone(desk, &feed, &row)?;
+    let mark = gone.as_ref().map_or(String::new(), |why| format!("REVOKED, not vouched for: {}\n", harmless(why)));
+    let by: String = released.iter().map(|one| format!("released by {}\n", harmless(&one.to_text()))).collect();
     let text = format!(
-        "record {} of feed {} ({}), statement {}\n{}",
+        "record {} of feed {} ({}), statement {}\n{}\n{mark}{received}{by}{}",
         row.seq,
         feed.origin.name(),
         owner(desk, &feed),
         view.leaf().short(),
+        attested.date(),
         certificate.to_text()
     );
     Ok(Answer::new(
         text,
-        json!({ "origin": feed.origin.to_string(), "seq": row.seq, "leaf": view.leaf().to_string(), "record": certificate.to_json() }),
+        json!({
+            "origin": feed.origin.to_string(), "seq": row.seq, "leaf": view.leaf().to_string(), "released_by": released_json(&released),
+            "revoked": gone, "record": certificate.to_json(),
+            "witnessed": attested.witnessed.as_ref().map(|(at, by)| json!({ "at": at, "by": by })),
+            "received_by": attested.received.iter().map(|(name, at)| json!({ "name": name, "at": at })).collect::<Vec<_>>(),
+        }),
     ))
+}
+
+/// Why a record is not vouched for any more, if it is not.
+fn gone(desk: &Desk, feed: &Feed, row: &Row) -> Result<Option<String>, Failure> {
+    match desk.handle.snapshot().orgs.get(&feed.origin.party()) {
+        Some(org) => Ok(revoked(desk.handle.reader(), org, row)?),
+        None => Ok(None),
+    }
+}
+
+fn released_json(released: &[Released]) -> serde_json::Value {
+    let one = |one: &Released| json!({ "name": one.name, "function": one.function, "entry": one.entry, "ended": one.ended });
+    released.iter().map(one).collect()
 }
 
 /// The one live record about a lot; where there are several, they are listed and asked for.

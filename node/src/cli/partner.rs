@@ -1,14 +1,19 @@
 //! `lotline partner`: invite, accept, list, remove. Both sides accept the other's invitation; neither trusts a server.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::answer::{Answer, Failure, exit};
+use crate::certificate::harmless;
 use crate::desk::Desk;
-use crate::feeds::Partner;
+use crate::feeds::{Partner, vouchers};
 use crate::invitation::Invitation;
 use crate::keys::random;
 use crate::service::{now, time_text};
+
+mod vouch;
 
 /// What to do with partners.
 #[derive(clap::Subcommand, Serialize, Deserialize, Clone, Debug)]
@@ -26,6 +31,18 @@ pub enum Verb {
         #[arg(long)]
         subscribe: bool,
     },
+    /// State what you checked about a partner: signed, kept, and put into bundles of its records for others.
+    #[command(
+        after_help = "Example: lotline partner vouch brandt --legal-name \"Brandt Precision GmbH\" --id vat=DE123456789 --how \"by phone, six words compared\""
+    )]
+    Vouch(vouch::Args),
+    /// Write a trust file for `lotline verify --trust` from the partner book.
+    #[command(after_help = "Example: lotline partner trust-file -o suppliers.toml")]
+    TrustFile {
+        /// The file (else it is printed).
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Show the partner book.
     List,
     /// Remove a partner: it is disconnected and can no longer connect.
@@ -35,11 +52,22 @@ pub enum Verb {
     },
 }
 
+impl Verb {
+    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Verb::TrustFile { output } => output.iter_mut().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Does it.
 pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     match verb {
         Verb::Invite => invite(desk),
         Verb::Accept { invitation, name, subscribe } => accept(desk, &invitation, name, subscribe),
+        Verb::Vouch(args) => vouch::run(desk, args),
+        Verb::TrustFile { output } => vouch::trust_file(desk, output.as_deref()),
         Verb::List => Ok(list(desk)),
         Verb::Remove { name } => {
             let (target, partner) = (name.clone(), name);
@@ -119,9 +147,9 @@ fn accept(desk: &Desk, line: &str, name: Option<String>, subscribe: bool) -> Res
     let words = invitation.party.six_words();
     let follow = if partner.subscribed { "You follow every feed it offers." } else { "Follow what it offers with: lotline subscribe NAME" };
     let text = format!(
-        "{} is in your partner book as `{name}`.\n  calls itself  {}\n  six words     {words}   (compare them by telephone)\n  your feed     {}   (lotline publish … --to {name})\n\nIt sees nothing until a rule in policy.toml says so. {}",
+        "{} is in your partner book as `{name}`.\n  calls itself  {}\n  six words     {words}   (compare them by telephone)\n  your feed     {}   (lotline publish … --to {name})\n\nIt sees nothing until a rule in policy.toml says so. {}\nWhat you check about it you can state: lotline partner vouch {name} --legal-name … --how …",
         short_name(&invitation.name),
-        crate::certificate::harmless(&invitation.name),
+        harmless(&invitation.name),
         partner.feed,
         follow.replace("NAME", &name),
     );
@@ -138,6 +166,10 @@ fn short_name(name: &str) -> String {
 }
 
 fn list(desk: &Desk) -> Answer {
+    // The book itself is in memory, and is shown also while the index is broken.
+    let readable = desk.settle().ok().and_then(|()| vouchers(desk.handle.reader(), &desk.handle.snapshot()).ok());
+    let unread = readable.is_none();
+    let vouchers = readable.unwrap_or_default();
     let snapshot = desk.handle.snapshot();
     let mut text = String::new();
     let mut rows = Vec::new();
@@ -149,7 +181,18 @@ fn list(desk: &Desk) -> Answer {
             Some(_) => "not connected",
         };
         text.push_str(&format!("{:<16} {state:<18} feed {:<12} {}\n", partner.name, partner.feed, partner.party.six_words()));
+        // What it says of itself, and what we checked.
+        let ids = snapshot.orgs.get(&partner.party).map(|org| org.about().ids.clone()).unwrap_or_default();
+        for (kind, id) in &ids {
+            text.push_str(&format!("  states {} {}\n", harmless(kind), harmless(id)));
+        }
+        let vouched = vouchers.get(&partner.party).map(|(_, voucher)| voucher);
+        if let Some(voucher) = vouched {
+            text.push_str(&format!("  you vouched: {} ({})\n", harmless(&voucher.name), vouch::checked(voucher)));
+        }
         rows.push(json!({
+            "ids": ids,
+            "vouched": vouched.map(|of| json!({ "legal_name": of.name, "ids": of.ids, "how": of.how, "day": time_text(of.day) })),
             "name": partner.name, "identity": partner.party.to_string(), "six_words": partner.party.six_words(), "peer": partner.peer,
             "addresses": partner.addresses, "feed": partner.feed, "subscribed": partner.subscribed, "added": time_text(partner.added),
             "connected": link.as_ref().map(|link| link.connected), "trouble": link.and_then(|link| link.trouble),
@@ -157,6 +200,9 @@ fn list(desk: &Desk) -> Answer {
     }
     if rows.is_empty() {
         text = "no partners yet; send somebody the line of: lotline partner invite".into();
+    }
+    if unread {
+        text.push_str("\nWhat you vouched for cannot be read now; `lotline status` says why.");
     }
     Answer::new(text, json!({ "partners": rows }))
 }

@@ -130,7 +130,11 @@ fn each_own(desk: &Desk, mut visit: impl FnMut(&crate::feeds::Feed, Summary)) ->
             };
             from = last.seq + 1;
             for row in &rows {
-                visit(feed, Summary::read(&row.summary)?);
+                let summary = Summary::read(&row.summary)?;
+                // A release follows the verdict of its record; rules do not speak of it.
+                if !summary.facts.is_release() {
+                    visit(feed, summary);
+                }
             }
         }
     }

@@ -95,9 +95,20 @@ pub struct Args {
     /// Check everything, sign nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Release what is published at once: a person named with `lotline keys signer add`.
+    #[arg(long, value_name = "NAME", conflicts_with = "dry_run")]
+    release_by: Option<String>,
+    /// A file whose first line is that person's passphrase (else it is asked for).
+    #[arg(long, value_name = "FILE", requires = "release_by")]
+    passphrase_file: Option<PathBuf>,
 }
 
 impl Args {
+    /// Who releases what is published, and where the passphrase is.
+    pub(super) fn release_by(&self) -> Option<(String, Option<PathBuf>)> {
+        Some((self.release_by.clone()?, self.passphrase_file.clone()))
+    }
+
     pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
         std::iter::once(&mut self.file).chain(self.map.as_mut()).collect()
     }

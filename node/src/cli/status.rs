@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::answer::{Answer, Failure};
 use crate::desk::Desk;
+use crate::feeds::releases_in;
 
 /// Flags of `status`.
 #[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
@@ -47,6 +48,10 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     for alarm in &alarms {
         text.push_str(&format!("  ! {alarm}\n"));
     }
+    let org = &snapshot.orgs[&snapshot.party];
+    if org.successor().is_none() {
+        text.push_str("  kit        no successor named: if the recovery kit is lost, nobody can name new keys (lotline keys successor)\n");
+    }
     let shares = policy.shares().len();
     let rules = match policy.version() {
         0 => "none yet: nothing is shared".to_owned(),
@@ -61,8 +66,10 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         } else {
             snapshot.partner_of(&feed.origin.party()).map_or_else(|| feed.origin.party().short(), |partner| partner.name.clone())
         };
-        // Index 0 of a feed is its own entry, not a record.
-        let records = feed.size().saturating_sub(1);
+        // Index 0 of a feed is its own entry, not a record; nor is a release. Without its index status still answers.
+        let org = snapshot.orgs.get(&feed.origin.party());
+        let releases = org.map_or(0, |org| releases_in(desk.handle.reader(), org, feed).unwrap_or(0));
+        let records = feed.size().saturating_sub(1 + releases);
         text.push_str(&format!("  feed       {:<16} {whose:<12} {}\n", super::lists::feed_name(feed), counted(records)));
         feeds.push(json!({ "origin": feed.origin.to_string(), "own": feed.own, "whose": whose, "size": feed.size(), "records": records, "frozen": feed.frozen }));
     }
@@ -91,6 +98,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     text.push_str(&format!("  node       {node}"));
     let json = json!({
         "name": snapshot.name, "identity": snapshot.party.to_string(), "running": desk.board.is_some(), "alarms": alarms,
+        "successor": org.successor().map(ToString::to_string),
         "policy": { "version": policy.version(), "shares": shares, "nevers": policy.nevers().len(), "stopped": policy.stopped() },
         "feeds": feeds, "partners": partners, "restored": snapshot.restored,
         "listening": desk.board.as_ref().map(crate::service::LinkBoard::listening),

@@ -5,11 +5,12 @@ use std::sync::Mutex;
 
 use lotline_schema::bundle::BUNDLE_BYTES_MAX;
 use lotline_schema::id::{hex, thumbprint};
+use lotline_schema::members::{MEMBERS_BYTES_MAX, MembersFile};
 use lotline_schema::org::Role;
 use lotline_schema::quorum::Quorum;
 use lotline_schema::receipt::transparent_statement;
 use lotline_schema::slot::Disclosure;
-use lotline_schema::verify::{Finding, Report, Trust, TrustedRoot, VerifiedRecord, verify_showing};
+use lotline_schema::verify::{Finding, Outcome, Report, Trust, TrustedRoot, VerifiedRecord, verify_showing};
 use lotline_schema::view::SealedView;
 use lotline_schema::{Origin, PartyId, codec, note};
 use serde::Deserialize;
@@ -31,6 +32,9 @@ pub struct Args {
     /// A file of roots you or somebody you trust has checked.
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    /// A member list of an association whose root is trusted (by --trust or --issuer): its members are then known.
+    #[arg(long, value_name = "FILE")]
+    members: Vec<PathBuf>,
     /// The identity you expect, from a source you trust.
     #[arg(long, value_name = "did:key:…")]
     issuer: Option<String>,
@@ -123,6 +127,9 @@ fn trust(args: &Args) -> Result<Trust, Failure> {
     if let Some(text) = &args.fresh_after {
         trust.demand_fresh_after(moment(text, Edge::Start)?);
     }
+    for file in &args.members {
+        trust_members(&mut trust, file)?;
+    }
     Ok(trust)
 }
 
@@ -153,6 +160,32 @@ fn moment(text: &str, edge: Edge) -> Result<u64, Failure> {
     })
 }
 
+/// Adds the members of an association that is trusted itself.
+fn trust_members(trust: &mut Trust, file: &Path) -> Result<(), Failure> {
+    let wrong = |why: &dyn std::fmt::Display| Failure::new(format!("member list `{}`: {why}", file.display()));
+    let length = std::fs::metadata(file).map_err(|why| wrong(&why).exit(exit::NOT_FOUND))?.len();
+    if length > MEMBERS_BYTES_MAX as u64 {
+        return Err(wrong(&"it is larger than any member list").exit(exit::UNREADABLE));
+    }
+    let bytes = std::fs::read(file).map_err(|why| wrong(&why).exit(exit::UNREADABLE))?;
+    let read = MembersFile::read(&bytes).map_err(|why| wrong(&why).exit(exit::UNREADABLE))?;
+    let opened = read.open().map_err(|why| wrong(&why).exit(exit::ALTERED))?;
+    let association = opened.by.party();
+    let Some(root) = trust.of(&association).cloned() else {
+        let what =
+            format!("it is signed by an association you did not name: calls itself {}, root {association}", harmless(opened.by.name()));
+        return Err(wrong(&what).exit(Outcome::SignerNotEstablished.exit_code()).hint("put the association's root into the trust file"));
+    };
+    let day: String = crate::service::time_text(opened.day).chars().take("2026-11-23".len()).collect();
+    for member in opened.list.members {
+        if trust.of(&member.party).is_none() {
+            let checked = format!("member list {} of {}, {day}", opened.number, root.name);
+            trust.add(member.party, TrustedRoot { name: member.name, checked });
+        }
+    }
+    Ok(())
+}
+
 fn text(report: &Report) -> String {
     let mut text = format!("{}\n\n", harmless(&report.sentence()));
     for check in &report.checks {
@@ -162,6 +195,12 @@ fn text(report: &Report) -> String {
             Finding::Notes(_) => "note ",
         };
         text.push_str(&format!("  {mark} {:<10} {}: {}\n", check.name, harmless(&check.on), harmless(&check.finding.to_string())));
+    }
+    for issuer in &report.issuers {
+        for (kind, id) in &issuer.org.about().ids {
+            let (kind, id, name) = (harmless(kind), harmless(id), harmless(&issuer.calls_itself));
+            text.push_str(&format!("  note  ids        {name} states of itself: {kind} {id}\n"));
+        }
     }
     for record in &report.records {
         let claims = record.view.claims();
@@ -221,7 +260,7 @@ pub(crate) fn to_json(report: &Report) -> serde_json::Value {
     };
     let issuer = |issuer: &lotline_schema::verify::Issuer| {
         json!({
-            "identity": issuer.party.to_string(), "six_words": issuer.party.six_words(), "calls_itself": issuer.calls_itself,
+            "identity": issuer.party.to_string(), "six_words": issuer.party.six_words(), "calls_itself": issuer.calls_itself, "ids": issuer.org.about().ids,
             "org_size": issuer.org.size(), "org_witnessed": issuer.witnessed.as_ref().map(|seen| json!({ "at": seen.at, "by": seen.by })),
             "has_records": issuer.has_records, "established": issuer.trusted.is_some(), "name": issuer.trusted.as_ref().map(|root| &root.name), "checked": issuer.trusted.as_ref().map(|root| &root.checked),
         })

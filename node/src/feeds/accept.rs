@@ -16,6 +16,7 @@ use lotline_schema::tree::{self, Frontier, ProofError};
 use lotline_schema::view::{Expected, SealedView, VerifiedView, ViewError};
 use lotline_schema::{Hash, Origin};
 
+use super::release::push_release;
 use super::state::{Head, StateError, Summary, key};
 use super::{Feed, FeedError, Feeds, feed_state, head_state};
 use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
@@ -371,6 +372,7 @@ impl Feeds {
             match item {
                 VerifiedItem::Hidden(leaf) => entries.push(Entry::Hidden { feed: id, seq, leaf: leaf.0 }),
                 VerifiedItem::View(sealed, view) => {
+                    push_release(&mut entries, &origin, &view);
                     push_view(&mut entries, id, seq, sealed, &view, true);
                     if view.claims().supersedes.is_some() {
                         replacing.push(here.len());
@@ -432,6 +434,7 @@ impl Feeds {
             lots.extend(view.facts().lot);
             let row = self.reader.row(id, seq).map_err(FeedError::from)?;
             let fresh = !row.as_ref().is_some_and(|row| row.has_core);
+            push_release(&mut entries, &backfill.origin, &view);
             push_view(&mut entries, id, seq, sealed, &view, fresh);
             // What lists show comes from everything that is open now: what was before, and what came.
             if let Some(row) = row.filter(|row| row.has_core) {

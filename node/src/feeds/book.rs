@@ -1,19 +1,23 @@
 //! Partners, sharing rules and the ledger: changing state, in the same durable commits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lotline_policy::Policy;
+use lotline_schema::bundle::OrgPart;
 use lotline_schema::codec;
+use lotline_schema::members::{Members, MembersFile};
 use lotline_schema::statement::{self, Place, Type};
-use lotline_schema::{Hash, Origin};
+use lotline_schema::voucher::Voucher;
+use lotline_schema::{Hash, Origin, PartyId};
 
-use super::open::open_policy;
+use super::open::{first_free, open_policy};
 use super::state::{Partner, StateError, key, put};
 use super::witness::Evidence;
-use super::{FeedError, Feeds};
+use super::{FeedError, Feeds, Snapshot};
 use crate::keys::random;
 use crate::ledger::{Outcome, Row};
-use crate::store::{Batch, Entry};
+use crate::store::{Batch, Entry, Reader};
 
 /// A disclosure about to happen, for [`Feeds::intend`].
 #[derive(Clone, Debug)]
@@ -70,6 +74,26 @@ impl Feeds {
         self.snapshot.policy = Arc::new(policy);
         self.show();
         Ok(version)
+    }
+
+    /// Signs what was checked about a partner, under the next number, and keeps it. Returns the number.
+    pub fn vouch(&mut self, voucher: &Voucher) -> Result<u64, FeedError> {
+        self.may_sign()?;
+        self.settle()?;
+        let number = first_free(|number| Ok(self.reader.state(&key::numbered(key::VOUCHER, number))?.is_some()))?;
+        let core = voucher.seal(self.snapshot.party, number, &self.keys.record, random)?;
+        self.commit_state(key::numbered(key::VOUCHER, number), Some(core))?;
+        Ok(number)
+    }
+
+    /// Signs a list of our members, under the next number, and keeps it. Returns the number and the signed list.
+    pub fn sign_members(&mut self, list: &Members, now: u64) -> Result<(u64, Vec<u8>), FeedError> {
+        self.may_sign()?;
+        self.settle()?;
+        let number = first_free(|number| Ok(self.reader.state(&key::numbered(key::MEMBERS, number))?.is_some()))?;
+        let core = list.seal(self.snapshot.party, number, now, &self.keys.record, random)?;
+        self.commit_state(key::numbered(key::MEMBERS, number), Some(core.clone()))?;
+        Ok((number, core))
     }
 
     /// Stops sharing with a partner, or with everybody, without reading any file.
@@ -141,6 +165,48 @@ impl Feeds {
         self.store.commit(batch)?;
         Ok(())
     }
+}
+
+/// The newest voucher of ours about each party, as signed and as read; one whose key was revoked counts for nothing.
+pub fn vouchers(reader: &Reader, snapshot: &Snapshot) -> Result<BTreeMap<PartyId, (Vec<u8>, Voucher)>, FeedError> {
+    const PAGE: usize = 512;
+    let org = &snapshot.orgs[&snapshot.party];
+    let (mut newest, mut after) = (BTreeMap::new(), None::<Vec<u8>>);
+    loop {
+        let page = reader.states(key::VOUCHER.as_bytes(), after.as_deref(), PAGE)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(newest);
+        };
+        after = Some(last.clone());
+        for (_, core) in page {
+            if let Ok(voucher) = Voucher::open(&core, org) {
+                newest.insert(voucher.party, (core, voucher));
+            }
+        }
+    }
+}
+
+/// What does not verify among the numbered statements of ours: rules, vouchers, member lists. For `audit`.
+pub fn numbered_faults(reader: &Reader, snapshot: &Snapshot) -> Result<(u64, Vec<String>), FeedError> {
+    let (org, mut checked, mut faults) = (&snapshot.orgs[&snapshot.party], 0, Vec::new());
+    let checkpoint = &snapshot.feeds[&Origin::org(snapshot.party).to_string()].head.checkpoint;
+    let list = |core: &[u8]| MembersFile { org: OrgPart::of(org, checkpoint), core: core.to_vec() }.open();
+    type Check<'a> = &'a dyn Fn(&[u8], u64) -> Result<(), String>;
+    let checks: [(&str, u64, &str, Check<'_>); 3] = [
+        (key::POLICY, 1, "rules version", &|core, number| open_policy(core, number, org).map(drop).map_err(|why| why.to_string())),
+        (key::VOUCHER, 0, "voucher", &|core, _| Voucher::open(core, org).map(drop).map_err(|why| why.to_string())),
+        (key::MEMBERS, 0, "member list", &|core, _| list(core).map(drop).map_err(|why| why.to_string())),
+    ];
+    for (prefix, first, what, check) in checks {
+        for number in first.. {
+            let Some(core) = reader.state(&key::numbered(prefix, number))? else {
+                break;
+            };
+            checked += 1;
+            faults.extend(check(&core, number).err().map(|why| format!("{what} {number}: {why}")));
+        }
+    }
+    Ok((checked, faults))
 }
 
 fn ledger_state(row: &Row) -> Entry {

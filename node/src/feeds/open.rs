@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lotline_policy::{Policy, Stopped};
 use lotline_schema::codec::{self, Value};
-use lotline_schema::org::{self, Entry as OrgEntry, Org, Role};
+use lotline_schema::org::{self, About, Entry as OrgEntry, Org, Role};
 use lotline_schema::statement::{Body, Type, Unverified};
 use lotline_schema::{Hash, Origin, tree};
 use tokio::sync::watch;
@@ -25,6 +25,8 @@ pub struct Founded<'a> {
     pub founding: &'a Founding,
     /// The working keys, as read back from the home.
     pub keys: &'a Keys,
+    /// What else the keyring says.
+    pub about: About,
 }
 
 impl Feeds {
@@ -33,7 +35,8 @@ impl Feeds {
         let (mut store, _) = Store::open(store_path, store::Options::default(), &|_| {})?;
         let party = founded.founding.party();
         let mut org = Org::new(party);
-        let entry = OrgEntry::keyring(founded.name, founded.founding.public());
+        let (name, keys) = (founded.name.to_owned(), founded.founding.public());
+        let entry = OrgEntry::Keyring { name, keys, about: founded.about };
         let sealed = org::seal(&org, &entry, now, &founded.founding.root, random)?;
         org.accept(sealed.core.clone())?;
         let origin = Origin::org(party);
@@ -69,6 +72,8 @@ impl Feeds {
         let own = feeds.values().find(|feed| feed.own && feed.origin.is_org()).ok_or(StateError("own org feed"))?;
         let party = own.origin.party();
         let org = orgs.get(&party).ok_or(StateError("own org feed"))?;
+        // A rotation that was cut between its commit and its last file is finished here.
+        let keys = keys.settle(org)?.map_or(keys, Arc::new);
         let policy = read_policy(&reader, org)?;
         let snapshot = Snapshot {
             party,
@@ -89,18 +94,20 @@ impl Feeds {
         };
         let (next_receipt, epoch) = (count(key::RECEIPTS)?, count(key::EPOCH)?);
         let (changed, watching) = watch::channel(Arc::new(snapshot.clone()));
-        let recent = HashMap::new();
-        let feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, next_ledger, next_receipt, epoch, recent };
+        let (cosigned_to, recent) = (HashMap::new(), HashMap::new());
+        let feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, next_ledger, next_receipt, epoch, cosigned_to, recent };
         Ok((feeds, opened, watching))
     }
 
     /// The owner has looked at partners and sharing rules of a restored home and confirms them: each data feed goes on
     /// in its next life, whose org entry names the last size and root this home knows of the old one.
     pub fn confirm_restored(&mut self, now: u64) -> Result<Vec<Origin>, FeedError> {
-        self.store.confirm_restored()?;
-        // Witness keys of the time before are never used again: what they signed after the backup is unknown here.
+        self.keys_fit()?;
+        // Witness keys of the time before are never used again: what they signed after the backup is unknown here. Before
+        // the store is sealed anew: a crash between the two costs a number, and the other way round it would cost the rule.
         self.commit_state(key::EPOCH.into(), Some(put(codec::uint(self.epoch + 1))))?;
         self.epoch += 1;
+        self.store.confirm_restored()?;
         self.snapshot.restored = None;
         let mut renewed = Vec::new();
         for (name, n) in self.newest_lives() {
@@ -115,7 +122,7 @@ impl Feeds {
     }
 
     /// Every data feed of ours and its newest life, by what the org feed says.
-    fn newest_lives(&self) -> BTreeMap<String, u32> {
+    pub(super) fn newest_lives(&self) -> BTreeMap<String, u32> {
         let mut lives = BTreeMap::new();
         for origin in self.snapshot.orgs[&self.snapshot.party].feeds().filter_map(|text| text.parse::<Origin>().ok()) {
             let newest = lives.entry(origin.name().to_owned()).or_default();
@@ -234,7 +241,7 @@ pub(super) fn open_policy(core: &[u8], number: u64, org: &Org) -> Result<String,
 }
 
 /// The first number for which `taken` says no, where the taken ones have no gaps.
-fn first_free(taken: impl Fn(u64) -> Result<bool, FeedError>) -> Result<u64, FeedError> {
+pub(super) fn first_free(taken: impl Fn(u64) -> Result<bool, FeedError>) -> Result<u64, FeedError> {
     let mut high = 1;
     while taken(high - 1)? {
         high *= 2;

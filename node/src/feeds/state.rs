@@ -63,6 +63,12 @@ pub(crate) mod key {
     pub(crate) const GOT: &str = "got/";
     /// How often this home was restored and confirmed.
     pub(crate) const EPOCH: &str = "epoch";
+    /// Releases, by leaf hash of the record and place of the release: the feed both stand in.
+    pub(crate) const RELEASE: &str = "release/";
+    /// Vouchers of ours, by number.
+    pub(crate) const VOUCHER: &str = "voucher/";
+    /// Lists of our members, by number.
+    pub(crate) const MEMBERS: &str = "members/";
     /// Imports, by identity of file and options.
     pub(crate) const IMPORT: &str = "import/";
 

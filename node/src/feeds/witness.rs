@@ -5,7 +5,7 @@
 //! cosignature leaves: no size is ever signed with two roots, whatever is killed when.
 
 use lotline_schema::codec::{self, Value};
-use lotline_schema::delivery::{Delivery, Receipt, Way};
+use lotline_schema::delivery::{Delivery, DeliveryError, Receipt, Way};
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::org::Org;
 use lotline_schema::receipt;
@@ -14,7 +14,7 @@ use lotline_schema::{Hash, Origin};
 
 use super::accept::AcceptError;
 use super::state::{StateError, key, put, take};
-use super::{FeedError, Feeds};
+use super::{Feed, FeedError, Feeds};
 use crate::exchange::BATCH_ENTRIES_MAX;
 use crate::exchange::message::Cosigned;
 use crate::keys::random;
@@ -51,8 +51,6 @@ pub enum Evidence {
         checkpoint: Checkpoint,
         /// Key and line.
         cosigned: Cosigned,
-        /// Whether we may have one of this partner and size already.
-        again: bool,
     },
 }
 
@@ -61,7 +59,8 @@ impl Kept {
         put(codec::array([&self.by, &self.key, &self.line, &self.note].map(|text| codec::text(text.as_str()))))
     }
 
-    fn read(bytes: &[u8]) -> Result<Kept, StateError> {
+    /// Reads what is kept.
+    pub fn read(bytes: &[u8]) -> Result<Kept, StateError> {
         const WHAT: StateError = StateError("cosignature");
         match <[Value; 4]>::try_from(codec::as_array(&take(bytes, "cosignature")?).unwrap_or_default().to_vec()) {
             Ok([Value::Text(by), Value::Text(key), Value::Text(line), Value::Text(note)]) => Ok(Kept { by, key, line, note }),
@@ -118,7 +117,7 @@ impl Feeds {
             }
             _ => {}
         }
-        let signer = self.keys.witness(origin, self.epoch);
+        let signer = self.keys.witness(&signed.origin, self.epoch);
         let key = WitnessKey::opaque(signer.public()).to_string();
         let line = Cosignature::sign(signed, &signer, now).to_line();
         let kept = Kept { by: String::new(), key, line, note: note.into() };
@@ -132,7 +131,8 @@ impl Feeds {
     pub fn cosign_again(&mut self, origin: &Origin, now: u64) -> Result<Option<Cosigned>, AcceptError> {
         self.may_sign()?;
         let name = origin.as_str();
-        let Some(feed) = self.snapshot.feeds.get(name).filter(|feed| !feed.own && feed.frozen.is_none()) else {
+        // Nothing to sign: not followed, or not a single entry came yet.
+        let Some(feed) = self.snapshot.feeds.get(name).filter(|feed| !feed.own && feed.frozen.is_none() && feed.size() > 0) else {
             return Ok(None);
         };
         let signed = Checkpoint::read(&feed.head.checkpoint)?;
@@ -143,7 +143,7 @@ impl Feeds {
         self.settle()?;
         let newest = self.reader.state(&fresh_key(name, "")).map_err(FeedError::from)?.map(|bytes| Kept::read(&bytes)).transpose()?;
         // Of another size or of an earlier epoch it is no use here.
-        let current = WitnessKey::opaque(self.keys.witness(name, self.epoch).public()).to_string();
+        let current = WitnessKey::opaque(self.keys.witness(origin, self.epoch).public()).to_string();
         let newest = newest.filter(|kept| kept.key == current && kept.note == note);
         if let Some(kept) = newest {
             let made = Cosignature::read(&kept.line).map_or(0, |line| line.time());
@@ -176,28 +176,39 @@ impl Feeds {
     }
 
     /// Puts what arrived at a sender into a batch.
-    pub(super) fn keep(&self, batch: &mut Batch, evidence: &[Evidence]) -> Result<(), FeedError> {
+    pub(super) fn keep(&mut self, batch: &mut Batch, evidence: &[Evidence]) -> Result<(), FeedError> {
         for one in evidence {
             match one {
                 Evidence::Receipt(row, core) => {
                     let delivery = Receipt::peek(core).ok_or(StateError("delivery receipt"))?;
                     batch.push(Entry::State { key: receipt_key(key::GOT, &delivery, row.number), value: Some(core.clone()) });
                 }
-                Evidence::Cosignature { by, checkpoint, cosigned, again } => {
+                Evidence::Cosignature { by, checkpoint, cosigned } => {
                     let (origin, size) = (checkpoint.origin.as_str(), checkpoint.size);
                     let Some(note) = self.sign_again(checkpoint) else {
                         continue;
                     };
-                    let known = *again && {
-                        self.settle()?;
-                        self.reader.state(&cosigned_key(origin, size, by))?.is_some()
-                    };
+                    let first = self.is_first(origin, size, by)?;
                     let kept = Kept { by: by.clone(), key: cosigned.key.clone(), line: cosigned.line.clone(), note };
-                    kept.push(batch, origin, size, !known);
+                    kept.push(batch, origin, size, first);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a partner never cosigned this size before. A first cosignature proves how early an entry was seen: no later
+    /// one takes its place, of a partner that was restored neither.
+    fn is_first(&mut self, origin: &str, size: u64, by: &str) -> Result<bool, FeedError> {
+        // What is larger than the feed was when it was first asked cannot be in the store: nothing is looked for.
+        let now = self.snapshot.feeds.get(origin).map_or(0, Feed::size);
+        let largest = self.cosigned_to.entry((origin.to_owned(), by.to_owned())).or_insert(now);
+        if *largest < size {
+            *largest = size;
+            return Ok(true);
+        }
+        self.settle()?;
+        Ok(self.reader.state(&cosigned_key(origin, size, by))?.is_none())
     }
 
     /// The note of a checkpoint of ours: the same key signs the same bytes again. Before a rotation it was another key,
@@ -278,15 +289,58 @@ fn covering(reader: &Reader, prefix: &str, origin: &str, seq: u64, batches: bool
     }
 }
 
-/// Verifies what a partner answered to a row of the ledger.
-pub fn check_receipt(core: &[u8], receiver: &Org, row: &Row) -> Result<(), String> {
-    let delivery = Receipt::open(core, receiver).map_err(|why| why.to_string())?.delivery;
+/// A receipt that a partner signed for a row of the ledger.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RowReceipt {
+    /// Its number at the partner.
+    pub number: u64,
+    /// When, by the partner's clock, in seconds since 1970.
+    pub at: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Hash,
+}
+
+/// The receipt we hold for a row of the ledger, if there is one. It was verified when it came.
+pub fn receipt_of(reader: &Reader, row: &Row) -> Result<Option<RowReceipt>, FeedError> {
+    let end = row.items.iter().map(|(seq, _)| seq + 1).max().unwrap_or(0);
+    for prefix in [key::GOT.to_owned(), format!("{}late/", key::GOT)] {
+        let place = [key::placed(&prefix, &row.origin, end), row.number.to_be_bytes().to_vec()].concat();
+        if let Some(core) = reader.state(&place)?
+            && let Some((number, delivery)) = Receipt::numbered(&core)
+        {
+            return Ok(Some(RowReceipt { number, at: delivery.at, sha256: Hash::of(&[&core]) }));
+        }
+    }
+    Ok(None)
+}
+
+/// A receipt that is not one for what was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// None came.
+    #[error("an acknowledgement without a delivery receipt")]
+    None,
+    /// It does not hold by itself.
+    #[error("a delivery receipt does not hold: {0}")]
+    Broken(#[from] DeliveryError),
+    /// It holds, for something else.
+    #[error("a delivery receipt is for something else than what was sent")]
+    Other,
+    /// It names a checkpoint that we never signed. Kept, it would speak against us.
+    #[error("a delivery receipt names a checkpoint that is not ours")]
+    Checkpoint,
+}
+
+/// Verifies what a partner answered to a row of the ledger. Whether the checkpoint it names is ours is not known here.
+pub fn check_receipt(core: &[u8], receiver: &Org, row: &Row, way: Way) -> Result<Delivery, ReceiptError> {
+    let delivery = Receipt::open(core, receiver)?.delivery;
     let first = row.items.iter().map(|(seq, _)| *seq).min();
     let end = row.items.iter().map(|(seq, _)| seq + 1).max();
     let fits = delivery.origin == row.origin
         && Some(delivery.from) == first
         && Some(delivery.to) == end
         && delivery.items == row.digest
-        && delivery.policy == row.policy;
-    if fits { Ok(()) } else { Err("the receipt is for something else than what was sent".into()) }
+        && delivery.policy == row.policy
+        && delivery.way == way;
+    if fits { Ok(delivery) } else { Err(ReceiptError::Other) }
 }

@@ -253,7 +253,12 @@ impl Run<'_> {
         match tokio::time::timeout(ORG_WAIT, here).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(LinkError::Stopping),
-            Err(_) => Err(LinkError::Ours("the owner's org feed did not come".into())),
+            Err(_) => {
+                let why = "the owner's org feed did not come";
+                let trouble = format!("feed {}: {why}", self.origin.name());
+                self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
+                Err(LinkError::Ours(why.into()))
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use lotline_policy::{Cleared, Item as Cleanable, Viewer};
+use lotline_schema::delivery::{Delivery, Way};
 use lotline_schema::kind;
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::slot::Disclosure;
@@ -16,10 +17,10 @@ use tokio::io::{AsyncWriteExt as _, WriteHalf};
 
 use super::{Context, Frames, LinkError, ORG_WAIT, Shown, blocking, end, split, write};
 use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
-use crate::exchange::send::{Input, Output, Sender, Standing};
+use crate::exchange::send::{Input, Output, Sender, Standing, UNRECEIPTED_MAX};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
-use crate::feeds::witness::{self, Evidence};
-use crate::feeds::{Backfill, Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Snapshot, Summary};
+use crate::feeds::witness::{self, Evidence, FRESH_FOR_SECONDS, ReceiptError};
+use crate::feeds::{Backfill, Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Snapshot, Summary, Whole};
 use crate::ledger::{Outcome, Row};
 use crate::net::Stream;
 use crate::service::now;
@@ -33,6 +34,9 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// How long outcomes wait for an intent to go along with.
 const CONCLUDE_AFTER: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Checkpoints remembered for cosignatures: those of the frames under way, the one just met, and the cursor's.
+const CHECKPOINTS_MAX: usize = UNRECEIPTED_MAX + 3;
 
 /// Serves one stream.
 pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) -> Result<(), LinkError> {
@@ -53,8 +57,8 @@ pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) ->
         unacknowledged: VecDeque::new(),
         concluded: Vec::new(),
         evidence: Vec::new(),
-        checkpoints: Vec::new(),
-        opened_at: 0,
+        checkpoints: VecDeque::new(),
+        met: None,
     };
     let outputs = serving.sender.handle(Input::Received(first));
     let result = serving.run(outputs, &mut frames, &mut writer).await;
@@ -74,14 +78,14 @@ struct Serving {
     sent: Option<HashMap<u64, u64>>,
     /// When the session last heard how the partner stands.
     looked: i64,
-    unacknowledged: VecDeque<Row>,
+    unacknowledged: VecDeque<(Row, Way)>,
     concluded: Vec<(Row, Outcome)>,
     /// Receipts and cosignatures that wait for the next commit.
     evidence: Vec<Evidence>,
-    /// Checkpoints the partner was shown and may cosign, oldest first: those of frames under way, and the one of its cursor.
-    checkpoints: Vec<Checkpoint>,
-    /// The partner's cursor when the stream was opened.
-    opened_at: u64,
+    /// The last checkpoints the partner was shown and may cosign, oldest first.
+    checkpoints: VecDeque<Checkpoint>,
+    /// Size of the checkpoint that was cosigned last, and when.
+    met: Option<(u64, u64)>,
 }
 
 /// The rules under which something is cleared, and the view they give at that moment: taken before the first entry is
@@ -175,8 +179,7 @@ impl Serving {
             Some(self.of_tree(&feed, move |tree| tree.root(next)).await?)
         };
         if let (Some(root), Some(origin)) = (root, &self.origin) {
-            self.opened_at = next;
-            self.checkpoints = vec![Checkpoint { origin: origin.clone(), size: next, root }];
+            self.checkpoints = VecDeque::from([Checkpoint { origin: origin.clone(), size: next, root }]);
         }
         Ok(Some(Standing { root_at_cursor: root, ..standing }))
     }
@@ -298,7 +301,7 @@ impl Serving {
         let items_sent = cleared.into_iter().map(item).collect();
         let message =
             Message::Batch(Received { from, items: items_sent, checkpoint: head.checkpoint.clone(), tail, policy: rules.policy(&feed) });
-        self.checkpoints.push(Checkpoint { origin: feed.origin.clone(), size: head.frontier.size(), root: head.frontier.root() });
+        self.show_checkpoint(Checkpoint { origin: feed.origin.clone(), size: head.frontier.size(), root: head.frontier.root() });
         self.send_bulk(&rules, message, items, writer, to, false).await
     }
 
@@ -397,9 +400,9 @@ impl Serving {
     ) -> Result<Vec<Output>, LinkError> {
         let origin = self.origin.clone().expect("authorised before anything is loaded");
         let frame = message.to_frame();
-        let digest = match &message {
-            Message::Batch(batch) => items_digest(&batch.items),
-            Message::Backfill(backfill) => backfill_digest(&backfill.items),
+        let (digest, way) = match &message {
+            Message::Batch(batch) => (items_digest(&batch.items), Way::Batch),
+            Message::Backfill(backfill) => (backfill_digest(&backfill.items), Way::Backfill),
             _ => return Err(LinkError::Ours("only batches and backfills are sent in bulk".into())),
         };
         let intent = Intent { to: self.partner.name.clone(), origin: origin.to_string(), items, policy: rules.policy_of(&origin), digest };
@@ -422,7 +425,7 @@ impl Serving {
                 *sent.entry(*seq).or_default() |= mask;
             }
         }
-        self.unacknowledged.push_back(row);
+        self.unacknowledged.push_back((row, way));
         Ok(self.sender.handle(Input::Loaded { message, bytes: frame.len() as u64, next, backfilled }))
     }
 
@@ -456,10 +459,10 @@ impl Serving {
 
     async fn acknowledged(&mut self, next: u64, receipt: Option<Vec<u8>>) -> Result<(), LinkError> {
         // Frames are acknowledged one by one, in the order they were sent.
-        if let Some(row) = self.unacknowledged.pop_front() {
+        if let Some((row, way)) = self.unacknowledged.pop_front() {
             if self.origin.as_ref().is_some_and(|origin| !origin.is_org()) {
-                let receipt = receipt.ok_or(LinkError::Unexpected)?;
-                self.check_receipt(&receipt, &row).await?;
+                let receipt = receipt.ok_or(ReceiptError::None)?;
+                self.check_receipt(&receipt, &row, way).await?;
                 self.evidence.push(Evidence::Receipt(row.clone(), receipt));
             }
             self.concluded.push((row, Outcome::Acknowledged));
@@ -473,8 +476,8 @@ impl Serving {
         Ok(())
     }
 
-    /// A receipt counts when it holds under the partner's keys, which come on a stream of their own.
-    async fn check_receipt(&self, receipt: &[u8], row: &Row) -> Result<(), LinkError> {
+    /// A receipt counts when it holds under the partner's keys, which come on a stream of their own, and for what we sent.
+    async fn check_receipt(&self, receipt: &[u8], row: &Row, way: Way) -> Result<(), LinkError> {
         let party = self.partner.party;
         let mut snapshots = self.context.handle.watch();
         let here = snapshots.wait_for(|shown| shown.orgs.get(&party).is_some_and(|org| org.size() > 0));
@@ -482,15 +485,35 @@ impl Serving {
             Ok(Ok(shown)) => shown.orgs[&party].clone(),
             Ok(Err(_)) => return Err(LinkError::Stopping),
             Err(_) => {
-                return Err(LinkError::Ours(format!("{}'s org feed did not come, so its receipts cannot be checked", self.partner.name)));
+                let trouble = "its org feed did not come, so its delivery receipts cannot be checked";
+                self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble.into()));
+                return Err(LinkError::Ours(format!("{}: {trouble}", self.partner.name)));
             }
         };
-        witness::check_receipt(receipt, &org, row).map_err(|why| {
-            let trouble = format!("a delivery receipt does not hold: {why}");
-            tracing::warn!(partner = self.partner.name, why, "refused a delivery receipt");
-            self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
-            LinkError::Unexpected
-        })
+        let delivery = witness::check_receipt(receipt, &org, row, way)?;
+        if self.is_ours(&delivery).await? { Ok(()) } else { Err(ReceiptError::Checkpoint.into()) }
+    }
+
+    /// Whether the checkpoint that a receipt names is of our feed. A backfill may name any that the partner ever met.
+    async fn is_ours(&self, delivery: &Delivery) -> Result<bool, LinkError> {
+        if let Some(shown) = self.checkpoints.iter().find(|checkpoint| checkpoint.size == delivery.size) {
+            return Ok(shown.root == delivery.root);
+        }
+        let (Some(feed), size) = (self.feed().filter(|feed| delivery.size <= feed.size()), delivery.size) else {
+            return Ok(false);
+        };
+        Ok(self.of_tree(&feed, move |tree| tree.root(size)).await? == delivery.root)
+    }
+
+    /// Remembers a checkpoint that goes out.
+    fn show_checkpoint(&mut self, checkpoint: Checkpoint) {
+        // All batches of a catch-up come under one.
+        if self.checkpoints.back().is_none_or(|last| last.size < checkpoint.size) {
+            self.checkpoints.push_back(checkpoint);
+        }
+        if self.checkpoints.len() > CHECKPOINTS_MAX {
+            self.checkpoints.pop_front();
+        }
     }
 
     /// A cosignature counts when it holds for a checkpoint that this partner was shown. A wrong one costs its sender its
@@ -499,6 +522,10 @@ impl Serving {
         let Some(at) = self.checkpoints.iter().position(|checkpoint| checkpoint.size == cosigned.size) else {
             return;
         };
+        // What is repeated before it can have become stale is dropped, or each would cost us a commit.
+        if self.met.is_some_and(|(size, at)| size == cosigned.size && now() < at + FRESH_FOR_SECONDS / 2) {
+            return;
+        }
         let checkpoint = self.checkpoints[at].clone();
         let holds = WitnessKey::read(&cosigned.key)
             .and_then(|key| Cosignature::read(cosigned.line.trim_end_matches('\n'))?.verify(&checkpoint, &key))
@@ -507,10 +534,9 @@ impl Serving {
             tracing::warn!(partner = self.partner.name, size = cosigned.size, "a cosignature does not hold");
             return;
         }
-        // What was there when the stream was opened may have been cosigned before.
-        let again = checkpoint.size <= self.opened_at;
+        self.met = Some((cosigned.size, now()));
         self.checkpoints.drain(..at);
-        self.evidence.push(Evidence::Cosignature { by: self.partner.name.clone(), checkpoint, cosigned, again });
+        self.evidence.push(Evidence::Cosignature { by: self.partner.name.clone(), checkpoint, cosigned });
     }
 
     async fn conclude(&mut self) -> Result<(), LinkError> {
@@ -551,6 +577,11 @@ pub(crate) fn clear_row(
     // Entries that hide nothing say whose keys are valid: index 0 of a data feed, and the org feed.
     if row.seq == 0 || feed.origin.is_org() {
         return Cleared::own_feed_entry(&viewer.partner, &item).ok_or_else(missing);
+    }
+    if summary.facts.is_release()
+        && let Some(record) = Whole::read(reader, feed, row)?.record_of(reader, feed)?
+    {
+        return Ok(lotline_policy::clear_release(&snapshot.policy, viewer, &item, &record.item(), now() as i64));
     }
     Ok(lotline_policy::clear(&snapshot.policy, viewer, &item, now() as i64))
 }

@@ -3,9 +3,9 @@
 
 use lotline_schema::bundle::{Bundle, History, OrgPart};
 use lotline_schema::codec::{self, Value};
-use lotline_schema::cose::{self, Sign1, Signer};
+use lotline_schema::cose::{self, Sign1, Signer, sig_structure};
 use lotline_schema::delivery::{Delivery, Way};
-use lotline_schema::id::{Hash, Origin, PartyId};
+use lotline_schema::id::{Hash, Origin, PartyId, hex, unhex};
 use lotline_schema::kind::inspection::{Characteristic, Inspection, Limit, Measured, SCHEMA, Statistics};
 use lotline_schema::note::{self, Checkpoint, Cosignature, InclusionProof, WitnessKey};
 use lotline_schema::org::{self, Entry, Org, OrgError, Places, Role};
@@ -18,6 +18,7 @@ use lotline_schema::tree::Tree;
 use lotline_schema::verify::{Report, Trust, TrustedRoot, verify};
 use lotline_schema::view::{Package, SealedView};
 use lotline_schema::voucher::Voucher;
+use serde_json::{Value as Json, json};
 
 /// 2026-11-23 10:00:00 UTC.
 pub(crate) const NOW: u64 = 1_795_428_000;
@@ -477,4 +478,54 @@ pub(crate) fn laid_out(tagged: bool, protected: &[u8], unprotected: &Value, payl
     codec::put_bytes(&mut bytes, payload);
     codec::put_bytes(&mut bytes, signature);
     bytes
+}
+
+// ---- vector files ----
+
+/// A vector file of ours.
+pub(crate) fn vectors(name: &str) -> Json {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(name);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+pub(crate) fn at<'a>(file: &'a Json, pointer: &str) -> &'a str {
+    file.pointer(pointer).and_then(Json::as_str).unwrap_or_else(|| panic!("no text at {pointer}"))
+}
+
+pub(crate) fn bytes(file: &Json, pointer: &str) -> Vec<u8> {
+    unhex(at(file, pointer)).unwrap_or_else(|| panic!("no hex at {pointer}"))
+}
+
+pub(crate) fn statement_json(core: &[u8]) -> Json {
+    let sign1 = Sign1::read(core).unwrap();
+    json!({
+        "core": hex(core),
+        "protected": hex(&sign1.protected),
+        "payload": hex(&sign1.payload),
+        "sig_structure": hex(&sig_structure(&sign1.protected, &sign1.payload)),
+        "signature": hex(&sign1.signature),
+        "leaf": lotline_schema::tree::leaf_hash(core).to_string(),
+    })
+}
+
+pub(crate) fn key_json(seed: u8, signer: &Signer) -> Json {
+    json!({
+        "seed": hex(&[seed; 32]),
+        "public": hex(signer.public().as_bytes()),
+        "thumbprint": signer.kid().to_string(),
+    })
+}
+
+/// Compares a file with what was built. A file that is missing is written with `LOTLINE_VECTORS=write`, none is edited.
+pub(crate) fn rebuilt(name: &str, built: Json) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(name);
+    if std::env::var("LOTLINE_VECTORS").is_ok_and(|value| value == "write") && !path.exists() {
+        std::fs::write(path, format!("{}\n", serde_json::to_string_pretty(&built).unwrap())).unwrap();
+    }
+    let file = vectors(name);
+    let (Json::Object(built), Json::Object(file)) = (built, &file) else { panic!("objects") };
+    assert_eq!(built.keys().collect::<Vec<_>>(), file.keys().collect::<Vec<_>>());
+    for (name, value) in &built {
+        assert_eq!(value, &file[name], "{name}");
+    }
 }

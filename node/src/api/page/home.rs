@@ -282,6 +282,7 @@ fn find(reader: &Reader, snapshot: &Snapshot, query: &str) -> Result<Vec<Found>,
         Some(Found { feed, summary: Summary::read(&row.summary).ok()?, row })
     };
     let mut found: Vec<Found> = rows.into_iter().filter_map(found).collect();
+    found.retain(|one| !one.summary.facts.is_release());
     found.sort_by(|a, b| (&b.summary.facts.recorded_at, b.row.seq).cmp(&(&a.summary.facts.recorded_at, a.row.seq)));
     found.truncate(RECORDS_MAX);
     Ok(found)

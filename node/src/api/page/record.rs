@@ -14,7 +14,8 @@ use super::words::Tag;
 use super::{Context, Frame, rendered, settled};
 use crate::answer::{Failure, exit};
 use crate::certificate::harmless;
-use crate::feeds::{Feed, Snapshot, Summary};
+use crate::evidence::Attested;
+use crate::feeds::{Feed, Snapshot, Summary, released_by};
 use crate::store::{Reader, Row};
 
 /// Answers.
@@ -52,11 +53,24 @@ impl RecordPage {
         if let Some(why) = org.withdrawn(&view.leaf()) {
             sheet.marks.push(Tag::bad(format!("withdrawn by its issuer: {}", harmless(why))));
         }
+        if let Some(why) = view.revoked() {
+            sheet.marks.push(Tag::bad(format!("revoked, not vouched for by its issuer: {}", harmless(why))));
+        }
         if Summary::read(&row.summary).is_ok_and(|summary| summary.superseded_by.is_some()) {
             sheet.marks.push(Tag::warn("superseded by a newer record about the same inspection"));
         }
         if view.claims().supersedes.is_some() {
             sheet.marks.push(Tag::calm("↻", "replaces an older record"));
+        }
+        let attested = Attested::of(reader, &snapshot, feed, seq)?;
+        sheet.marks.push(match &attested.witnessed {
+            Some(_) => Tag::good(attested.date()),
+            None => Tag::calm("·", attested.date()),
+        });
+        sheet.marks.extend(attested.receipts().into_iter().map(|line| Tag::calm("✉", line)));
+        for released in released_by(reader, &snapshot, feed, view.leaf())? {
+            let text = format!("released by {}", harmless(&released.to_text()));
+            sheet.marks.push(if released.ended.is_none() { Tag::good(text) } else { Tag::warn(text) });
         }
         let sight = if feed.own { Sight::of(&snapshot, feed, &view) } else { None };
         Ok(RecordPage { frame: Frame::new(&snapshot, "", &sheet.heading), sheet, own: feed.own, sight })

@@ -12,6 +12,7 @@ use super::{Context, Frame, problem, rendered};
 use crate::answer::{Failure, exit};
 use crate::certificate::harmless;
 use crate::feeds::Snapshot;
+use crate::service::time_text;
 
 /// The largest bundle taken here; it is held in memory. `lotline verify` takes larger ones.
 pub(super) const UPLOAD_BYTES_MAX: usize = 64 << 20;
@@ -155,6 +156,24 @@ fn sheet(report: &Report, record: &VerifiedRecord) -> Sheet {
     let mut sheet = Sheet::of(&record.view, Signer { party: record.party, name, standing });
     if let Some(why) = &record.withdrawn {
         sheet.marks.push(Tag::bad(format!("withdrawn by its issuer: {}", harmless(why))));
+    }
+    if let Some(why) = record.view.revoked() {
+        sheet.marks.push(Tag::bad(format!("not vouched for: {}", harmless(why))));
+    }
+    if record.superseded_by.is_some() {
+        sheet.marks.push(Tag::warn("superseded by a newer record about the same inspection"));
+    }
+    for (name, function) in &record.released_by {
+        sheet.marks.push(Tag::good(format!("released by {} ({})", harmless(name), harmless(function))));
+    }
+    sheet.marks.push(match &record.witnessed {
+        Some(seen) => Tag::good(format!("first witnessed {} by {}", time_text(seen.at), harmless(&seen.by.join(", ")))),
+        None => Tag::calm("·", "date unproven: no witness has signed that it was there"),
+    });
+    for (party, delivery) in &record.deliveries {
+        let name =
+            report.issuers.iter().find(|issuer| issuer.party == *party).map_or_else(|| party.short(), |of| harmless(&of.calls_itself));
+        sheet.marks.push(Tag::calm("✉", format!("received by {name}, who signed for it at {}", time_text(delivery.at))));
     }
     sheet
 }
