@@ -1117,7 +1117,14 @@ fn revoked_receipts() -> Vec<Case> {
         let core = delivery.seal(customer.party(), number, &key(by), random).unwrap();
         Bundle { orgs: vec![firm.org_part(), customer.org_part()], deliveries: vec![core], ..firm.bundle(vec![firm.package(1, 2)]) }
     };
+    let many = |count: u64| {
+        let customer = Firm::new(90, "Kunde");
+        let deliveries = (0..count).map(|number| delivery.seal(customer.party(), number, &customer.record, random).unwrap()).collect();
+        Bundle { orgs: vec![firm.org_part(), customer.org_part()], deliveries, ..firm.bundle(vec![firm.package(1, 2)]) }
+    };
     vec![
+        firm.case("as many receipts as there may be", &many(256)),
+        firm.case("one receipt too many", &many(257)),
         firm.case("a delivery receipt under a revoked key", &of(None, 4, 91)),
         firm.case("a delivery receipt under the new key", &of(None, 4, 99)),
         firm.case("a delivery receipt from before the new key", &of(Some(5), 4, 91)),
