@@ -194,9 +194,25 @@ fn every_verb_speaks_json_with_its_version() {
     assert_eq!((failed.json["schema_version"].as_u64(), failed.json["exit"].as_u64()), (Some(1), Some(5)), "{}", failed.out);
 
     // Verbs that need the recovery kit, and a home without a node: `keys.rs`. Files between firms: `evidence.rs`.
-    let with_the_kit = ["keys rotate", "keys revoke", "keys successor", "keys inherit", "keys words", "keys signer", "members sign"];
-    let elsewhere =
-        ["init", "run", "verify", "release", "carry", "receive", "fork-proof", "backup", "restore", "demo", "bench", "completions", "help"];
+    let with_the_kit =
+        ["keys witness", "keys rotate", "keys revoke", "keys successor", "keys inherit", "keys words", "keys signer", "members sign"];
+    let elsewhere = [
+        "init",
+        "run",
+        "verify",
+        "release",
+        "carry",
+        "receive",
+        "fork-proof",
+        "withdraw",
+        "thaw",
+        "backup",
+        "restore",
+        "demo",
+        "bench",
+        "completions",
+        "help",
+    ];
     let tried: BTreeSet<String> =
         ASKING.iter().chain(changing).flat_map(|verb| [verb[0].to_owned(), verb[..2.min(verb.len())].join(" ")]).collect();
     for verb in lotline_node::cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {

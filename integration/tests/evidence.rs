@@ -168,6 +168,10 @@ fn two_customers_who_compare_find_the_fork_and_prove_it_to_anybody() {
     b.ok(&["fork-proof", "-o", &proof]);
     let verdict = world.verify(&proof, &["--issuer", &supplier.identity()]);
     assert_eq!((verdict.code, verdict.json["outcome"].as_str()), (10, Some("forked")), "{}", verdict.out);
+    // After a talk the feed goes on; the proof stays.
+    b.fails(3, &["thaw", "--from", "supplier", "--feed", "quality"]);
+    b.ok(&["thaw", "--from", "supplier", "--feed", "quality", "--yes"]);
+    assert!(b.frozen().is_empty());
     let bytes = std::fs::read(&proof).unwrap();
     assert!(ForkProof::read(&bytes).unwrap().check().is_ok());
     for at in (0..bytes.len()).step_by(97) {
@@ -181,4 +185,32 @@ fn two_customers_who_compare_find_the_fork_and_prove_it_to_anybody() {
     let said = a.ok(&["audit", "--against", &same]);
     assert_eq!(said["forks"].as_array().map(Vec::len), Some(0), "{said}");
     assert!(a.frozen().is_empty());
+}
+
+/// Withdrawn, replaced: every view says so, and the old record stays provable.
+#[test]
+fn corrections_show_everywhere_and_what_was_stays_provable() {
+    let world = World::new();
+    let (supplier, a, _) = strangers(&world);
+    carry(&world, &supplier, &a, "oem-a");
+    supplier.fails(3, &["withdraw", "PLATE-1", "--reason", "gauge out of calibration"]);
+    supplier.ok(&["withdraw", "PLATE-1", "--reason", "gauge out of calibration", "--yes"]);
+    assert_eq!(supplier.ok(&["show", "PLATE-1"])["withdrawn"], "gauge out of calibration");
+    // The lot is free again; the customer gets both, the old one as what it is.
+    let again = publish(&supplier, "PLATE-1");
+    assert_eq!((again["published"][0]["seq"].as_u64(), again["published"][0]["repeated"].as_bool()), (Some(2), Some(false)));
+    carry(&world, &supplier, &a, "oem-a");
+    for firm in [&supplier, &a] {
+        let shown = firm.ok(&["show", "PLATE-1"]);
+        assert_eq!((shown["seq"].as_u64(), &shown["withdrawn"]), (Some(2), &Value::Null), "{shown}");
+        let all = firm.ok(&["records", "--lot", "PLATE-1"]);
+        let marks: Vec<bool> = all["records"].as_array().unwrap().iter().map(|record| record["withdrawn"].is_string()).collect();
+        assert_eq!(marks.iter().filter(|mark| **mark).count(), 1, "{all}");
+    }
+    let bundle = text(&world.path("withdrawn.lotline"));
+    a.ok(&["bundle", "--lot", "PLATE-1", "-o", &bundle]);
+    let said = world.verify(&bundle, &["--issuer", &supplier.identity()]);
+    assert_eq!((said.code, said.json["outcome"].as_str()), (8, Some("withdrawn")), "{}", said.out);
+    assert_eq!(said.json["records"].as_array().map(Vec::len), Some(2), "{}", said.out);
+    a.is_clean();
 }

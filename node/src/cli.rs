@@ -30,6 +30,7 @@ mod share;
 mod status;
 mod subscribe;
 pub(crate) mod verify;
+mod withdraw;
 
 /// Signed quality and traceability records, shared field by field with the partners you choose.
 #[derive(Parser)]
@@ -122,6 +123,10 @@ pub enum HomeVerb {
     /// Re-read and re-verify the whole store. Repairs nothing.
     #[command(after_help = "Example: lotline audit\n         lotline audit --against from-another-customer.lotline")]
     Audit(audit::Args),
+    /// Withdraw a record of yours: it stays provable, and every verdict says so.
+    Withdraw(withdraw::WithdrawArgs),
+    /// Let a frozen feed go on, after talking to its owner.
+    Thaw(withdraw::ThawArgs),
     /// Write the proof that somebody signed two truths.
     ForkProof(against::Args),
     /// What left, to whom, when, under which rules.
@@ -160,6 +165,8 @@ impl HomeVerb {
             HomeVerb::Carry(args) => carry::carry(desk, args),
             HomeVerb::Receive(args) => carry::receive(desk, args),
             HomeVerb::Audit(args) => audit::run(desk, args),
+            HomeVerb::Withdraw(args) => withdraw::withdraw(desk, args),
+            HomeVerb::Thaw(args) => withdraw::thaw(desk, args),
             HomeVerb::ForkProof(args) => against::fork_proof(desk, args),
             HomeVerb::Ledger(args) => ledger::run(desk, args),
             HomeVerb::Keys(verb) => keys::run(desk, verb),

@@ -383,7 +383,9 @@ impl Feeds {
         let (Some(identity), Some(lot)) = (identity_of(facts), &facts.lot) else {
             return Ok(None);
         };
-        if let Some(live) = group.get(&identity).or_else(|| self.recent.get(&identity)) {
+        // What was withdrawn is nobody's word any more: the lot can be published again.
+        let withdrawn = |leaf: &Hash| self.snapshot.orgs[&self.snapshot.party].withdrawn(leaf).is_some();
+        if let Some(live) = group.get(&identity).or_else(|| self.recent.get(&identity)).filter(|live| !withdrawn(&live.leaf)) {
             return Ok(Some(live.clone()));
         }
         for (feed, seq) in self.reader.by_lot(lot)? {
@@ -392,7 +394,7 @@ impl Feeds {
             }
             if let Some(row) = self.reader.row(feed, seq)? {
                 let summary = Summary::read(&row.summary)?;
-                if summary.superseded_by.is_none() && summary.facts.identity() == facts.identity() {
+                if summary.superseded_by.is_none() && !withdrawn(&Hash(row.leaf)) && summary.facts.identity() == facts.identity() {
                     return Ok(Some(Live { feed, seq, leaf: Hash(row.leaf), summary }));
                 }
             }
@@ -453,6 +455,18 @@ impl Feeds {
         self.snapshot.feeds.insert(origin.to_string(), feed);
         self.show();
         Ok(())
+    }
+
+    /// States in the org feed that a record of ours is withdrawn. Returns the place of that entry.
+    pub fn withdraw(&mut self, origin: Origin, seq: u64, leaf: Hash, reason: String, now: u64) -> Result<u64, FeedError> {
+        self.may_sign()?;
+        let mut batch = Batch::new();
+        let (org, head) = self.append_org(&mut batch, &OrgEntry::Withdrawal { origin, seq, leaf, reason }, now)?;
+        let entry = org.size() - 1;
+        self.store.commit(batch)?;
+        self.take_org(org, head);
+        self.show();
+        Ok(entry)
     }
 
     /// Puts an entry for our org feed into a batch; what comes back is shown once the batch is durable.

@@ -10,9 +10,11 @@ use lotline_schema::org::{Entry as OrgEntry, Org, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::lists::{feed_name, owner};
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
 use crate::desk::Desk;
+use crate::feeds::Feed;
 
 mod kit;
 pub(super) mod root;
@@ -40,12 +42,23 @@ pub enum Verb {
     /// The recovery kit is lost: put the key of the second kit in its place.
     #[command(after_help = "Example: lotline keys inherit --kit second-kit.txt")]
     Inherit(successor::InheritArgs),
+    /// The keys with which this node cosigns what it follows, as lines for somebody's quorum file.
+    #[command(after_help = "Example: lotline keys witness\n         lotline keys witness --of supplier > quorum.txt")]
+    Witness(WitnessArgs),
     /// Persons who release records: add, end, list.
     #[command(subcommand)]
     Signer(signer::Verb),
     /// Print the key of a kit as 24 words, to be written down by hand.
     #[command(after_help = "Example: lotline keys words --kit lotline-kit.txt")]
     Words(kit::WordsArgs),
+}
+
+/// Flags of `keys witness`.
+#[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
+pub struct WitnessArgs {
+    /// Of this partner's feeds only.
+    #[arg(long, value_name = "PARTNER")]
+    of: Option<String>,
 }
 
 impl Verb {
@@ -64,6 +77,7 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     match verb {
         Verb::Show(_) => return Ok(show(desk)),
         Verb::Signer(signer::Verb::List) => return signer::run(desk, signer::Verb::List),
+        Verb::Witness(args) => return witness(desk, args),
         _ => {}
     }
     if desk.board.is_some() {
@@ -77,7 +91,7 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         Verb::Successor(args) => successor::name(desk, args),
         Verb::Inherit(args) => successor::inherit(desk, args),
         Verb::Signer(verb) => signer::run(desk, verb),
-        Verb::Show(_) | Verb::Words(_) => unreachable!("answered above, and without a home"),
+        Verb::Show(_) | Verb::Words(_) | Verb::Witness(_) => unreachable!("answered above, and without a home"),
     }
 }
 
@@ -109,6 +123,25 @@ fn show(desk: &Desk) -> Answer {
             "changes": changes.iter().map(|(entry, what)| json!({ "entry": entry, "what": what })).collect::<Vec<_>>(),
         }),
     )
+}
+
+/// Our witness keys: another one for each followed feed, so that cosignatures do not show who follows what. Whoever is
+/// to count them has to be told which are ours.
+fn witness(desk: &Desk, args: WitnessArgs) -> Result<Answer, Failure> {
+    let snapshot = desk.handle.snapshot();
+    let wanted = |feed: &&Feed| !feed.own && args.of.as_ref().is_none_or(|of| *of == owner(desk, feed));
+    let feeds: Vec<Feed> = snapshot.feeds.values().filter(wanted).cloned().collect();
+    if feeds.is_empty() {
+        return Err(Failure::new("no such feed is followed here").exit(exit::NOT_FOUND).hint("`lotline feeds` shows which are"));
+    }
+    let origins: Vec<Origin> = feeds.iter().map(|feed| feed.origin.clone()).collect();
+    let keys = desk.feeds(move |feeds| Ok(origins.iter().map(|origin| feeds.witness_key(origin)).collect::<Vec<_>>()))?;
+    let (mut text, mut rows) = (String::new(), Vec::new());
+    for (feed, key) in feeds.iter().zip(keys) {
+        text.push_str(&format!("# {} of {}\nwitness {} {key}\n", feed_name(feed), owner(desk, feed), key.name()));
+        rows.push(json!({ "origin": feed.origin.to_string(), "of": owner(desk, feed), "vkey": key.to_string() }));
+    }
+    Ok(Answer::new(text, json!({ "witnesses": rows })))
 }
 
 /// What became of the keys since the organisation was founded: entry and words.

@@ -90,7 +90,12 @@ pub fn records(desk: &Desk, args: RecordsArgs) -> Result<Answer, Failure> {
         let released = released_by(desk.handle.reader(), &desk.handle.snapshot(), feed, Hash(row.leaf))?;
         let by: Vec<String> = released.iter().filter(|one| one.ended.is_none()).map(|one| harmless(&one.name)).collect();
         let gone = gone(desk, feed, row)?;
-        let old = if gone.is_some() { "  REVOKED" } else { old };
+        let withdrawn = withdrawn(desk, feed, row);
+        let old = match (&gone, &withdrawn) {
+            (Some(_), _) => "  REVOKED",
+            (None, Some(_)) => "  WITHDRAWN",
+            (None, None) => old,
+        };
         let by = if by.is_empty() { String::new() } else { format!("  released by {}", by.join(", ")) };
         text.push_str(&format!(
             "{:<20} {:<16} {:<16} {pieces:<16} {:<14} {}/{}{old}{by}\n",
@@ -105,7 +110,7 @@ pub fn records(desk: &Desk, args: RecordsArgs) -> Result<Answer, Failure> {
             "origin": feed.origin.to_string(), "seq": row.seq, "leaf": Hash(row.leaf).to_string(), "whose": owner(desk, feed), "lot": of.lot, "part": of.part,
             "verdict": of.verdict, "inspected": of.pieces.map(|pieces| pieces.0), "nonconforming": of.pieces.map(|pieces| pieces.1),
             "recorded_at": of.recorded_at, "superseded": summary.superseded_by.is_some(), "slots": row.slots(),
-            "released_by": released_json(&released), "revoked": gone,
+            "released_by": released_json(&released), "revoked": gone, "withdrawn": withdrawn,
         }));
     }
     if list.is_empty() {
@@ -167,7 +172,9 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
     let received: String = attested.receipts().iter().map(|line| format!("{line}\n")).collect();
     let released = released_by(desk.handle.reader(), &desk.handle.snapshot(), &feed, view.leaf())?;
     let gone = gone(desk, &feed, &row)?;
-    let mark = gone.as_ref().map_or(String::new(), |why| format!("REVOKED, not vouched for: {}\n", harmless(why)));
+    let withdrawn = withdrawn(desk, &feed, &row);
+    let mut mark = gone.as_ref().map_or(String::new(), |why| format!("REVOKED, not vouched for: {}\n", harmless(why)));
+    mark.extend(withdrawn.iter().map(|why| format!("WITHDRAWN by its issuer: {}\n", harmless(why))));
     let by: String = released.iter().map(|one| format!("released by {}\n", harmless(&one.to_text()))).collect();
     let text = format!(
         "record {} of feed {} ({}), statement {}\n{}\n{mark}{received}{by}{}",
@@ -182,7 +189,7 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
         text,
         json!({
             "origin": feed.origin.to_string(), "seq": row.seq, "leaf": view.leaf().to_string(), "released_by": released_json(&released),
-            "revoked": gone, "record": certificate.to_json(),
+            "revoked": gone, "withdrawn": withdrawn, "record": certificate.to_json(),
             "witnessed": attested.witnessed.as_ref().map(|(at, by)| json!({ "at": at, "by": by })),
             "received_by": attested.received.iter().map(|(name, at)| json!({ "name": name, "at": at })).collect::<Vec<_>>(),
         }),
@@ -197,6 +204,12 @@ fn gone(desk: &Desk, feed: &Feed, row: &Row) -> Result<Option<String>, Failure> 
     }
 }
 
+/// Why a record was withdrawn, if it was.
+fn withdrawn(desk: &Desk, feed: &Feed, row: &Row) -> Option<String> {
+    let snapshot = desk.handle.snapshot();
+    snapshot.orgs.get(&feed.origin.party())?.withdrawn(&Hash(row.leaf)).map(str::to_owned)
+}
+
 fn released_json(released: &[Released]) -> serde_json::Value {
     let one = |one: &Released| json!({ "name": one.name, "function": one.function, "entry": one.entry, "ended": one.ended });
     released.iter().map(one).collect()
@@ -208,6 +221,10 @@ pub(super) fn find_record(desk: &Desk, lot: &str, part: Option<&str>, own: bool)
     let args = RecordsArgs { lot: Some(lot.into()), part: part.map(str::to_owned), last: usize::MAX };
     let mut found = rows(desk, &args)?;
     found.retain(|(feed, _, summary)| (feed.own || !own) && summary.superseded_by.is_none());
+    // A withdrawn one is shown when nothing took its place.
+    if found.iter().any(|(feed, row, _)| withdrawn(desk, feed, row).is_none()) {
+        found.retain(|(feed, row, _)| withdrawn(desk, feed, row).is_none());
+    }
     match found.len() {
         0 => Err(Failure::new(format!("no record of lot `{lot}` is here"))
             .exit(exit::NOT_FOUND)

@@ -516,6 +516,16 @@ impl Feeds {
         Ok(())
     }
 
+    /// Lets a frozen feed go on from its last good head; evidence and proof stay.
+    pub fn thaw(&mut self, origin: &Origin) -> Result<(), FeedError> {
+        self.commit_state(key::of(key::FROZEN, origin.as_str()), None)?;
+        if let Some(feed) = self.snapshot.feeds.get_mut(origin.as_str()) {
+            feed.frozen = None;
+            self.show();
+        }
+        Ok(())
+    }
+
     /// Stops a feed at its last good head and keeps what was sent as evidence, and the fork proof if there is one.
     pub fn freeze(&mut self, origin: &Origin, why: &str, evidence: &[u8], proof: Option<&ForkProof>) -> Result<(), FeedError> {
         let name = origin.to_string();

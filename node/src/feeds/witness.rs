@@ -143,7 +143,7 @@ impl Feeds {
         self.settle()?;
         let newest = self.reader.state(&fresh_key(name, "")).map_err(FeedError::from)?.map(|bytes| Kept::read(&bytes)).transpose()?;
         // Of another size or of an earlier epoch it is no use here.
-        let current = WitnessKey::opaque(self.keys.witness(origin, self.epoch).public()).to_string();
+        let current = self.witness_key(origin).to_string();
         let newest = newest.filter(|kept| kept.key == current && kept.note == note);
         if let Some(kept) = newest {
             let made = Cosignature::read(&kept.line).map_or(0, |line| line.time());
@@ -165,6 +165,11 @@ impl Feeds {
         batch.push(Entry::State { key: receipt_key(key::GIVEN, delivery, number), value: Some(core.clone()) });
         batch.push(Entry::State { key: key::RECEIPTS.into(), value: Some(put(codec::uint(number + 1))) });
         Ok(core)
+    }
+
+    /// The key with which checkpoints of this followed feed are cosigned here.
+    pub fn witness_key(&self, origin: &Origin) -> WitnessKey {
+        WitnessKey::opaque(self.keys.witness(origin, self.epoch).public())
     }
 
     /// The log owner's receipts for places in our feeds (RFC 9942); none for a feed of one entry.
