@@ -211,9 +211,13 @@ fn a_bundle_of_the_program_is_checked_by_tools_of_others() {
         assert_eq!(checked.as_ref().unwrap().status.success(), right, "{checked:?}");
     }
 
-    // Nothing in the file is unsigned: what reads all of it notices every altered byte, the others those of their part.
+    // Nothing in the file is unsigned: what reads all of it notices every altered byte but those of the inclusion receipt,
+    // which it leaves to the tool that knows such receipts; the others notice those of their part.
     let size = std::fs::metadata(&bundle).unwrap().len() as usize;
-    bench.refuses_every_bit("whole.py", &bundle, &[&identity], 0..size);
+    let receipt = places(&bundle, &std::fs::read(parts.join("000.receipt.cbor")).unwrap());
+    bench.refuses_every_bit("whole.py", &bundle, &[&identity], (0..size).filter(|at| !receipt.contains(at)));
+    bench.accepts("receipt.py", &bundle, &[&record, &log]);
+    bench.refuses_every_bit("receipt.py", &bundle, &[&record, &log], receipt.clone());
     let part = |name: &str| std::fs::read(parts.join(name)).unwrap();
     let (core, proof) = (places(&bundle, &part("000.core.cbor")), places(&bundle, &part("000.tlog-proof")));
     let disclosures = (0..3).flat_map(|n| places(&bundle, &part(&format!("000.disclosure-{n:02}.cbor"))));
