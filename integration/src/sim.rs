@@ -470,6 +470,7 @@ impl Sim {
             size: self.owner.size,
             view: self.view(),
             org_size: sealed().org.size(),
+            owed: false,
             term: String::new(),
             root_at_cursor,
         })
@@ -522,7 +523,7 @@ impl Sim {
             send::Output::Load { from } => self.load(from),
             send::Output::LoadBackfill { from, before } => self.load_backfill(from, before),
             send::Output::Acknowledged { next, .. } => self.acknowledged(next),
-            send::Output::Cosigned(_) => {}
+            send::Output::Cosigned(_) | send::Output::Receipts(_) => {}
             send::Output::Send(Message::Batch(_) | Message::Backfill(_)) => {}
             send::Output::Send(message) => {
                 assert!(!serving.revoked || matches!(message, Message::Error(_)), "{message:?} after a revoke");

@@ -261,8 +261,16 @@ fn every_exit_code_is_in_the_table_and_no_other() {
     let module = source.split("pub mod exit {").nth(1).unwrap().split("\n}").next().unwrap();
     let constants =
         module.lines().filter(|line| line.contains("pub const")).map(|line| line.split("= ").nth(1).unwrap().trim_end_matches(';'));
-    let outcomes =
-        [Outcome::Verified, Outcome::Altered, Outcome::SignerNotEstablished, Outcome::Withdrawn, Outcome::Forked, Outcome::Unreadable];
+    let outcomes = [
+        Outcome::Verified,
+        Outcome::Altered,
+        Outcome::SignerNotEstablished,
+        Outcome::Revoked,
+        Outcome::Withdrawn,
+        Outcome::Incomplete,
+        Outcome::Forked,
+        Outcome::Unreadable,
+    ];
     let mut codes: BTreeSet<u8> = constants.map(|code| code.parse().unwrap()).collect();
     codes.extend(outcomes.map(Outcome::exit_code));
     let page = first_cells(&read("docs/operating.md"), "exit codes");

@@ -886,7 +886,7 @@ impl Follower {
     }
 
     async fn begin(&self, wire: &mut Wire, size: u64) {
-        wire.send(&Message::Opened { view: Hash([1; 32]), size, org_size: self.forge.org.size(), term: "all".into() }).await;
+        wire.send(&Message::Opened { view: Hash([1; 32]), size, org_size: self.forge.org.size(), term: "all".into(), owed: false }).await;
     }
 
     /// The node follows `quality` and has its first two entries.
@@ -1288,7 +1288,7 @@ fn a_sender_that_ignores_its_credit_is_cut() {
             bytes,
         )
     };
-    let opened = Message::Opened { view: Hash([0; 32]), size: 9, org_size: 1, term: String::new() };
+    let opened = Message::Opened { view: Hash([0; 32]), size: 9, org_size: 1, term: String::new(), owed: false };
     let (mut receiver, _) = Receiver::start("feed", Cursor { next: 0, root: empty_root(), view: None });
     receiver.handle(Input::Received(opened, 10));
     let mut taken = 0;
@@ -1345,18 +1345,38 @@ async fn a_publisher_that_stammers() {
 /// A publisher that says it lost its past is believed to have lost it, and nothing of ours goes with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_with_less_than_we_saw() {
-    for (code, why) in [
-        (Code::CursorAhead, "feed quality: the partner has fewer entries than we have seen: its past was lost or changed"),
-        (Code::Fork, "feed quality: the partner's past is not the one we have seen"),
-    ] {
-        let mut scene = Follower::new().await;
-        let mut wire = scene.following().await;
-        wire.send(&Message::Error(code)).await;
-        wire.drain().await;
-        assert_eq!(until("the trouble", || scene.node.board.of("bad").trouble).await, why);
-        assert_eq!(scene.node.feed(&scene.line.origin).unwrap().size(), 2);
-        scene.still_follows().await;
-    }
+    // It says so itself: a restored node does, and is no liar. We wait for its next life.
+    let mut scene = Follower::new().await;
+    let mut wire = scene.following().await;
+    wire.send(&Message::Error(Code::CursorAhead)).await;
+    wire.drain().await;
+    let why = "feed quality: the partner has fewer entries than we have seen: its past was lost or changed";
+    assert_eq!(until("the trouble", || scene.node.board.of("bad").trouble).await, why);
+    assert_eq!(scene.node.feed(&scene.line.origin).unwrap().size(), 2);
+    scene.still_follows().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_says_its_past_is_another() {
+    let mut scene = Follower::new().await;
+    let mut wire = scene.following().await;
+    wire.send(&Message::Error(Code::Fork)).await;
+    wire.drain().await;
+    let why = until("the freeze", || scene.node.feed(&scene.line.origin).and_then(|feed| feed.frozen)).await;
+    assert_eq!(why, "FORK: its owner says that its past is not the one we have seen");
+    assert_eq!(scene.node.feed(&scene.line.origin).unwrap().size(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_rolls_back() {
+    let mut scene = Follower::new().await;
+    drop(scene.following().await);
+    let (mut wire, open) = scene.peer.asked().await;
+    assert!(matches!(&open, Message::Open { next: 2, .. }), "{open:?}");
+    scene.begin(&mut wire, 1).await;
+    let why = until("the freeze", || scene.node.feed(&scene.line.origin).and_then(|feed| feed.frozen)).await;
+    assert_eq!(why, "FORK: its owner says it has 1 entries, and 2 were seen");
+    assert_eq!(scene.node.feed(&scene.line.origin).unwrap().size(), 2);
 }
 
 /// Twenty seconds of real time: a feed whose owner's keys never come is not followed, which is said, and tried again.

@@ -10,7 +10,8 @@
 //!
 //! feed      receiver                              sender
 //!           OPEN {feed, next, root, view} ------>  may it? is the past the same?
-//!           <------ OPENED {view, size, term} or ERROR {code}
+//!           <------ OPENED {view, size, term, owed} or ERROR {code}
+//!           RECEIPTS {…} ------------------------>  when the last ones were lost with their connection
 //!           <------ BATCH {from, items, checkpoint, tail}     while credit lasts
 //!           ACK {next, credit, receipt} --------->  after it is verified and durable, with a signed receipt for it
 //!           COSIGNED {size, key, line} ---------->  the signed checkpoint follows from all we saw before

@@ -240,11 +240,10 @@ mod tests {
             let below = if layer == 0 { "a b".to_owned() } else { names(layer - 1).join(" ") };
             text += &names(layer).iter().map(|name| format!("group {name} all {below}\n")).collect::<String>();
         }
-        let begin = std::time::Instant::now();
+        // Looked at along every path, that would be 60 to the power of 14 groups: this test would not end.
         let quorum = Quorum::read(&format!("{text}quorum g14-0\n")).unwrap();
         let signed = [("a".to_owned(), 5), ("b".to_owned(), 7)].into();
         assert_eq!((quorum.reached(&signed), quorum.newest(&signed)), (Some(7), Some(5)));
-        assert!(begin.elapsed().as_secs() < 20);
         let deeper = format!("{text}group g15 all g14-0\ngroup g16 all g15\nquorum g16\n");
         assert!(Quorum::read(&deeper).unwrap_err().to_string().contains("nested too deep"));
     }

@@ -14,6 +14,9 @@ pub const VERSION: u64 = 1;
 /// The most lines of a catalog. The smallest listing has four bytes, and many times that once it is read.
 const LISTINGS_MAX: usize = 1024;
 
+/// The most receipts sent again at once: those of the frames that may have been under way.
+pub const RECEIPTS_MAX: usize = 4;
+
 /// Why a stream ends. `NoSuchFeed` answers for "forbidden" and for "does not exist" alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Code {
@@ -134,7 +137,11 @@ pub enum Message {
         org_size: u64,
         /// The share's own filter in words.
         term: String,
+        /// No receipt is here for the entry before the cursor: nothing goes out before it comes again.
+        owed: bool,
     },
+    /// Receipts that were given before and did not arrive.
+    Receipts(Vec<Vec<u8>>),
     /// Consecutive entries.
     Batch(Received),
     /// Everything before `next` is verified and durable; one for each batch and backfill, in their order.
@@ -198,6 +205,7 @@ impl Message {
             Message::Backfill(_) => 21,
             Message::View { .. } => 22,
             Message::Cosigned(_) => 23,
+            Message::Receipts(_) => 24,
             Message::Error(_) => 32,
         }
     }
@@ -229,12 +237,12 @@ impl Message {
                 (4, codec::optional(*view, |view| codec::bytes(view.0))),
                 (5, codec::uint(*credit)),
             ]),
-            Message::Opened { view, size, org_size, term } => codec::map([
-                (1, codec::bytes(view.0)),
-                (2, codec::uint(*size)),
-                (3, codec::uint(*org_size)),
-                (4, codec::text(term.as_str())),
-            ]),
+            Message::Opened { view, size, org_size, term, owed } => {
+                let owed = owed.then_some((5, Value::Bool(true)));
+                let rest = [(2, codec::uint(*size)), (3, codec::uint(*org_size)), (4, codec::text(term.as_str()))];
+                codec::map([(1, codec::bytes(view.0))].into_iter().chain(rest).chain(owed))
+            }
+            Message::Receipts(receipts) => codec::map([(1, codec::array(receipts.iter().map(|receipt| codec::bytes(receipt.as_slice()))))]),
             Message::Batch(batch) => return put_batch(out, batch),
             Message::Ack { next, credit, receipt } => {
                 let receipt = receipt.as_ref().map(|receipt| (3, codec::bytes(receipt.as_slice())));
@@ -256,7 +264,7 @@ impl Message {
         let Some((typ, body)) = frame.split_first().filter(|_| frame.len() <= FRAME_BYTES_MAX) else {
             return Err(MessageError::Length(frame.len()));
         };
-        let known = matches!(typ, 1..=4 | 16..=23 | 32);
+        let known = matches!(typ, 1..=4 | 16..=24 | 32);
         if !known {
             return if typ & SKIPPABLE != 0 { Ok(None) } else { Err(MessageError::Type(*typ)) };
         }
@@ -371,6 +379,11 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
             size: fields.uint(2, "no size")?,
             org_size: fields.uint(3, "no org size")?,
             term: fields.text(4, "no term")?,
+            owed: match fields.take(5) {
+                None => false,
+                Some(Value::Bool(true)) => true,
+                Some(_) => return Err(CodecError::Shape("a mark out of form")),
+            },
         },
         18 => {
             let items = fields.array(2, "no items")?;
@@ -400,6 +413,15 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
             }
             let items = items.into_iter().map(read_backfill).collect::<Result<_, _>>()?;
             Message::Backfill(Backfill { items, policy: read_policy(fields)? })
+        }
+        24 => {
+            let receipts = fields.array(1, "no receipts")?;
+            if receipts.len() > RECEIPTS_MAX {
+                return Err(CodecError::Shape("too many receipts at once"));
+            }
+            let bytes =
+                |item| if let Value::Bytes(bytes) = item { Ok(bytes) } else { Err(CodecError::Shape("a receipt that is no byte string")) };
+            Message::Receipts(receipts.into_iter().map(bytes).collect::<Result<_, _>>()?)
         }
         22 => Message::View { view: hash(fields, 1, "no view")?, term: fields.text(2, "no term")? },
         23 => Message::Cosigned(Cosigned {
@@ -481,7 +503,9 @@ mod tests {
             Message::Pong,
             Message::Open { origin: "o".into(), next: 4, root: hash, view: None, credit: 9 },
             Message::Open { origin: "o".into(), next: 4, root: hash, view: Some(hash), credit: 9 },
-            Message::Opened { view: hash, size: 4, org_size: 2, term: "t".into() },
+            Message::Opened { view: hash, size: 4, org_size: 2, term: "t".into(), owed: false },
+            Message::Opened { view: hash, size: 4, org_size: 2, term: "t".into(), owed: true },
+            Message::Receipts(vec![vec![1], vec![2]]),
             Message::Batch(Received { from: 4, items: items.clone(), checkpoint: "c".into(), tail: vec![hash], policy: None }),
             Message::Batch(Received { from: 4, items, checkpoint: "c".into(), tail: vec![hash], policy: Some(3) }),
             Message::Ack { next: 4, credit: 0, receipt: None },

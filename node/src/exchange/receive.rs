@@ -25,6 +25,8 @@ pub enum Input {
         /// Our receipt for it.
         receipt: Option<Vec<u8>>,
     },
+    /// Receipts we gave that did not arrive.
+    Owed(Vec<Vec<u8>>),
     /// We signed a checkpoint again, at a later time.
     Witnessed(Cosigned),
     /// What came does not hold; the feed is frozen, or we cannot go on.
@@ -46,6 +48,8 @@ pub enum Output {
         size: u64,
         /// The share's filter in words.
         term: String,
+        /// It lacks our receipt for the entry before our cursor.
+        owed: bool,
     },
     /// Verify this batch and store it.
     Verify(Received),
@@ -107,9 +111,9 @@ impl Receiver {
     pub fn handle(&mut self, input: Input) -> Vec<Output> {
         match (self.state, input) {
             (State::Closed, _) => Vec::new(),
-            (State::Opening, Input::Received(Message::Opened { view, size, org_size, term }, _)) => {
+            (State::Opening, Input::Received(Message::Opened { view, size, org_size, term, owed }, _)) => {
                 self.state = State::Following;
-                vec![Output::Begin { view, org_size, size, term }]
+                vec![Output::Begin { view, org_size, size, term, owed }]
             }
             (State::Following, Input::Received(Message::Batch(received), bytes)) => self.take(bytes, Output::Verify(received)),
             (State::Following, Input::Received(Message::Backfill(backfill), bytes)) => self.take(bytes, Output::Backfill(backfill)),
@@ -122,6 +126,7 @@ impl Receiver {
                 outputs
             }
             (State::Following, Input::Opened { receipt }) => vec![self.acknowledge(receipt)],
+            (State::Following, Input::Owed(receipts)) => vec![Output::Send(Message::Receipts(receipts))],
             (State::Following, Input::Witnessed(cosigned)) => vec![Output::Send(Message::Cosigned(cosigned))],
             (_, Input::Received(Message::Error(code), _)) => {
                 self.state = State::Closed;
@@ -129,7 +134,7 @@ impl Receiver {
             }
             (_, Input::Refused(code)) => self.close(code),
             (_, Input::Received(..)) => self.close(Code::Unexpected),
-            (_, Input::Stored { .. } | Input::Opened { .. } | Input::Witnessed(_)) => Vec::new(),
+            (_, Input::Stored { .. } | Input::Opened { .. } | Input::Witnessed(_) | Input::Owed(_)) => Vec::new(),
         }
     }
 

@@ -25,6 +25,8 @@ pub enum Input {
         /// For a backfill: whether it was the last.
         backfilled: bool,
     },
+    /// The answer to [`Output::Receipts`]: what was owed is here.
+    Signed,
     /// There was nothing to load: the backfill is through.
     Nothing,
     /// What was being loaded belongs to rules that changed meanwhile, and was thrown away.
@@ -42,6 +44,8 @@ pub struct Standing {
     pub org_size: u64,
     /// The share's own filter in words.
     pub term: String,
+    /// Whether we lack the partner's receipt for the entry before its cursor.
+    pub owed: bool,
     /// Our root at the partner's cursor; none when the cursor is beyond our head.
     pub root_at_cursor: Option<Hash>,
 }
@@ -77,6 +81,8 @@ pub enum Output {
         /// The receipt for that frame.
         receipt: Option<Vec<u8>>,
     },
+    /// The receiver sent receipts again: verify and keep them.
+    Receipts(Vec<Vec<u8>>),
     /// The receiver cosigned one of our checkpoints.
     Cosigned(Cosigned),
     /// End the stream, after sending what was to be sent.
@@ -100,6 +106,8 @@ struct Serving {
     credit: u64,
     /// Batches and backfills sent that no acknowledgement, and so no receipt, has come for.
     unreceipted: usize,
+    /// The receipt for the last frame of an earlier stream has not come: nothing goes out before it.
+    owed: bool,
     size: u64,
     view: Hash,
     loading: bool,
@@ -141,6 +149,11 @@ impl Sender {
                 self.open(next, root, view, credit, standing)
             }
             (State::Serving(_), Input::Received(Message::Cosigned(cosigned))) => vec![Output::Cosigned(cosigned)],
+            (State::Serving(serving), Input::Received(Message::Receipts(receipts))) if serving.owed => vec![Output::Receipts(receipts)],
+            (State::Serving(serving), Input::Signed) => {
+                serving.owed = false;
+                serving.step()
+            }
             (State::Serving(serving), Input::Received(Message::Ack { next, credit, receipt })) => match serving.acked(next, credit) {
                 true => {
                     let mut outputs = vec![Output::Acknowledged { next, receipt }];
@@ -169,7 +182,7 @@ impl Sender {
                 vec![Output::Close]
             }
             (_, Input::Received(_)) => self.close(Code::Unexpected),
-            (_, Input::Standing(_) | Input::Loaded { .. } | Input::Nothing | Input::Stale) => Vec::new(),
+            (_, Input::Standing(_) | Input::Loaded { .. } | Input::Nothing | Input::Stale | Input::Signed) => Vec::new(),
         }
     }
 
@@ -182,13 +195,14 @@ impl Sender {
             Some(ours) if ours != root => return self.close(Code::Fork),
             Some(_) => {}
         }
-        let Standing { size, view: current, org_size, term, .. } = standing;
+        let Standing { size, view: current, org_size, term, owed, .. } = standing;
         let widened = next > 0 && view != Some(current);
         let mut serving = Serving {
             next,
             acked: next,
             credit,
             unreceipted: 0,
+            owed,
             size,
             view: current,
             loading: false,
@@ -196,7 +210,7 @@ impl Sender {
             backfill: widened.then_some((0, next)),
             announce: None,
         };
-        let mut outputs = vec![Output::Send(Message::Opened { view: current, size, org_size, term })];
+        let mut outputs = vec![Output::Send(Message::Opened { view: current, size, org_size, term, owed })];
         outputs.extend(serving.step());
         self.state = State::Serving(serving);
         outputs
@@ -253,7 +267,7 @@ impl Serving {
     /// What goes next: older entries newly open first, then new ones, as long as there is credit and no more than
     /// [`UNRECEIPTED_MAX`] frames wait for their receipts. One item may always go while credit is above 0.
     fn step(&mut self) -> Vec<Output> {
-        if self.loading || self.credit == 0 || self.unreceipted > UNRECEIPTED_MAX {
+        if self.loading || self.owed || self.credit == 0 || self.unreceipted > UNRECEIPTED_MAX {
             return Vec::new();
         }
         if let Some((from, before)) = self.backfill {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lotline_schema::delivery::{Receipt, Way};
 use lotline_schema::fork::ForkProof;
 use lotline_schema::org::{Org, Role};
 use lotline_schema::{Hash, Origin};
@@ -10,7 +11,7 @@ use tokio::io::WriteHalf;
 use tokio::task::JoinSet;
 
 use super::{Context, Frames, LinkError, ORG_WAIT, RETRY_AFTER, blocking, split, write};
-use crate::exchange::message::Listing;
+use crate::exchange::message::{Listing, RECEIPTS_MAX};
 use crate::exchange::receive::{Cursor, Input, Output, Receiver};
 use crate::exchange::{Code, FIRST_FRAME, Message};
 use crate::feeds::accept::{self, AcceptError, VerifiedBatch};
@@ -175,15 +176,19 @@ impl Run<'_> {
         while let Some(output) = queue.pop_front() {
             match output {
                 Output::Send(message) => write(writer, &message).await?,
-                Output::Begin { view, org_size, size, .. } => {
+                Output::Begin { view, org_size, size, owed, .. } => {
                     let seen = self.known();
                     if size < seen && self.origin.party() == self.partner.party {
                         let why = format!("FORK: its owner says it has {size} entries, and {seen} were seen");
-                        let opened = Message::Opened { view, size, org_size, term: String::new() };
+                        let opened = Message::Opened { view, size, org_size, term: String::new(), owed };
                         queue.extend(self.froze(self.origin.clone(), why, &opened, None).await?);
                         continue;
                     }
                     self.view = Some(view);
+                    if owed {
+                        let receipts = self.last_receipts().await?;
+                        queue.extend(self.receiver.handle(Input::Owed(receipts)));
+                    }
                     self.wait_for_org(org_size).await?;
                 }
                 Output::Verify(received) => queue.extend(self.verify(received).await?),
@@ -227,6 +232,28 @@ impl Run<'_> {
         let cosigned = self.context.handle.with(move |feeds| feeds.cosign_again(&origin, now())).await?;
         let cosigned = cosigned.map_err(|why| LinkError::Ours(why.to_string()))?;
         Ok(cosigned.map_or_else(Vec::new, |cosigned| self.receiver.handle(Input::Witnessed(cosigned))))
+    }
+
+    /// The receipts for the last frames we took, newest first: those that can have been lost with their connection.
+    async fn last_receipts(&self) -> Result<Vec<Vec<u8>>, LinkError> {
+        let (reader, origin, mut next) = (self.context.handle.reader().clone(), self.origin.clone(), self.known());
+        let found = blocking(move || {
+            reader.settle()?;
+            let mut receipts: Vec<Vec<u8>> = Vec::new();
+            while let Some(last) = next.checked_sub(1)
+                && receipts.len() < RECEIPTS_MAX
+            {
+                let about = crate::feeds::witness::receipts_about(&reader, origin.as_str(), last, false)?;
+                let batch = about.into_iter().find(|core| Receipt::peek(core).is_some_and(|of| of.way == Way::Batch));
+                let Some(core) = batch else {
+                    break;
+                };
+                next = Receipt::peek(&core).map_or(0, |of| of.from);
+                receipts.push(core);
+            }
+            Ok::<_, crate::feeds::FeedError>(receipts)
+        });
+        found.await?.map_err(|why| LinkError::Ours(why.to_string()))
     }
 
     fn ended(&self, code: Code) -> Result<bool, LinkError> {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use lotline_policy::{Cleared, Item as Cleanable, Viewer};
-use lotline_schema::delivery::{Delivery, Way};
+use lotline_schema::delivery::{Delivery, Receipt, Way};
 use lotline_schema::kind;
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::slot::Disclosure;
@@ -144,6 +144,7 @@ impl Serving {
                 Output::LoadBackfill { from, before } => queue.extend(self.load_backfill(from, before, writer).await?),
                 Output::Acknowledged { next, receipt } => self.acknowledged(next, receipt).await?,
                 Output::Cosigned(cosigned) => self.cosigned(cosigned),
+                Output::Receipts(receipts) => queue.extend(self.receipts_again(receipts).await?),
                 // Batches and backfills were written when they were loaded, under the eyes of the rules.
                 Output::Send(Message::Batch(_) | Message::Backfill(_)) => {}
                 Output::Send(Message::Error(code)) => {
@@ -181,7 +182,54 @@ impl Serving {
         if let (Some(root), Some(origin)) = (root, &self.origin) {
             self.checkpoints = VecDeque::from([Checkpoint { origin: origin.clone(), size: next, root }]);
         }
-        Ok(Some(Standing { root_at_cursor: root, ..standing }))
+        let owed = root.is_some() && self.lacks_receipt(next).await?;
+        Ok(Some(Standing { root_at_cursor: root, owed, ..standing }))
+    }
+
+    /// Whether we have no receipt of this partner for the entry before its cursor: it was lost with a connection.
+    async fn lacks_receipt(&self, next: u64) -> Result<bool, LinkError> {
+        let (Some(origin), Some(last)) = (self.origin.clone().filter(|origin| !origin.is_org()), next.checked_sub(1)) else {
+            return Ok(false);
+        };
+        let (reader, party) = (self.context.handle.reader().clone(), self.partner.party);
+        let found = blocking(move || {
+            reader.settle()?;
+            let receipts = witness::receipts_about(&reader, origin.as_str(), last, true)?;
+            Ok::<_, FeedError>(receipts.iter().any(|core| Receipt::claimed_by(core) == Some(party)))
+        });
+        Ok(!found.await?.map_err(|why| LinkError::Ours(why.to_string()))?)
+    }
+
+    /// Receipts that come again: each is verified like the first time, and kept with the row of the ledger it is for.
+    async fn receipts_again(&mut self, receipts: Vec<Vec<u8>>) -> Result<Vec<Output>, LinkError> {
+        let Some(origin) = self.origin.clone() else {
+            return Ok(Vec::new());
+        };
+        let next = self.checkpoints.front().map_or(0, |checkpoint| checkpoint.size);
+        let (to, name) = (self.partner.name.clone(), origin.to_string());
+        let claimed: Vec<Delivery> = receipts.iter().map(|core| Receipt::peek(core)).collect::<Option<_>>().ok_or(LinkError::Unexpected)?;
+        let digests: Vec<Hash> = claimed.iter().map(|of| of.items).collect();
+        let rows = self.context.handle.with(move |feeds| {
+            // Several rows may be for one range: what was cut is sent again, and the last one counts.
+            let mut rows = HashMap::new();
+            each_row(feeds, &to, &name, |row| {
+                if digests.contains(&row.digest) {
+                    rows.insert(row.digest, row);
+                }
+            })?;
+            Ok::<_, FeedError>(rows)
+        });
+        let rows = rows.await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+        let mut paid = false;
+        for (core, claimed) in receipts.into_iter().zip(claimed) {
+            let row = rows.get(&claimed.items).ok_or(LinkError::Unexpected)?;
+            self.check_receipt(&core, row, claimed.way).await?;
+            paid |= (claimed.from..claimed.to).contains(&next.saturating_sub(1));
+            self.evidence.push(Evidence::Receipt(row.clone(), core));
+            self.concluded.push((row.clone(), Outcome::Acknowledged));
+        }
+        self.conclude().await?;
+        Ok(if paid { self.sender.handle(Input::Signed) } else { Vec::new() })
     }
 
     fn feed(&self) -> Option<Feed> {
@@ -219,6 +267,7 @@ impl Serving {
             org_size: snapshot.orgs[&snapshot.party].size(),
             term: lotline_policy::term(&snapshot.policy, &self.viewer, origin.name(), now),
             root_at_cursor,
+            owed: false,
         })
     }
 
@@ -588,19 +637,26 @@ pub(crate) fn clear_row(
 
 /// Slots of each entry that a partner has acknowledged, from the ledger.
 fn sent_before(feeds: &Feeds, to: &str, origin: &str) -> Result<HashMap<u64, u64>, FeedError> {
+    let mut sent = HashMap::new();
+    each_row(feeds, to, origin, |row| {
+        for (seq, mask) in row.items.iter().filter(|_| row.outcome == Outcome::Acknowledged) {
+            *sent.entry(*seq).or_default() |= mask;
+        }
+    })?;
+    Ok(sent)
+}
+
+/// Shows everything the ledger has of one feed for one partner, oldest first, in bounded memory.
+fn each_row(feeds: &Feeds, to: &str, origin: &str, mut show: impl FnMut(Row)) -> Result<(), FeedError> {
     const PAGE: usize = 512;
     feeds.settle()?;
-    let (mut sent, mut from) = (HashMap::new(), 0);
+    let mut from = 0;
     loop {
         let rows = feeds.ledger(from, PAGE)?;
         let Some(last) = rows.last() else {
-            return Ok(sent);
+            return Ok(());
         };
         from = last.number + 1;
-        for row in rows.iter().filter(|row| row.to == to && row.origin == origin && row.outcome == Outcome::Acknowledged) {
-            for (seq, mask) in &row.items {
-                *sent.entry(*seq).or_default() |= mask;
-            }
-        }
+        rows.into_iter().filter(|row| row.to == to && row.origin == origin).for_each(&mut show);
     }
 }
