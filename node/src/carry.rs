@@ -3,6 +3,8 @@
 //! What is in the file is what would have gone over the wire, frame by frame, cleared by the same rules and written into
 //! the same ledger; who takes it in verifies it by the same path. The file is not sealed: whoever has it can read it.
 
+use std::collections::BTreeSet;
+
 use lotline_policy::Viewer;
 use lotline_schema::bundle::OrgPart;
 use lotline_schema::codec::{self, CodecError, Fields, Value};
@@ -133,7 +135,17 @@ impl CarriedFile {
 }
 
 /// A feed's entries from `from` on as batches for a partner, with what the ledger has to say before they leave.
-pub fn pack(reader: &Reader, snapshot: &Snapshot, partner: &Partner, feed: &Feed, from: u64) -> Result<Vec<(Received, Intent)>, FeedError> {
+///
+/// `ends`: where batches that left before ended. New ones end there too, so that whoever has some of them can leave those
+/// out and take the rest.
+pub fn pack(
+    reader: &Reader,
+    snapshot: &Snapshot,
+    partner: &Partner,
+    feed: &Feed,
+    from: u64,
+    ends: &BTreeSet<u64>,
+) -> Result<Vec<(Received, Intent)>, FeedError> {
     reader.settle()?;
     let (viewer, size, policy) = (Viewer::new(partner.name.as_str()), feed.size(), snapshot.policy.version());
     let policy = (!feed.origin.is_org()).then_some(policy);
@@ -149,7 +161,7 @@ pub fn pack(reader: &Reader, snapshot: &Snapshot, partner: &Partner, feed: &Feed
                 Item::View(view) => view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>(),
                 Item::Hidden(_) => 40,
             };
-            if !items.is_empty() && bytes + len > BATCH_BYTES_MAX {
+            if !items.is_empty() && (bytes + len > BATCH_BYTES_MAX || ends.contains(&row.seq)) {
                 break;
             }
             bytes += len;

@@ -1,5 +1,6 @@
 //! `lotline carry` and `lotline receive`: the same exchange on a stick or by e-mail.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use lotline_schema::Origin;
@@ -73,13 +74,17 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
     let org = snapshot.feeds[&Origin::org(snapshot.party).to_string()].clone();
     let (mut batches, mut intents, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     let reader = desk.handle.reader();
+    let name = partner.name.clone();
+    let before = desk.feeds(move |feeds| rows_to(feeds, &name))?;
     for feed in std::iter::once(&org).chain(&feeds) {
+        let of_feed = before.iter().filter(|row| row.origin == feed.origin.as_str());
+        let ends: BTreeSet<u64> = of_feed.filter_map(|row| Some(row.items.last()?.0 + 1)).collect();
         let from = match (feed.origin.is_org(), args.from) {
             (true, _) => 0,
             (false, Some(from)) => from,
             (false, None) => signed_for(desk, &partner, feed)?,
         };
-        for (batch, intent) in pack(reader, &snapshot, &partner, feed, from)? {
+        for (batch, intent) in pack(reader, &snapshot, &partner, feed, from, &ends)? {
             batches.push((feed.origin.clone(), batch));
             intents.push(intent);
         }
@@ -244,7 +249,7 @@ fn answer(desk: &Desk, partner: &Partner, receipts: Vec<Vec<u8>>, cosigned: Vec<
     desk.settle()?;
     let snapshot = desk.handle.snapshot();
     let (org, feed) = (&snapshot.orgs[&snapshot.party], &snapshot.feeds[&Origin::org(snapshot.party).to_string()]);
-    let mut all: std::collections::BTreeSet<Vec<u8>> = receipts.into_iter().collect();
+    let mut all: BTreeSet<Vec<u8>> = receipts.into_iter().collect();
     for feed in snapshot.feeds.values().filter(|feed| feed.origin.party() == partner.party && !feed.origin.is_org()) {
         let mut next = 0;
         while next < feed.size() {
