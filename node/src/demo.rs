@@ -440,7 +440,7 @@ impl Stage {
             return Err(Failure::new("OEM B received a record after sharing was stopped"));
         }
         let ledger = self.call("supplier", &["ledger", "--to", "oem-b"])?["rows"].as_array().map_or(0, Vec::len);
-        self.say(format!("  the supplier's ledger lists each of the {ledger} batches that ever went to OEM B: fields, time, rules version, acknowledgement"));
+        self.say(format!("  the supplier's ledger lists each of the {ledger} batches that ever went to OEM B: fields, time, rules version, the receipt it signed"));
         for who in ["supplier", "oem-a", "oem-b"] {
             self.call(who, &["audit"])?;
         }

@@ -59,6 +59,8 @@ pub struct Gathering<'a> {
     witnesses: BTreeSet<String>,
     deliveries: BTreeSet<Vec<u8>>,
     parties: BTreeSet<PartyId>,
+    /// Whether receipts of our own go along.
+    ours_too: bool,
     /// The newest checkpoint of each feed with the lines that go along, and its first cosignatures by key of a page.
     heads: BTreeMap<String, String>,
     /// What the log owner's receipts are asked for: package, checkpoint, place, path.
@@ -78,6 +80,7 @@ impl<'a> Gathering<'a> {
             witnesses: BTreeSet::new(),
             deliveries: BTreeSet::new(),
             parties: BTreeSet::new(),
+            ours_too: true,
             heads: BTreeMap::new(),
             asked: Vec::new(),
         }
@@ -166,10 +169,17 @@ impl<'a> Gathering<'a> {
             Whom::Ours | Whom::Everybody => true,
             Whom::Partner(name) => self.snapshot.book.get(name).is_some_and(|partner| partner.party == party),
         };
-        if may && self.snapshot.orgs.get(&party).is_some_and(|org| org.size() > 0) {
+        let wanted = self.ours_too || party != self.snapshot.party;
+        // A receipt that its signer has taken back since, with the key, would spoil the whole file.
+        if may && wanted && self.snapshot.orgs.get(&party).is_some_and(|org| Receipt::open(&receipt, org).is_ok()) {
             self.parties.insert(party);
             self.deliveries.insert(receipt);
         }
+    }
+
+    /// Leaves out what we signed ourselves, and with it our own org feed.
+    pub fn without_ours(&mut self) {
+        self.ours_too = false;
     }
 
     /// Adds what we vouch for about issuers of the records, signed under our own keys.
@@ -212,6 +222,9 @@ impl<'a> Gathering<'a> {
         let origin = Origin::org(*party).to_string();
         let here = self.snapshot.orgs.get(party).zip(self.snapshot.feeds.get(&origin));
         let (org, feed) = here.ok_or_else(|| EvidenceError::NoOrg(party.short()))?;
+        if org.check(&feed.head.checkpoint).is_err() {
+            return Err(EvidenceError::Behind(origin));
+        }
         let newest = witness::newest(self.reader, &origin)?;
         let here: Vec<Kept> = newest.into_iter().filter(|kept| kept.note == feed.head.checkpoint && self.counts(&kept.by)).collect();
         let checkpoint = with_cosignatures(&feed.head.checkpoint, &self.lines(&here));

@@ -300,7 +300,7 @@ impl Feeds {
         match self.live(facts, &HashMap::new())? {
             None if on_conflict == OnConflict::Supersede => Err(FeedError::NothingToSupersede(facts.lot.clone().unwrap_or_default())),
             None => Ok(None),
-            Some(live) if self.is_revoked(&live)? => Ok(None),
+            Some(live) if self.is_gone(&live)? => Ok(None),
             Some(live) if live.summary.content == Some(content) => Ok(Some(self.repeated(&live))),
             Some(_) if on_conflict == OnConflict::Supersede => Ok(None),
             Some(live) => Err(self.conflict(&live)),
@@ -328,8 +328,9 @@ impl Feeds {
         let supersedes = match (live, submission.on_conflict) {
             (None, OnConflict::Refuse) => None,
             (None, OnConflict::Supersede) => return Err(FeedError::NothingToSupersede(facts.lot.unwrap_or_default())),
-            // Signed anew after its key was revoked: the new statement replaces what nobody vouches for.
-            (Some(live), _) if self.is_revoked(&live)? => Some(live),
+            // Signed anew after its key was revoked, or after it was withdrawn: the new statement replaces what nobody
+            // vouches for, so that the two can never look like two live ones, whoever shows them to whom and when.
+            (Some(live), _) if self.is_gone(&live)? => Some(live),
             (Some(live), _) if live.summary.content == Some(content) => return Ok(Plan::Repeated(self.repeated(&live))),
             (Some(live), OnConflict::Supersede) => Some(live),
             (Some(live), OnConflict::Refuse) => return Err(self.conflict(&live)),
@@ -383,9 +384,7 @@ impl Feeds {
         let (Some(identity), Some(lot)) = (identity_of(facts), &facts.lot) else {
             return Ok(None);
         };
-        // What was withdrawn is nobody's word any more: the lot can be published again.
-        let withdrawn = |leaf: &Hash| self.snapshot.orgs[&self.snapshot.party].withdrawn(leaf).is_some();
-        if let Some(live) = group.get(&identity).or_else(|| self.recent.get(&identity)).filter(|live| !withdrawn(&live.leaf)) {
+        if let Some(live) = group.get(&identity).or_else(|| self.recent.get(&identity)) {
             return Ok(Some(live.clone()));
         }
         for (feed, seq) in self.reader.by_lot(lot)? {
@@ -394,7 +393,7 @@ impl Feeds {
             }
             if let Some(row) = self.reader.row(feed, seq)? {
                 let summary = Summary::read(&row.summary)?;
-                if summary.superseded_by.is_none() && !withdrawn(&Hash(row.leaf)) && summary.facts.identity() == facts.identity() {
+                if summary.superseded_by.is_none() && summary.facts.identity() == facts.identity() {
                     return Ok(Some(Live { feed, seq, leaf: Hash(row.leaf), summary }));
                 }
             }
@@ -402,10 +401,13 @@ impl Feeds {
         Ok(None)
     }
 
-    /// Whether the key that signed a statement of ours was revoked for its place.
-    fn is_revoked(&self, live: &Live) -> Result<bool, FeedError> {
-        // What is not in the index yet was signed a moment ago, with the key of now.
+    /// Whether a statement of ours is not our word any more: withdrawn, or its key revoked for its place.
+    fn is_gone(&self, live: &Live) -> Result<bool, FeedError> {
         let org = &self.snapshot.orgs[&self.snapshot.party];
+        if org.withdrawn(&live.leaf).is_some() {
+            return Ok(true);
+        }
+        // What is not in the index yet was signed a moment ago, with the key of now.
         match self.reader.row(live.feed, live.seq)? {
             Some(row) => Ok(revoked(&self.reader, org, &row)?.is_some()),
             None => Ok(false),

@@ -5,6 +5,7 @@
 
 use lotline_schema::Hash;
 use lotline_schema::codec::{self, Value};
+use lotline_schema::delivery::Delivery;
 
 use crate::feeds::state::{StateError, put, take};
 
@@ -60,6 +61,13 @@ pub struct Row {
 }
 
 impl Row {
+    /// What a row for this delivery would say, where the row itself is lost.
+    pub(crate) fn lost(to: &str, of: &Delivery) -> Row {
+        // First and last alone: the range is a stranger's word.
+        let (origin, items) = (of.origin.clone(), vec![(of.from, 0), (of.to.saturating_sub(1), 0)]);
+        Row { number: 0, at: 0, to: to.to_owned(), origin, items, policy: of.policy, digest: of.items, outcome: Outcome::Open }
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let outcome = Outcome::ALL.iter().position(|outcome| *outcome == self.outcome).expect("ALL lists every outcome");
         // Masks as bytes: with all 64 slots shown they would not fit a signed number.

@@ -119,6 +119,12 @@ impl WitnessKey {
         if read.to_string() == vkey { Ok(read) } else { Err(NoteError::Form("a verifier key in another spelling")) }
     }
 
+    /// Whether its name is the one that follows from the key. From a partner nothing else is taken: a name of its choice
+    /// could be the feed's own, or another witness's.
+    pub fn is_opaque(&self) -> bool {
+        *self == WitnessKey::opaque(self.key)
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

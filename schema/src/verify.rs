@@ -694,7 +694,9 @@ impl Run<'_> {
             let on = format!("receipt {} of {}", receipt.number, receipt.receiver.short());
             let same_size = |one: &&Cosigned| one.checkpoint.origin.as_str() == delivery.origin && one.checkpoint.size == delivery.size;
             if self.opened.values().find(same_size).is_some_and(|one| one.checkpoint.root != delivery.root) {
-                self.report.fails(Outcome::Forked, "delivery", on, "the receiver was shown another root for one of the sizes here");
+                // The receiver's word alone: two truths are proven by two signatures of the one who is accused.
+                let why = "its signer says it was shown another root for one of the sizes here; ask it for a bundle and compare";
+                self.report.fails(Outcome::Incomplete, "delivery", on, why);
                 continue;
             }
             let covered = |record: &&mut VerifiedRecord| {

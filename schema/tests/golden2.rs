@@ -563,6 +563,6 @@ fn the_negative_vectors_of_version_2_are_refused_from_the_file_alone() {
         };
         list(name).iter().map(check).collect()
     };
-    assert_eq!(codes("bundles", "bundle"), [0, 4, 9, 4, 4, 4, 4, 4, 10, 4, 4, 4, 7, 4, 4, 4, 11, 4, 8, 8, 9]);
+    assert_eq!(codes("bundles", "bundle"), [0, 4, 9, 4, 4, 4, 4, 4, 9, 4, 4, 4, 7, 4, 4, 4, 11, 4, 8, 8, 9]);
     assert_eq!(codes("fork_proofs", "bytes"), [4, 4, 4, 4, 4, 4, 4, 11]);
 }

@@ -88,6 +88,9 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let door = door(desk, &args, own)?;
     let snapshot = desk.handle.snapshot();
     let mut gathering = Gathering::new(&snapshot, desk.handle.reader(), door.whom());
+    if args.without_voucher {
+        gathering.without_ours();
+    }
     let (mut items, mut released) = (Vec::new(), 0);
     let total = found.len() as u64;
     for (done, one) in (1..).zip(&found) {
@@ -186,7 +189,10 @@ fn find_feed(desk: &Desk, name: &str, from: Option<&str>) -> Result<Vec<Found>, 
             next = last.seq + 1;
             for row in rows.into_iter().filter(|row| row.has_core && row.seq < feed.size()) {
                 let summary = Summary::read(&row.summary)?;
-                found.push(Found { feed: feed.clone(), row, summary });
+                // Releases go along with their records.
+                if !summary.facts.is_release() {
+                    found.push(Found { feed: feed.clone(), row, summary });
+                }
             }
         }
     }

@@ -1,12 +1,12 @@
 //! `lotline carry` and `lotline receive`: the same exchange on a stick or by e-mail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use lotline_schema::Origin;
 use lotline_schema::delivery::{Delivery, Receipt, Way};
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::org::Org;
+use lotline_schema::{Hash, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -21,6 +21,9 @@ use crate::feeds::{Accepted, Feed, FeedError, Feeds, Head, Partner, Received, fo
 use crate::ledger::{Outcome, Row};
 use crate::platform;
 use crate::service::now;
+
+/// The most feeds of one partner that are remembered, as over the network.
+const FEEDS_MAX: usize = 128;
 
 /// Flags of `carry`.
 #[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
@@ -127,8 +130,8 @@ fn signed_for(desk: &Desk, partner: &Partner, feed: &Feed) -> Result<u64, Failur
     // Batches follow each other: each receipt leads to the entry after it.
     while next < feed.size() {
         let receipts = witness::receipts_about(reader, feed.origin.as_str(), next, true)?;
-        let ends = receipts.iter().filter(|core| Receipt::claimed_by(core) == Some(party)).filter_map(|core| Some(Receipt::peek(core)?.to));
-        match ends.max().filter(|end| *end > next) {
+        let signed = receipts.iter().filter(|core| Receipt::claimed_by(core) == Some(party)).filter_map(|core| Receipt::peek(core));
+        match signed.filter(|of| of.way == Way::Batch).map(|of| of.to).max().filter(|end| *end > next) {
             Some(end) => next = end,
             None => break,
         }
@@ -207,6 +210,11 @@ fn take_feed(desk: &Desk, args: &ReceiveArgs, carried: Carried) -> Result<Answer
 
 /// The way of a batch from the network: verified whole, stored whole, or the feed is frozen with the evidence.
 fn take_batch(desk: &Desk, partner: &Partner, origin: &Origin, batch: Received) -> Result<Option<Accepted>, Failure> {
+    let known = desk.handle.snapshot();
+    let theirs = known.feeds.values().filter(|feed| feed.origin.party() == partner.party).count();
+    if batch.items.is_empty() || (!known.feeds.contains_key(origin.as_str()) && theirs >= FEEDS_MAX) {
+        return Err(Failure::new("the file holds an empty batch, or more feeds than a partner may have").exit(exit::ALTERED));
+    }
     let target = origin.clone();
     desk.feeds(move |feeds| feeds.follow(&target))?;
     let snapshot = desk.handle.snapshot();
@@ -224,11 +232,26 @@ fn take_batch(desk: &Desk, partner: &Partner, origin: &Origin, batch: Received) 
     let org = snapshot.orgs.get(&partner.party).cloned().unwrap_or_else(|| Org::new(partner.party).into());
     let (head, name): (std::sync::Arc<Head>, Origin) = (feed.head.clone(), origin.clone());
     let verified = if origin.is_org() { accept::verify_org(&org, &head, batch) } else { accept::verify(&org, &name, &head, batch) };
+    let (lots, lives) = match &verified {
+        Ok(batch) => (batch.lots(), batch.org().is_some()),
+        Err(_) => Default::default(),
+    };
     let stored = match verified {
         Ok(batch) => desk.handle.with_blocking(move |feeds| feeds.accept(batch, None, now()))?,
         Err(error) => Err(error),
     };
-    stored.map(Some).map_err(|error| refused(desk, partner, origin, error, &evidence))
+    let accepted = stored.map_err(|error| refused(desk, partner, origin, error, &evidence))?;
+    let (reader, snapshot) = (desk.handle.reader(), desk.handle.snapshot());
+    let found = if lives { forks::broken_life(reader, &snapshot, partner.party)? } else { forks::twins(reader, &snapshot, origin, &lots)? };
+    if let Some((origin, why, proof)) = found {
+        let frame = evidence.to_frame();
+        let text = why.clone();
+        desk.feeds(move |feeds| feeds.freeze(&origin, &text, &frame, proof.as_ref()))?;
+        return Err(Failure::new(why)
+            .exit(exit::ALTERED)
+            .hint("the feed is frozen; `lotline fork-proof -o FILE` writes the proof, if there is one"));
+    }
+    Ok(Some(accepted))
 }
 
 fn refused(desk: &Desk, partner: &Partner, origin: &Origin, error: AcceptError, evidence: &Message) -> Failure {
@@ -254,7 +277,9 @@ fn answer(desk: &Desk, partner: &Partner, receipts: Vec<Vec<u8>>, cosigned: Vec<
         let mut next = 0;
         while next < feed.size() {
             let about = witness::receipts_about(desk.handle.reader(), feed.origin.as_str(), next, false)?;
-            next = about.iter().filter_map(|core| Some(Receipt::peek(core)?.to)).max().unwrap_or(feed.size());
+            // Batches lead from one to the next; backfills lie across them.
+            let batches = about.iter().filter_map(|core| Receipt::peek(core)).filter(|of| of.way == Way::Batch);
+            next = batches.map(|of| of.to).max().filter(|end| *end > next).unwrap_or(feed.size());
             all.extend(about);
         }
     }
@@ -274,12 +299,15 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
     let name = partner.name.clone();
     let rows = desk.feeds(move |feeds| rows_to(feeds, &name))?;
     let (mut outcomes, mut evidence, mut strange) = (Vec::new(), Vec::new(), 0u64);
+    // By what left: of several rows for the same, the last one that may have left counts.
+    let may_have_left = |row: &&Row| !matches!(row.outcome, Outcome::NotSent);
+    let by_items: HashMap<(Hash, Option<u64>), &Row> =
+        rows.iter().filter(may_have_left).map(|row| ((row.digest, row.policy), row)).collect();
     for core in answer.receipts {
-        let answered = |row: &&Row| {
-            let ways = [Way::Batch, Way::Backfill].into_iter();
-            ways.filter_map(|way| witness::check_receipt(&core, &org, row, way).ok()).any(|delivery| is_ours(desk, &delivery))
-        };
-        match rows.iter().find(answered) {
+        let row = Receipt::peek(&core).and_then(|claimed| by_items.get(&(claimed.items, claimed.policy)).copied().zip(Some(claimed.way)));
+        let answered =
+            |(row, way): &(&Row, Way)| witness::check_receipt(&core, &org, row, *way).is_ok_and(|delivery| is_ours(desk, &delivery));
+        match row.filter(answered).map(|(row, _)| row) {
             Some(row) if row.outcome == Outcome::Acknowledged => {}
             Some(row) => {
                 evidence.push(Evidence::Receipt(row.clone(), core));
@@ -296,7 +324,8 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
         };
         let root = desk.handle.reader().tree(feed.id, feed.size()).root(cosigned.size)?;
         let checkpoint = Checkpoint { origin, size: cosigned.size, root };
-        let holds = WitnessKey::read(&cosigned.key).and_then(|key| Cosignature::read(&cosigned.line)?.verify(&checkpoint, &key)).is_ok();
+        let holds = WitnessKey::read(&cosigned.key)
+            .is_ok_and(|key| key.is_opaque() && Cosignature::read(&cosigned.line).is_ok_and(|line| line.verify(&checkpoint, &key).is_ok()));
         match holds {
             true => evidence.push(Evidence::Cosignature { by: partner.name.clone(), checkpoint, cosigned }),
             false => strange += 1,

@@ -12,7 +12,7 @@ use lotline_schema::note::{Checkpoint, InclusionProof};
 use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::Unverified;
 use lotline_schema::verify::VerifiedRecord;
-use lotline_schema::view::{Package, SealedView, VerifiedView};
+use lotline_schema::view::{Expected, Package, SealedView, VerifiedView};
 use lotline_schema::{Hash, Origin, PartyId};
 
 use super::state::{Summary, key};
@@ -125,6 +125,10 @@ pub fn twins(reader: &Reader, snapshot: &Snapshot, origin: &Origin, lots: &BTree
                 continue;
             };
             let identity = view.facts().identity();
+            // What replaces something that is not here may well replace the other by way of it.
+            if view.claims().supersedes.is_some() && live.contains_key(&identity) {
+                continue;
+            }
             let Some((first_feed, first, first_view)) = live.get(&identity) else {
                 live.insert(identity, (feed, row, sealed));
                 continue;
@@ -252,6 +256,11 @@ fn compare_checkpoint(reader: &Reader, snapshot: &Snapshot, note: &str, comparis
         comparison.unknown += 1;
         return Ok(());
     };
+    // Signed by a key that we know to be no good at that size: it says nothing about its issuer.
+    if !snapshot.orgs.get(&theirs.origin.party()).is_none_or(|org| org.open(note).is_ok()) {
+        comparison.unknown += 1;
+        return Ok(());
+    }
     if reader.tree(feed.id, feed.size()).root(theirs.size)? == theirs.root {
         comparison.checkpoints += 1;
         return Ok(());
@@ -265,6 +274,16 @@ fn compare_checkpoint(reader: &Reader, snapshot: &Snapshot, note: &str, comparis
 fn compare_record(reader: &Reader, snapshot: &Snapshot, record: &VerifiedRecord, comparison: &mut Comparison) -> Result<(), FeedError> {
     let claims = record.view.claims();
     let feed = snapshot.feeds.get(&claims.origin);
+    // By what we know today of its issuer's keys: what a stolen one signed accuses nobody.
+    let org = snapshot.orgs.get(&record.party).filter(|org| org.size() > 0);
+    let vouched = org.is_none_or(|org| {
+        let expected = Expected { origin: &claims.origin, seq: claims.seq };
+        record.package.view.verify(org, expected).is_ok_and(|view| view.revoked().is_none())
+    });
+    if !vouched {
+        comparison.unknown += 1;
+        return Ok(());
+    }
     let row = feed.map(|feed| reader.row(feed.id, claims.seq)).transpose()?.flatten();
     match feed.zip(row) {
         Some((feed, row)) if row.leaf != record.view.leaf().0 => {
@@ -277,15 +296,21 @@ fn compare_record(reader: &Reader, snapshot: &Snapshot, record: &VerifiedRecord,
         Some(_) => comparison.records += 1,
         None => comparison.unknown += 1,
     }
-    if let (true, Some(lot)) = (record.is_live(), record.view.facts().lot) {
+    // Where the file is older than what is here, or the other way round, a correction is no contradiction: only a
+    // statement that replaces nothing can contradict one that nothing replaced.
+    let replaced_here = match feed.map(|feed| reader.row(feed.id, claims.seq)).transpose()?.flatten() {
+        Some(row) => Summary::read(&row.summary)?.superseded_by.is_some(),
+        None => false,
+    };
+    let withdrawn_here = org.is_some_and(|org| org.withdrawn(&record.view.leaf()).is_some());
+    let live = record.is_live() && claims.supersedes.is_none() && !replaced_here && !withdrawn_here;
+    if let (true, Some(lot)) = (live, record.view.facts().lot) {
         let identity = record.view.facts().identity();
         for (feed, row) in of_firm(reader, snapshot, record.party, &lot)? {
             let Some((sealed, view)) = shown_live(reader, snapshot, &feed, &row)? else {
                 continue;
             };
-            let same = view.leaf() == record.view.leaf() || view.claims().supersedes == Some(record.view.leaf());
-            let replaced = claims.supersedes == Some(view.leaf());
-            if same || replaced || view.facts().identity() != identity {
+            if view.leaf() == record.view.leaf() || view.claims().supersedes.is_some() || view.facts().identity() != identity {
                 continue;
             }
             let why =

@@ -64,6 +64,8 @@ impl Feeds {
         let unverified = Unverified::read(&core)?;
         let claims = unverified.claims().clone();
         let feed = self.snapshot.feeds.get(&claims.origin).filter(|feed| feed.own && claims.typ == Type::Release);
+        // A life that is over gets no more entries: after a restore others may hold what stands there.
+        let feed = feed.filter(|feed| self.snapshot.own_feed(feed.origin.name()).is_some_and(|newest| newest.origin == feed.origin));
         let feed = feed.ok_or(ReleaseError::NoRecord)?.clone();
         if claims.seq != feed.size() {
             return Err(ReleaseError::Moved(feed.size()).into());
@@ -98,7 +100,8 @@ impl Feeds {
 pub(super) fn push_release(batch: &mut Batch, origin: &Origin, view: &VerifiedView) {
     if let Some((_, release)) = view.release() {
         let seq = view.claims().seq;
-        let state_key = [key::of(key::RELEASE, &format!("{}/", release.leaf)), seq.to_be_bytes().into()].concat();
+        // Under its own feed: nobody can take the place of a release in another's.
+        let state_key = key::placed(&format!("{}{}/", key::RELEASE, release.leaf), origin.as_str(), seq);
         batch.push(Entry::State { key: state_key, value: Some(put(lotline_schema::codec::text(origin.to_string()))) });
     }
 }
@@ -109,12 +112,11 @@ const RELEASES_MAX: usize = 16;
 /// The statements that release a record, as stored: releases can be hidden from us.
 pub fn release_rows(reader: &Reader, snapshot: &Snapshot, feed: &Feed, leaf: Hash) -> Result<Vec<Row>, FeedError> {
     let mut rows = Vec::new();
-    for (state_key, origin) in reader.states(&key::of(key::RELEASE, &format!("{leaf}/")), None, RELEASES_MAX)? {
+    // A release counts in the feed of its record alone, and there after it.
+    let prefix = [key::of(key::RELEASE, &format!("{leaf}/")), feed.origin.as_str().into(), b"/".to_vec()].concat();
+    for (state_key, _) in reader.states(&prefix, None, RELEASES_MAX)? {
         let seq = state_key.last_chunk::<8>().map(|seq| u64::from_be_bytes(*seq)).ok_or(StateError("release"))?;
-        let origin = super::state::take(&origin, "release")?;
-        // A release counts in the feed of its record alone.
-        let same = lotline_schema::codec::as_text(&origin) == Some(feed.origin.as_str());
-        if same && snapshot.feeds.contains_key(feed.origin.as_str()) {
+        if snapshot.feeds.contains_key(feed.origin.as_str()) {
             rows.extend(reader.row(feed.id, seq)?.filter(|row| row.has_core));
         }
     }

@@ -174,8 +174,11 @@ impl Feeds {
 
     /// The log owner's receipts for places in our feeds (RFC 9942); none for a feed of one entry.
     pub fn inclusion_receipts(&self, asked: Vec<(usize, Checkpoint, u64, Vec<Hash>)>, now: u64) -> Vec<(usize, Vec<u8>)> {
+        let org = &self.snapshot.orgs[&self.snapshot.party];
         let issue = |(at, checkpoint, seq, path): (usize, Checkpoint, u64, Vec<Hash>)| {
-            Some((at, receipt::issue(&self.keys.log, &checkpoint, seq, &path, now)?))
+            // The life before a restore keeps the head that the key of its time signed.
+            let may = org.log_keys(&checkpoint.origin, checkpoint.size).contains(&&self.keys.log.public());
+            Some((at, receipt::issue(&self.keys.log, &checkpoint, seq, &path, now).filter(|_| may)?))
         };
         asked.into_iter().filter_map(issue).collect()
     }
