@@ -447,6 +447,17 @@ mod tests {
         assert_eq!(seeds.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
     }
 
+    /// The name is not signed: any witness can take any, so what counts is whether it follows from the key.
+    #[test]
+    fn a_name_of_somebodys_choice_is_not_opaque() {
+        let own = WitnessKey::opaque(signer().public());
+        assert!(WitnessKey::read(&own.to_string()).unwrap().is_opaque());
+        for name in ["w-00000000".to_owned(), checkpoint().origin.to_string()] {
+            let chosen = WitnessKey { name, ..own.clone() }.to_string();
+            assert!(!WitnessKey::read(&chosen).unwrap().is_opaque(), "{chosen}");
+        }
+    }
+
     #[test]
     fn proofs_and_verifier_keys_are_read_back() {
         let proof = InclusionProof { index: 4, path: vec![Hash([1; 32]), Hash([2; 32])], checkpoint: checkpoint().sign(&signer()) };

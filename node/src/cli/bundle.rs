@@ -2,7 +2,7 @@
 //!
 //! On a customer's node: what it holds. On the owner's: through the only door out, for a named recipient.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use lotline_policy::{Cleared, FullDisclosure, Item, Viewer};
@@ -91,18 +91,18 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     if args.without_voucher {
         gathering.without_ours();
     }
-    let (mut items, mut released) = (Vec::new(), 0);
+    let (mut items, mut released) = (BTreeMap::<String, Vec<(u64, u64)>>::new(), 0);
     let total = found.len() as u64;
     for (done, one) in (1..).zip(&found) {
         let (sealed, _) = open_row(desk.handle.reader(), &one.row)?;
         if let Some((view, mask)) = door.pass(desk, one, sealed)? {
             gathering.add(&one.feed, one.row.seq, view)?;
-            items.push((one.row.seq, mask));
+            items.entry(one.feed.origin.to_string()).or_default().push((one.row.seq, mask));
             for release in releases(desk, one)? {
                 let (sealed, _) = open_row(desk.handle.reader(), &release.row)?;
                 if let Some((view, mask)) = door.pass(desk, &release, sealed)? {
                     gathering.add(&release.feed, release.row.seq, view)?;
-                    items.push((release.row.seq, mask));
+                    items.entry(release.feed.origin.to_string()).or_default().push((release.row.seq, mask));
                     released += 1;
                 }
             }
@@ -133,7 +133,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     if bytes.len() > BUNDLE_BYTES_MAX {
         return Err(Failure::new("the bundle would be larger than 1 GiB").hint("bundle lots instead of the whole feed"));
     }
-    door.write_down(desk, &found[0].feed, items, &bytes)?;
+    door.write_down(desk, items, &bytes)?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
     let text = format!(
         "{} of {} in {} ({} bytes){}.\nAnybody can check it without a network or an account: lotline verify {}",
@@ -313,16 +313,20 @@ impl Door {
     }
 
     /// Our own records leave: the ledger says so before the file is written.
-    fn write_down(&self, desk: &Desk, feed: &Feed, items: Vec<(u64, u64)>, bytes: &[u8]) -> Result<(), Failure> {
+    fn write_down(&self, desk: &Desk, items: BTreeMap<String, Vec<(u64, u64)>>, bytes: &[u8]) -> Result<(), Failure> {
         let (to, policy) = match self {
             Door::Received => return Ok(()),
             Door::Policy(partner) => (partner.clone(), Some(desk.handle.snapshot().policy.version())),
             Door::Full(confirmed) => (confirmed.to().to_owned(), None),
         };
-        let intent = Intent { to, origin: feed.origin.to_string(), items, policy, digest: Hash::of(&[bytes]) };
+        let digest = Hash::of(&[bytes]);
+        // One row a feed: after a restore the lives of a feed are several.
+        let intent = |(origin, items)| Intent { to: to.clone(), origin, items, policy, digest };
+        let intents: Vec<Intent> = items.into_iter().map(intent).collect();
         desk.feeds(move |feeds| {
-            let row = feeds.intend(intent, &[], &[], now())?;
-            feeds.conclude(&[(row, Outcome::Exported)], &[])
+            let rows = intents.into_iter().map(|intent| feeds.intend(intent, &[], &[], now())).collect::<Result<Vec<_>, _>>()?;
+            let outcomes: Vec<_> = rows.into_iter().map(|row| (row, Outcome::Exported)).collect();
+            feeds.conclude(&outcomes, &[])
         })
     }
 }

@@ -81,7 +81,11 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
     let before = desk.feeds(move |feeds| rows_to(feeds, &name))?;
     for feed in std::iter::once(&org).chain(&feeds) {
         let of_feed = before.iter().filter(|row| row.origin == feed.origin.as_str());
-        let ends: BTreeSet<u64> = of_feed.filter_map(|row| Some(row.items.last()?.0 + 1)).collect();
+        let mut ends: BTreeSet<u64> = of_feed.filter_map(|row| Some(row.items.last()?.0 + 1)).collect();
+        if feed.origin.is_org() {
+            // It may be known there in part by other ways, and is small: one entry a batch always fits.
+            ends.extend(1..feed.size());
+        }
         let from = match (feed.origin.is_org(), args.from) {
             (true, _) => 0,
             (false, Some(from)) => from,
