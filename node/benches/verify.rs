@@ -102,8 +102,10 @@ fn main() {
         .collect();
     let floor = median(rounds, || raw(&feed.record.public(), &signed));
     let whole = median(rounds.min(3), || assert_eq!(verify(&bytes, &Trust::none()).outcome, Outcome::SignerNotEstablished));
+    let reading = median(rounds.min(3), || drop(Bundle::read(&bytes).unwrap()));
     let rate = |seconds: f64| records as f64 / seconds;
     println!("verify a bundle of {records} records ({} kB)", bytes.len() / 1000);
     println!("  raw verify_strict, all cores {:>10.0} /s", rate(floor));
     println!("  the bundle, whole            {:>10.0} /s   {:.2} of raw (aim 0.6)", rate(whole), floor / whole);
+    println!("  of that, reading the file    {:>10.0} ms of {:.0} ms, on one core", reading * 1e3, whole * 1e3);
 }

@@ -958,8 +958,8 @@ fn hold(report: &Report, package: Package, shelf: &mut Shelf) -> Result<Held, Fa
     if !org.has_feed(&claims.origin) || seq == 0 {
         return Err(failed("org", "its issuer never opened this feed for records".into()));
     }
-    let expected = Expected { origin: &claims.origin, seq };
-    let view = package.view.verify(org, expected).map_err(|why| failed("statement", why.to_string()))?;
+    let expected = Expected { origin: origin.as_str(), seq };
+    let view = package.view.verify_read(unverified, org, expected).map_err(|why| failed("statement", why.to_string()))?;
     let mut checkpoints = Vec::new();
     for proof in std::iter::once(&package.proof).chain(&package.witnessed) {
         checkpoints.push(included(proof, &view, &origin, org, opened).map_err(|why| failed("inclusion", why))?);

@@ -74,7 +74,11 @@ pub struct VerifiedView {
 impl SealedView {
     /// Checks everything about it against its issuer's org feed and the place it must have.
     pub fn verify(&self, org: &Org, expected: Expected<'_>) -> Result<VerifiedView, ViewError> {
-        let unverified = Unverified::read(&self.core)?;
+        self.verify_read(Unverified::read(&self.core)?, org, expected)
+    }
+
+    /// The same for a core that was read already.
+    pub(crate) fn verify_read(&self, unverified: Unverified, org: &Org, expected: Expected<'_>) -> Result<VerifiedView, ViewError> {
         let claims = unverified.claims();
         if claims.issuer != org.issuer() {
             return Err(ViewError::Elsewhere("another issuer"));
