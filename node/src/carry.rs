@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use lotline_policy::Viewer;
 use lotline_schema::bundle::OrgPart;
 use lotline_schema::codec::{self, CodecError, Fields, Value};
-use lotline_schema::{Hash, Origin, PartyId};
+use lotline_schema::{Origin, PartyId};
 
 use crate::exchange::message::{Cosigned, Message, items_digest};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
@@ -179,9 +179,4 @@ pub fn pack(
         next = to;
     }
     Ok(packed)
-}
-
-/// SHA-256 of a file, for a label on the stick.
-pub fn label(bytes: &[u8]) -> String {
-    Hash::of(&[bytes]).to_string()
 }

@@ -61,7 +61,7 @@ pub struct Gathering<'a> {
     parties: BTreeSet<PartyId>,
     /// Whether receipts of our own go along.
     ours_too: bool,
-    /// The newest checkpoint of each feed with the lines that go along, and its first cosignatures by key of a page.
+    /// The newest checkpoint of each feed, with the lines that go along.
     heads: BTreeMap<String, String>,
     /// What the log owner's receipts are asked for: package, checkpoint, place, path.
     asked: Vec<(usize, Checkpoint, u64, Vec<Hash>)>,

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::lists::feed_name;
 use crate::answer::{Answer, Failure, exit};
-use crate::carry::{CARRIED_BYTES_MAX, Carried, CarriedAnswer, CarriedFile, label, pack};
+use crate::carry::{CARRIED_BYTES_MAX, Carried, CarriedAnswer, CarriedFile, pack};
 use crate::desk::Desk;
 use crate::exchange::message::{Cosigned, Message};
 use crate::feeds::accept::{self, AcceptError};
@@ -124,7 +124,7 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
         lines.join("\n  "),
         partner.name
     );
-    Ok(Answer::new(text, json!({ "file": args.output, "bytes": bytes.len(), "entries": count, "sha256": label(&bytes) })))
+    Ok(Answer::new(text, json!({ "file": args.output, "bytes": bytes.len(), "entries": count, "sha256": Hash::of(&[&bytes]).to_string() })))
 }
 
 /// The first entry of a feed that a partner has not signed for.
@@ -366,14 +366,7 @@ fn take_org(desk: &Desk, partner: &Partner, answer: &CarriedAnswer, org: &Org) -
 
 /// Everything the ledger has for a partner.
 fn rows_to(feeds: &Feeds, to: &str) -> Result<Vec<Row>, FeedError> {
-    const PAGE: usize = 512;
-    let (mut found, mut from) = (Vec::new(), 0);
-    loop {
-        let rows = feeds.ledger(from, PAGE)?;
-        let Some(last) = rows.last() else {
-            return Ok(found);
-        };
-        from = last.number + 1;
-        found.extend(rows.into_iter().filter(|row| row.to == to));
-    }
+    let mut found = Vec::new();
+    feeds.each_row(|row| found.extend(Some(row).filter(|row| row.to == to)))?;
+    Ok(found)
 }

@@ -23,20 +23,13 @@ pub struct Args {
 
 /// Shows it.
 pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
-    desk.settle()?;
-    let rows = desk.feeds(|feeds| {
-        let (mut all, mut from) = (Vec::new(), 0);
-        loop {
-            let page = feeds.ledger(from, 512)?;
-            let Some(last) = page.last() else {
-                return Ok(all);
-            };
-            from = last.number + 1;
-            all.extend(page);
-        }
+    let last = args.last;
+    let rows: Vec<Row> = desk.feeds(move |feeds| {
+        let mut rows = Vec::new();
+        feeds.each_row(|row| rows.extend(Some(row).filter(|row| args.to.as_ref().is_none_or(|to| *to == row.to))))?;
+        Ok(rows)
     })?;
-    let rows: Vec<Row> = rows.into_iter().filter(|row| args.to.as_ref().is_none_or(|to| *to == row.to)).collect();
-    let rows = &rows[rows.len().saturating_sub(args.last)..];
+    let rows = &rows[rows.len().saturating_sub(last)..];
     let mut text = String::new();
     for row in rows {
         let signed =

@@ -148,6 +148,21 @@ impl Feeds {
         Ok(())
     }
 
+    /// Shows every row of the ledger, oldest first, in bounded memory.
+    pub fn each_row(&self, mut show: impl FnMut(Row)) -> Result<(), FeedError> {
+        const PAGE: usize = 512;
+        self.settle()?;
+        let mut from = 0;
+        loop {
+            let rows = self.ledger(from, PAGE)?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            from = last.number + 1;
+            rows.into_iter().for_each(&mut show);
+        }
+    }
+
     /// The ledger, newest last, from a row number on.
     pub fn ledger(&self, from: u64, max: usize) -> Result<Vec<Row>, FeedError> {
         let after = from.checked_sub(1).map(|before| key::numbered(key::LEDGER, before));

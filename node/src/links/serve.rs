@@ -651,17 +651,11 @@ fn sent_before(feeds: &Feeds, to: &str, origin: &str) -> Result<HashMap<u64, u64
     Ok(sent)
 }
 
-/// Shows everything the ledger has of one feed for one partner, oldest first, in bounded memory.
+/// Shows everything the ledger has of one feed for one partner, oldest first.
 fn each_row(feeds: &Feeds, to: &str, origin: &str, mut show: impl FnMut(Row)) -> Result<(), FeedError> {
-    const PAGE: usize = 512;
-    feeds.settle()?;
-    let mut from = 0;
-    loop {
-        let rows = feeds.ledger(from, PAGE)?;
-        let Some(last) = rows.last() else {
-            return Ok(());
-        };
-        from = last.number + 1;
-        rows.into_iter().filter(|row| row.to == to && row.origin == origin).for_each(&mut show);
-    }
+    feeds.each_row(|row| {
+        if row.to == to && row.origin == origin {
+            show(row);
+        }
+    })
 }
