@@ -376,14 +376,19 @@ type Opened = BTreeMap<String, Cosigned>;
 #[derive(Default)]
 struct Shelf {
     opened: Opened,
-    origin: Option<Origin>,
+    origin: Option<(Origin, String)>,
 }
 
 impl Shelf {
-    fn origin(&mut self, text: &str) -> Result<Origin, crate::id::IdError> {
+    /// An origin, and what reports call it.
+    fn origin(&mut self, text: &str) -> Result<(Origin, String), crate::id::IdError> {
         match &self.origin {
-            Some(origin) if origin.as_str() == text => Ok(origin.clone()),
-            _ => Ok(self.origin.insert(text.parse()?).clone()),
+            Some(known) if known.0.as_str() == text => Ok(known.clone()),
+            _ => {
+                let origin: Origin = text.parse()?;
+                let short = origin.short();
+                Ok(self.origin.insert((origin, short)).clone())
+            }
         }
     }
 }
@@ -950,9 +955,9 @@ fn ends_here(record: &VerifiedRecord, by_leaf: &BTreeMap<(PartyId, Hash), &Verif
 fn hold(report: &Report, package: Package, shelf: &mut Shelf) -> Result<Held, Failed> {
     let unverified = Unverified::read(&package.view.core).map_err(|why| ("statement", None, why.to_string()))?;
     let claims = unverified.claims();
-    let origin = shelf.origin(&claims.origin).map_err(|why| ("statement", None, why.to_string()))?;
+    let (origin, short) = shelf.origin(&claims.origin).map_err(|why| ("statement", None, why.to_string()))?;
     let opened = &mut shelf.opened;
-    let (party, seq, on) = (origin.party(), claims.seq, format!("record {} of {}", claims.seq, origin.short()));
+    let (party, seq, on) = (origin.party(), claims.seq, format!("record {} of {short}", claims.seq));
     let failed = |name: &'static str, why: String| (name, Some(on.clone()), why);
     let org = report.org(&party).ok_or_else(|| failed("org", "the bundle has no org feed of its issuer".into()))?;
     if !org.has_feed(&claims.origin) || seq == 0 {
