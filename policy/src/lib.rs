@@ -7,7 +7,7 @@
 //! the one condition that failed, and preview, difference and proof are loops over the same few conditions.
 //!
 //! Suggested reading order: [`policy`] (what rules are) → [`parse`](mod@parse) (from text, all slips at once) → [`decide`](mod@decide) (which
-//! fields, and why) → [`clear`](mod@clear) (the only door out) → [`explain`] (the reasons in words).
+//! fields, and why) → [`clear`](mod@clear) (the only door out) → [`explain`] (the reasons in words) → [`cedar`](mod@cedar) (the same rules in another language).
 //!
 //! ```
 //! use std::collections::BTreeSet;
@@ -51,6 +51,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod cedar;
 pub mod clear;
 pub mod decide;
 pub mod explain;
