@@ -233,7 +233,7 @@ pub struct Feeds {
     next_feed: u32,
     next_ledger: u64,
     next_receipt: u64,
-    /// How often this home was restored: witness keys are other ones after each.
+    /// 0, and larger after each restore: witness keys are other ones then.
     epoch: u64,
     /// The largest checkpoint of ours that a partner cosigned since the start, by origin and partner.
     cosigned_to: HashMap<(String, String), u64>,

@@ -85,8 +85,8 @@ fn fits_key(name: &str) -> bool {
     !name.is_empty() && name.len() <= 255 && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
 }
 
-/// The seed of the key with which a node witnesses one feed. `secret`: the seed of its witness key; `epoch`: 0, and one
-/// more for each time the node was restored, so that a restored node cannot sign against what it had signed before.
+/// The seed of the key with which a node witnesses one feed. `secret`: the seed of its witness key; `epoch`: 0, and
+/// larger each time the node was restored, so that a restored node cannot sign against what it had signed before.
 pub fn witness_seed(secret: &[u8; 32], origin: &Origin, epoch: u64) -> [u8; 32] {
     hmac(secret, format!("lotline witness v1\n{origin}\n{epoch}").as_bytes())
 }

@@ -17,6 +17,11 @@ use super::{Feed, FeedError, Feeds, Snapshot, feed_state, head_state, push_state
 use crate::keys::{Founding, Keys, random};
 use crate::store::{self, Batch, Entry, Opened, Reader, Store};
 
+/// More receipts than a home signs after one backup, for a clock that cannot be believed.
+const RECEIPTS_LOST_MAX: u64 = 1 << 32;
+/// More receipts a second than a home ever signs: numbered by the time of the confirmation they are beyond all before it.
+const RECEIPTS_A_SECOND: u64 = 1 << 16;
+
 /// What a new home is founded with.
 pub struct Founded<'a> {
     /// The organisation's name.
@@ -122,12 +127,15 @@ impl Feeds {
             renewed.push((Origin::new(self.snapshot.party, &name, n + 1)?, Some(before)));
         }
         let mut batch = Batch::new();
-        // Witness keys of the time before are never used again: what they signed after the backup is unknown here.
-        let epoch = self.epoch + 1;
+        // Witness keys and receipt numbers of the time before are never used again: what was signed with them after the
+        // backup is unknown here. One backup may be restored twice, so that counting from it is not enough.
+        let epoch = (self.epoch + 1).max(now);
+        let next_receipt = (self.next_receipt + RECEIPTS_LOST_MAX).max(now.saturating_mul(RECEIPTS_A_SECOND));
         batch.push(Entry::State { key: key::EPOCH.into(), value: Some(put(codec::uint(epoch))) });
+        batch.push(Entry::State { key: key::RECEIPTS.into(), value: Some(put(codec::uint(next_receipt))) });
         let origins = renewed.iter().map(|(origin, _)| origin.clone()).collect();
         self.open_feeds(renewed, batch, now)?;
-        self.epoch = epoch;
+        (self.epoch, self.next_receipt) = (epoch, next_receipt);
         Ok(origins)
     }
 
@@ -346,6 +354,42 @@ mod tests {
         feeds.close().unwrap();
         assert_eq!(lives(&home.open()), ["quality/3", "trial/3"]);
         assert!(home.open().snapshot().restored.is_none());
+    }
+
+    #[test]
+    fn receipts_and_witness_keys_begin_anew_after_each_restore_of_one_backup() {
+        const NOW: u64 = 1_795_428_000;
+        let home = Restored::new();
+        let backup = tempfile::tempdir().unwrap();
+        let copy = |from: &Path, to: &Path| {
+            for folder in [from.join("store"), from.join("store/journal")] {
+                let at = to.join(folder.strip_prefix(from).unwrap());
+                std::fs::create_dir_all(&at).unwrap();
+                let files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap()).filter(|file| file.path().is_file());
+                files.for_each(|file| assert!(std::fs::copy(file.path(), at.join(file.file_name())).is_ok()));
+            }
+        };
+        copy(home.folder.path(), backup.path());
+        let again = Restored { folder: backup, keys: home.keys.clone() };
+        let origin = Origin::new(lotline_schema::PartyId::of(&home.keys.log.public()), "theirs", 1).unwrap();
+        let mut used = Vec::new();
+        for (home, now) in [(&home, NOW), (&again, NOW + 60)] {
+            let mut feeds = home.open();
+            let (receipts, key) = (feeds.next_receipt, feeds.witness_key(&origin).to_string());
+            feeds.confirm_restored(now).unwrap();
+            used.extend([(receipts, key), (feeds.next_receipt, feeds.witness_key(&origin).to_string())]);
+            let next = feeds.next_receipt;
+            feeds.close().unwrap();
+            assert_eq!(home.open().next_receipt, next, "it is stored");
+        }
+        assert_eq!(used[0], used[2], "one backup");
+        assert!(used[1].0 >= used[0].0 + RECEIPTS_LOST_MAX && used[3].0 >= used[1].0 + 60 * RECEIPTS_A_SECOND, "{used:?}");
+        assert!(used[1].1 != used[0].1 && used[3].1 != used[1].1 && used[3].1 != used[0].1);
+        // A clock before all that: the numbers still go on beyond those of the backup.
+        home.lose_seal();
+        let mut feeds = home.open();
+        feeds.confirm_restored(5).unwrap();
+        assert!(feeds.next_receipt >= used[1].0 + RECEIPTS_LOST_MAX);
     }
 
     #[test]
