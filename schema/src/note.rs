@@ -133,6 +133,11 @@ impl WitnessKey {
     fn id(&self) -> [u8; 4] {
         key_id(&self.name, TYPE_COSIGNATURE, self.key.as_bytes())
     }
+
+    /// What a cosignature says of the key that made it.
+    pub(crate) fn mark(&self) -> (String, [u8; 4]) {
+        (self.name.clone(), self.id())
+    }
 }
 
 /// The verifier key.
@@ -185,6 +190,11 @@ impl Cosignature {
     /// When, by the witness's clock, in seconds since 1970.
     pub fn time(&self) -> u64 {
         self.time
+    }
+
+    /// What it says of its key.
+    pub(crate) fn mark(&self) -> (String, [u8; 4]) {
+        (self.name.clone(), self.id)
     }
 
     /// Whether it was made under this key's name.
