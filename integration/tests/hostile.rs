@@ -1014,6 +1014,31 @@ async fn a_gap() {
     scene.refuses(batch, "expected entry 2, got 3").await;
 }
 
+/// A batch that is not at its turn is refused for that, but what its checkpoint signs is looked at first: here the owner's
+/// log signed two histories, and sent the second out of turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_under_another_history_of_the_same_size() {
+    let scene = Follower::new().await;
+    let mut rewritten = scene.line.clone();
+    rewritten.entries.truncate(1);
+    rewritten.publish(&scene.forge, &record("L-1", "P-1", "another first"));
+    let batch = rewritten.batch(&scene.forge, 1, 2);
+    let why = format!("FORK: it signed two different histories of 2 entries of feed {}", scene.line.origin);
+    scene.freezes(batch, &why).await;
+}
+
+/// The same with a history that stops before ours, and nothing of it sent but its head.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_batch_under_a_shorter_history_of_another_root() {
+    let scene = Follower::new().await;
+    let mut rewritten = scene.line.clone();
+    rewritten.entries.truncate(0);
+    rewritten.entries.push(scene.other.entries[0].clone());
+    let batch = rewritten.batch(&scene.forge, 1, 1);
+    let why = format!("FORK: it signed two different histories of 1 entries of feed {}", scene.line.origin);
+    scene.freezes(batch, &why).await;
+}
+
 /// The same gap, but with the place filled by the entry after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_closed_over() {

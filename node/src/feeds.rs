@@ -233,7 +233,7 @@ pub struct Feeds {
     next_feed: u32,
     next_ledger: u64,
     next_receipt: u64,
-    /// How often this home was restored: witness keys are other ones after each.
+    /// 0, and larger after each restore: witness keys are other ones then.
     epoch: u64,
     /// The largest checkpoint of ours that a partner cosigned since the start, by origin and partner.
     cosigned_to: HashMap<(String, String), u64>,
@@ -440,21 +440,30 @@ impl Feeds {
 
     fn open_feed(&mut self, origin: Origin, follows: Option<(u64, Hash)>, now: u64) -> Result<(), FeedError> {
         self.may_sign()?;
-        let mut batch = Batch::new();
-        let (org, org_head) = self.append_org(&mut batch, &OrgEntry::Feed { origin: origin.clone(), follows }, now)?;
-        let id = self.next_feed;
-        let first = org::seal_first(&org, &origin, now, &self.keys.record, random)?;
-        let mut frontier = Frontier::new();
-        frontier.push(first.leaf);
-        let head = self.sign_head(&origin, frontier);
-        batch.push(feed_state(&origin, id, true));
-        batch.push(head_state(&origin, &head));
-        push_statement(&mut batch, id, 0, first, &Summary::default());
+        self.open_feeds(vec![(origin, follows)], Batch::new(), now)
+    }
+
+    /// Opens feeds of ours in one durable commit, with what else belongs into it: an org entry and a first entry each.
+    fn open_feeds(&mut self, opened: Vec<(Origin, Option<(u64, Hash)>)>, mut batch: Batch, now: u64) -> Result<(), FeedError> {
+        let mut org = Org::clone(&self.snapshot.orgs[&self.snapshot.party]);
+        let mut feeds = Vec::new();
+        for (id, (origin, follows)) in (self.next_feed..).zip(opened) {
+            self.push_org(&mut batch, &mut org, &OrgEntry::Feed { origin: origin.clone(), follows }, &self.keys.record, now)?;
+            let first = org::seal_first(&org, &origin, now, &self.keys.record, random)?;
+            let mut frontier = Frontier::new();
+            frontier.push(first.leaf);
+            let head = self.sign_head(&origin, frontier);
+            batch.push(feed_state(&origin, id, true));
+            batch.push(head_state(&origin, &head));
+            push_statement(&mut batch, id, 0, first, &Summary::default());
+            feeds.push(Feed { id, origin, own: true, head: Arc::new(head), frozen: None, view: None, witnessed: None });
+        }
+        let org_head = self.sign_head(&Origin::org(org.party()), org.frontier().clone());
+        batch.push(head_state(&Origin::org(org.party()), &org_head));
         self.store.commit(batch)?;
-        self.next_feed += 1;
+        self.next_feed += feeds.len() as u32;
         self.take_org(org, org_head);
-        let feed = Feed { id, origin: origin.clone(), own: true, head: Arc::new(head), frozen: None, view: None, witnessed: None };
-        self.snapshot.feeds.insert(origin.to_string(), feed);
+        self.snapshot.feeds.extend(feeds.into_iter().map(|feed| (feed.origin.to_string(), feed)));
         self.show();
         Ok(())
     }
@@ -479,14 +488,19 @@ impl Feeds {
     /// The same, signed by a key of the owner's choice; `keys` sign the new head.
     fn append_org_by(&self, batch: &mut Batch, entry: &OrgEntry, signer: &Signer, keys: &Keys, now: u64) -> Result<(Org, Head), FeedError> {
         let mut org = Org::clone(&self.snapshot.orgs[&self.snapshot.party]);
-        let sealed = org::seal(&org, entry, now, signer, random)?;
-        let (seq, origin) = (org.size(), Origin::org(self.snapshot.party));
-        org.accept(sealed.core.clone())?;
-        let id = self.snapshot.feeds[&origin.to_string()].id;
-        push_statement(batch, id, seq, sealed, &Summary::default());
+        self.push_org(batch, &mut org, entry, signer, now)?;
+        let origin = Origin::org(self.snapshot.party);
         let head = sign_head(&origin, org.frontier().clone(), keys);
         batch.push(head_state(&origin, &head));
         Ok((org, head))
+    }
+
+    /// Puts an entry for our org feed, without its head, into a batch.
+    fn push_org(&self, batch: &mut Batch, org: &mut Org, entry: &OrgEntry, signer: &Signer, now: u64) -> Result<(), FeedError> {
+        let (sealed, seq) = (org::seal(org, entry, now, signer, random)?, org.size());
+        org.accept(sealed.core.clone())?;
+        push_statement(batch, self.snapshot.feeds[&Origin::org(self.snapshot.party).to_string()].id, seq, sealed, &Summary::default());
+        Ok(())
     }
 
     fn take_org(&mut self, org: Org, head: Head) {

@@ -3,9 +3,9 @@
 //! Knows sockets (through `net`), the feeds thread (through its handle) and the sessions; decides nothing about rights,
 //! which is `policy::clear`'s, nor about truth, which is `feeds::accept`'s.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -20,8 +20,13 @@ use crate::feeds::{Feed, Partner, Snapshot};
 use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
 use crate::service::{Handle, LinkBoard, now};
 
+mod controls;
 mod follow;
 mod serve;
+#[cfg(test)]
+mod tests;
+
+use controls::{Controls, Opener};
 
 pub(crate) use serve::clear_row;
 
@@ -49,7 +54,8 @@ pub struct Context {
 
 /// Runs until the network stops.
 pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) {
-    let mut links = Links { context: context.clone(), controls: HashMap::new(), tasks: JoinSet::new(), strikes: HashMap::new() };
+    let controls = Controls::new(context.net.peer());
+    let mut links = Links { context: context.clone(), controls, dialled: HashSet::new(), tasks: JoinSet::new(), strikes: HashMap::new() };
     let mut snapshots = context.handle.watch();
     let mut known = BTreeMap::new();
     links.take_book(&mut known).await;
@@ -71,7 +77,9 @@ pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) {
 
 struct Links {
     context: Context,
-    controls: HashMap<PeerId, AbortHandle>,
+    controls: Controls<AbortHandle>,
+    /// Connected partners that we dialled: the control stream with them is ours to open.
+    dialled: HashSet<PeerId>,
     tasks: JoinSet<Ended>,
     strikes: HashMap<PeerId, u32>,
 }
@@ -79,6 +87,8 @@ struct Links {
 /// How a task ended.
 struct Ended {
     peer: PeerId,
+    /// The number of a control stream.
+    control: Option<u64>,
     result: Result<(), LinkError>,
 }
 
@@ -151,24 +161,25 @@ impl Links {
                 });
                 tracing::info!(%peer, dialed_by_us, "connected");
                 if dialed_by_us {
-                    let context = self.context.clone();
-                    self.control(peer, async move { context.net.open(peer, Protocol::Control).await.map_err(LinkError::from) });
+                    self.dialled(peer);
                 }
             }
+            Event::Dialed { peer } => self.dialled(peer),
             Event::Disconnected { peer } => {
                 tracing::info!(%peer, "disconnected");
                 self.with_name(peer, |link| link.connected = false);
-                if let Some(control) = self.controls.remove(&peer) {
+                self.dialled.remove(&peer);
+                if let Some(control) = self.controls.forget(peer) {
                     control.abort();
                 }
             }
-            Event::Stream { peer, protocol: Protocol::Control, stream } => self.control(peer, async move { Ok(stream) }),
+            Event::Stream { peer, protocol: Protocol::Control, stream } => self.control(peer, Opener::Them, async move { Ok(stream) }),
             Event::Stream { peer, protocol: Protocol::Feed, stream } => {
                 let Some(partner) = self.context.handle.snapshot().partner_at(&peer.to_string()).cloned() else {
                     return;
                 };
                 let context = self.context.clone();
-                self.tasks.spawn(async move { Ended { peer, result: serve::serve(context, partner, stream).await } });
+                self.tasks.spawn(async move { Ended { peer, control: None, result: serve::serve(context, partner, stream).await } });
             }
             Event::DialFailed { peer, why } => self.with_name(peer, |link| link.trouble = Some(format!("cannot connect: {why}"))),
             Event::Refused { peer } => tracing::info!(%peer, "turned an unknown peer away"),
@@ -181,23 +192,48 @@ impl Links {
         }
     }
 
-    /// One control task a partner: a newer stream replaces the older.
-    fn control(&mut self, peer: PeerId, stream: impl Future<Output = Result<Stream, LinkError>> + Send + 'static) {
+    /// A connection that we dialled: the control stream is ours to open, unless the partner was faster.
+    fn dialled(&mut self, peer: PeerId) {
+        self.dialled.insert(peer);
+        self.open_control(peer, Duration::ZERO);
+    }
+
+    fn open_control(&mut self, peer: PeerId, after: Duration) {
         let context = self.context.clone();
+        self.control(peer, Opener::Us, async move {
+            tokio::time::sleep(after).await;
+            context.net.open(peer, Protocol::Control).await.map_err(LinkError::from)
+        });
+    }
+
+    /// One control task a partner; [`Controls`] says which. A stream that does not count is dropped, which resets it.
+    fn control(&mut self, peer: PeerId, opener: Opener, stream: impl Future<Output = Result<Stream, LinkError>> + Send + 'static) {
+        if !self.controls.counts(peer, opener, Instant::now()) {
+            return;
+        }
+        let (context, number) = (self.context.clone(), self.controls.number());
         let task = self.tasks.spawn(async move {
             let result = match stream.await {
                 Ok(stream) => control(context, peer, stream).await,
                 Err(error) => Err(error),
             };
-            Ended { peer, result }
+            Ended { peer, control: Some(number), result }
         });
-        if let Some(older) = self.controls.insert(peer, task) {
+        if let Some(older) = self.controls.put(peer, number, opener, task, Instant::now()) {
             older.abort();
         }
     }
 
     async fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let Ok(Ended { peer, result: Err(error) }) = ended else {
+        let Ok(Ended { peer, control, result }) = ended else {
+            return;
+        };
+        let left = control.is_some_and(|number| self.controls.ended(peer, number));
+        // The connection may live on without it: whoever dialled tries again, until the network says that it is gone.
+        if left && self.dialled.contains(&peer) && self.context.handle.snapshot().partner_at(&peer.to_string()).is_some() {
+            self.open_control(peer, RETRY_AFTER);
+        }
+        let Err(error) = result else {
             return;
         };
         tracing::info!(%peer, %error, "stream ended");
@@ -226,7 +262,9 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
     match tokio::time::timeout(FIRST_FRAME, frames.next()).await.map_err(|_| LinkError::Silent)?? {
         Some((Message::Hello { version: VERSION, .. }, _)) => {}
         Some((Message::Hello { version, .. }, _)) => return Err(LinkError::Version(version)),
-        _ => return Err(LinkError::Unexpected),
+        Some(_) => return Err(LinkError::Unexpected),
+        // It crossed with one of the partner's, which counts.
+        None => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
     }
     let mut told: Option<Vec<(String, String)>> = None;
     let mut following = follow::Following::new(context.clone(), peer);

@@ -85,8 +85,8 @@ fn fits_key(name: &str) -> bool {
     !name.is_empty() && name.len() <= 255 && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
 }
 
-/// The seed of the key with which a node witnesses one feed. `secret`: the seed of its witness key; `epoch`: 0, and one
-/// more for each time the node was restored, so that a restored node cannot sign against what it had signed before.
+/// The seed of the key with which a node witnesses one feed. `secret`: the seed of its witness key; `epoch`: 0, and
+/// larger each time the node was restored, so that a restored node cannot sign against what it had signed before.
 pub fn witness_seed(secret: &[u8; 32], origin: &Origin, epoch: u64) -> [u8; 32] {
     hmac(secret, format!("lotline witness v1\n{origin}\n{epoch}").as_bytes())
 }
@@ -132,6 +132,11 @@ impl WitnessKey {
 
     fn id(&self) -> [u8; 4] {
         key_id(&self.name, TYPE_COSIGNATURE, self.key.as_bytes())
+    }
+
+    /// What a cosignature says of the key that made it.
+    pub(crate) fn mark(&self) -> (String, [u8; 4]) {
+        (self.name.clone(), self.id())
     }
 }
 
@@ -185,6 +190,11 @@ impl Cosignature {
     /// When, by the witness's clock, in seconds since 1970.
     pub fn time(&self) -> u64 {
         self.time
+    }
+
+    /// What it says of its key.
+    pub(crate) fn mark(&self) -> (String, [u8; 4]) {
+        (self.name.clone(), self.id)
     }
 
     /// Whether it was made under this key's name.

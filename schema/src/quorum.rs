@@ -35,6 +35,8 @@ pub struct QuorumError {
 pub struct Quorum {
     logs: BTreeSet<String>,
     witnesses: BTreeMap<String, WitnessKey>,
+    /// Names of witnesses, by what a cosignature says of its key.
+    by_mark: BTreeMap<(String, [u8; 4]), String>,
     groups: BTreeMap<String, Group>,
     /// None: no cosignature is asked for.
     goal: Option<String>,
@@ -59,7 +61,8 @@ impl Quorum {
         if text.len() > FILE_BYTES_MAX {
             return Err(QuorumError { line: 0, what: "a quorum file has at most 1 MiB".into() });
         }
-        let mut quorum = Quorum { logs: BTreeSet::new(), witnesses: BTreeMap::new(), groups: BTreeMap::new(), goal: None };
+        let mut quorum =
+            Quorum { logs: BTreeSet::new(), witnesses: BTreeMap::new(), by_mark: BTreeMap::new(), groups: BTreeMap::new(), goal: None };
         let mut goal_seen = false;
         for (at, line) in text.lines().enumerate() {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -105,6 +108,7 @@ impl Quorum {
         if self.witnesses.values().any(|known| *known == key) || self.witnesses.len() == MEMBERS_MAX {
             return Err("this key stands here already, or there are too many".into());
         }
+        self.by_mark.entry(key.mark()).or_insert_with(|| name.into());
         self.witnesses.insert(name.into(), key);
         Ok(())
     }
@@ -139,7 +143,8 @@ impl Quorum {
 
     /// The witness under whose key a cosignature was made, by the name this file gives it.
     pub fn witness_of(&self, cosignature: &Cosignature) -> Option<(&str, &WitnessKey)> {
-        self.witnesses.iter().find(|(_, key)| cosignature.is_of(key)).map(|(name, key)| (name.as_str(), key))
+        let name = self.by_mark.get(&cosignature.mark())?;
+        Some((name, self.witnesses.get(name)?))
     }
 
     /// Whether a log's verifier key counts.

@@ -21,6 +21,10 @@ use crate::tree;
 use crate::view::{Expected, Package, VerifiedView};
 use crate::voucher::Voucher;
 
+mod shelves;
+
+use shelves::{Places, Roots, WitnessKeys};
+
 /// Whom the reader trusts, and what evidence the reader demands.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
@@ -208,11 +212,14 @@ pub struct Report {
     pub records: Vec<VerifiedRecord>,
     /// Issuers that hold.
     pub issuers: Vec<Issuer>,
+    /// Places in `issuers`.
+    by_party: BTreeMap<PartyId, usize>,
 }
 
 impl Report {
     pub(crate) fn new() -> Report {
-        Report { outcome: Outcome::Verified, checks: Vec::new(), records: Vec::new(), issuers: Vec::new() }
+        let (checks, records, issuers) = (Vec::new(), Vec::new(), Vec::new());
+        Report { outcome: Outcome::Verified, checks, records, issuers, by_party: BTreeMap::new() }
     }
 
     /// Whether nothing was altered.
@@ -267,7 +274,7 @@ impl Report {
     /// Opens an org feed and lists it; none, and a failing check, when it does not hold.
     pub(crate) fn open_org(&mut self, part: OrgPart, trust: &Trust) -> Option<(usize, Cosigned)> {
         match part.open() {
-            Ok((org, _)) if self.issuers.iter().any(|issuer| issuer.party == org.party()) => {
+            Ok((org, _)) if self.by_party.contains_key(&org.party()) => {
                 self.fails(Outcome::Altered, "org", format!("org feed of {}", org.party().short()), "it is there twice");
                 None
             }
@@ -278,6 +285,7 @@ impl Report {
                 self.add("org", format!("org feed of {}", party.short()), holds);
                 let (calls_itself, trusted) = (org.name().to_owned(), trust.of(&party).cloned());
                 let checkpoint = part.checkpoint;
+                self.by_party.insert(party, self.issuers.len());
                 self.issuers.push(Issuer { party, calls_itself, trusted, org, checkpoint, witnessed: None, has_records: false });
                 Some((self.issuers.len() - 1, cosigned))
             }
@@ -299,7 +307,15 @@ impl Report {
 
     /// The org feed of a party, if it is here and holds.
     pub(crate) fn org(&self, party: &PartyId) -> Option<&Org> {
-        self.issuers.iter().find(|issuer| issuer.party == *party).map(|issuer| &issuer.org)
+        self.issuer(party).map(|issuer| &issuer.org)
+    }
+
+    fn issuer(&self, party: &PartyId) -> Option<&Issuer> {
+        self.by_party.get(party).map(|at| &self.issuers[*at])
+    }
+
+    fn issuer_mut(&mut self, party: &PartyId) -> Option<&mut Issuer> {
+        self.by_party.get(party).map(|at| &mut self.issuers[*at])
     }
 }
 
@@ -345,7 +361,7 @@ pub fn verify_showing(bytes: &[u8], trust: &Trust, progress: &(dyn Fn(u64, u64) 
 /// The witness keys of a bundle, and which of them made a line that was looked at.
 #[derive(Default)]
 struct Witnesses {
-    keys: Vec<WitnessKey>,
+    keys: WitnessKeys,
     used: BTreeSet<String>,
 }
 
@@ -440,7 +456,7 @@ impl Run<'_> {
     fn read_witnesses(&mut self, vkeys: &[String]) {
         for vkey in vkeys {
             match WitnessKey::read(vkey) {
-                Ok(key) => self.witnesses.keys.push(key),
+                Ok(key) => self.witnesses.keys.put(key),
                 Err(why) => {
                     self.report.add("witness", "a witness key", Finding::Notes(format!("it cannot be read and counts for nothing: {why}")))
                 }
@@ -456,7 +472,7 @@ impl Run<'_> {
         let mut counted = BTreeMap::new();
         for cosignature in &cosigned.cosignatures {
             let named = self.trust.quorum.as_ref().and_then(|quorum| quorum.witness_of(cosignature));
-            let listed = self.witnesses.keys.iter().find(|key| cosignature.is_of(key));
+            let listed = self.witnesses.keys.of(cosignature);
             let (name, key) = match (named, listed) {
                 (Some((name, key)), _) => (name, key),
                 (None, Some(key)) => (key.name(), key),
@@ -542,7 +558,7 @@ impl Run<'_> {
             let size = self.opened[&one.checkpoints[0]].checkpoint.size;
             self.list(&one, size, first.as_ref());
             let withdrawn = self.report.org(&one.party).and_then(|org| org.withdrawn(&one.view.leaf())).map(str::to_owned);
-            if let Some(issuer) = self.report.issuers.iter_mut().find(|issuer| issuer.party == one.party) {
+            if let Some(issuer) = self.report.issuer_mut(&one.party) {
                 issuer.has_records = true;
             }
             self.report.records.push(VerifiedRecord {
@@ -558,8 +574,9 @@ impl Run<'_> {
                 package: one.package,
             });
         }
+        let places = self.places();
         for one in releases {
-            self.release(one);
+            self.release(one, &places);
         }
         let replaces = |record: &VerifiedRecord| Some(((record.party, record.view.claims().supersedes?), record.view.leaf()));
         // What its organisation does not vouch for replaces nothing.
@@ -569,6 +586,15 @@ impl Run<'_> {
             // Only its own issuer can replace a statement.
             record.superseded_by = replaced.get(&(record.party, record.view.leaf())).copied();
         }
+    }
+
+    /// The records by their places.
+    fn places(&self) -> Places {
+        let mut places = Places::default();
+        for (at, record) in self.report.records.iter().enumerate() {
+            places.put(&record.view.claims().origin, record.view.claims().seq, at);
+        }
+        places
     }
 
     /// The moment from which what was counted on a checkpoint is enough.
@@ -623,7 +649,7 @@ impl Run<'_> {
         }
     }
 
-    fn release(&mut self, one: Held) {
+    fn release(&mut self, one: Held, places: &Places) {
         let (person, release) = one.view.release().expect("sorted out by the caller");
         let (name, function, on) = (person.name.clone(), person.function.clone(), one.on.clone());
         let seq = one.view.claims().seq;
@@ -631,12 +657,9 @@ impl Run<'_> {
             return self.report.fails(Outcome::Revoked, "status", on, format!("this release does not count: {why}"));
         }
         // A person releases what stands there already, in the same feed, and names both leaf and place.
-        let same = |record: &&mut VerifiedRecord| {
-            let claims = record.view.claims();
-            let named = record.view.leaf() == release.leaf && claims.seq == release.seq;
-            named && claims.origin == one.view.claims().origin && claims.seq < seq
-        };
-        match self.report.records.iter_mut().find(same) {
+        let there = places.at(&one.view.claims().origin, release.seq).iter().copied();
+        let named = there.filter(|_| release.seq < seq).find(|at| self.report.records[*at].view.leaf() == release.leaf);
+        match named.map(|at| &mut self.report.records[at]) {
             Some(record) => {
                 let of = record.view.claims().seq;
                 record.released_by.push((name.clone(), function.clone()));
@@ -680,6 +703,11 @@ impl Run<'_> {
     }
 
     fn deliveries(&mut self, deliveries: &[Vec<u8>]) {
+        let mut roots = Roots::new();
+        for Cosigned { checkpoint: Checkpoint { origin, size, root }, .. } in self.opened.values() {
+            roots.entry((origin.to_string(), *size)).or_insert(*root);
+        }
+        let mut places = self.places();
         for core in deliveries {
             let altered = |report: &mut Report, why: String| report.fails(Outcome::Altered, "delivery", "a delivery receipt", why);
             let org = Receipt::claimed_by(core).and_then(|party| self.report.org(&party));
@@ -697,23 +725,20 @@ impl Run<'_> {
             let (name, delivery) = (org.name().to_owned(), receipt.delivery);
             self.signed.insert(receipt.receiver);
             let on = format!("receipt {} of {}", receipt.number, receipt.receiver.short());
-            let same_size = |one: &&Cosigned| one.checkpoint.origin.as_str() == delivery.origin && one.checkpoint.size == delivery.size;
-            if self.opened.values().find(same_size).is_some_and(|one| one.checkpoint.root != delivery.root) {
+            if roots.get(&(delivery.origin.clone(), delivery.size)).is_some_and(|root| *root != delivery.root) {
                 // The receiver's word alone: two truths are proven by two signatures of the one who is accused.
                 let why = "its signer says it was shown another root for one of the sizes here; ask it for a bundle and compare";
                 self.report.fails(Outcome::Incomplete, "delivery", on, why);
                 continue;
             }
-            let covered = |record: &&mut VerifiedRecord| {
-                let claims = record.view.claims();
-                claims.origin == delivery.origin && (delivery.from..delivery.to).contains(&claims.seq)
-            };
-            let mut any = false;
-            for record in
-                self.report.records.iter_mut().filter(covered).filter(|record| record.deliveries.len() < DELIVERIES_PER_RECORD_MAX)
-            {
+            let covered = places.between(&delivery.origin, delivery.from, delivery.to);
+            let any = !covered.is_empty();
+            for (seq, at) in covered {
+                let record = &mut self.report.records[at];
                 record.deliveries.push((receipt.receiver, delivery.clone()));
-                any = true;
+                if record.deliveries.len() == DELIVERIES_PER_RECORD_MAX {
+                    places.take(&delivery.origin, seq, at);
+                }
             }
             if any {
                 let text = format!(
@@ -747,7 +772,7 @@ impl Run<'_> {
             };
             let on = voucher.party.to_string();
             let trusted = self.trust.of(&by).cloned();
-            let Some(issuer) = self.report.issuers.iter_mut().find(|issuer| issuer.party == voucher.party && issuer.has_records) else {
+            let Some(issuer) = self.report.issuer_mut(&voucher.party).filter(|issuer| issuer.has_records) else {
                 self.report.fails(Outcome::Altered, "voucher", on, "it vouches for nobody with a record here");
                 continue;
             };
@@ -813,7 +838,7 @@ impl Run<'_> {
                 let which = places.get(&old).map_or("an earlier record that is not here".into(), |seq| format!("record {seq}"));
                 findings.push((on.clone(), None, Finding::Notes(format!("it replaces {which}"))));
             }
-            let Some(issuer) = self.report.issuers.iter().find(|issuer| issuer.party == record.party) else {
+            let Some(issuer) = self.report.issuer(&record.party) else {
                 continue;
             };
             let size = issuer.org.size();

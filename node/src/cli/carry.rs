@@ -16,6 +16,7 @@ use crate::carry::{CARRIED_BYTES_MAX, Carried, CarriedAnswer, CarriedFile, pack}
 use crate::desk::Desk;
 use crate::exchange::message::{Cosigned, Message};
 use crate::feeds::accept::{self, AcceptError};
+use crate::feeds::forks::Accusation;
 use crate::feeds::witness::{self, Evidence};
 use crate::feeds::{Accepted, Feed, FeedError, Feeds, Head, Partner, Received, forks};
 use crate::ledger::{Outcome, Row};
@@ -224,6 +225,13 @@ fn take_batch(desk: &Desk, partner: &Partner, origin: &Origin, batch: Received) 
     let snapshot = desk.handle.snapshot();
     let feed = &snapshot.feeds[origin.as_str()];
     let end = batch.from + batch.items.len() as u64;
+    let evidence = Message::Batch(batch.clone());
+    // What is here already, or comes too early, may still say something else than what we hold.
+    if batch.from != feed.size()
+        && let Some(accused) = forks::contradiction(desk.handle.reader(), &snapshot, origin, &evidence)
+    {
+        return Err(froze(desk, origin, &evidence, accused));
+    }
     if end <= feed.size() {
         return Ok(None);
     }
@@ -232,7 +240,6 @@ fn take_batch(desk: &Desk, partner: &Partner, origin: &Origin, batch: Received) 
         let hint = format!("ask {} for: lotline carry --to … --feed {} --from {}", partner.name, origin.name(), feed.size());
         return Err(Failure::new(what).exit(exit::REFUSED).hint(hint));
     }
-    let evidence = Message::Batch(batch.clone());
     let org = snapshot.orgs.get(&partner.party).cloned().unwrap_or_else(|| Org::new(partner.party).into());
     let (head, name): (std::sync::Arc<Head>, Origin) = (feed.head.clone(), origin.clone());
     let verified = if origin.is_org() { accept::verify_org(&org, &head, batch) } else { accept::verify(&org, &name, &head, batch) };
@@ -247,22 +254,27 @@ fn take_batch(desk: &Desk, partner: &Partner, origin: &Origin, batch: Received) 
     let accepted = stored.map_err(|error| refused(desk, partner, origin, error, &evidence))?;
     let (reader, snapshot) = (desk.handle.reader(), desk.handle.snapshot());
     let found = if lives { forks::broken_life(reader, &snapshot, partner.party)? } else { forks::twins(reader, &snapshot, origin, &lots)? };
-    if let Some((origin, why, proof)) = found {
-        let frame = evidence.to_frame();
-        let text = why.clone();
-        desk.feeds(move |feeds| feeds.freeze(&origin, &text, &frame, proof.as_ref()))?;
-        return Err(Failure::new(why)
-            .exit(exit::ALTERED)
-            .hint("the feed is frozen; `lotline fork-proof -o FILE` writes the proof, if there is one"));
+    match found {
+        Some((origin, why, proof)) => Err(froze(desk, &origin, &evidence, (why, proof))),
+        None => Ok(Some(accepted)),
     }
-    Ok(Some(accepted))
+}
+
+/// Freezes a feed with the evidence, and says so.
+fn froze(desk: &Desk, origin: &Origin, evidence: &Message, (why, proof): Accusation) -> Failure {
+    let (origin, frame, text) = (origin.clone(), evidence.to_frame(), why.clone());
+    match desk.feeds(move |feeds| feeds.freeze(&origin, &text, &frame, proof.as_ref())) {
+        Err(failure) => failure,
+        Ok(()) => {
+            Failure::new(why).exit(exit::ALTERED).hint("the feed is frozen; `lotline fork-proof -o FILE` writes the proof, if there is one")
+        }
+    }
 }
 
 fn refused(desk: &Desk, partner: &Partner, origin: &Origin, error: AcceptError, evidence: &Message) -> Failure {
     let why = error.to_string();
-    if error.freezes() {
-        let proof = forks::proof_from(desk.handle.reader(), &desk.handle.snapshot(), origin, evidence);
-        let (origin, frame, text) = (origin.clone(), evidence.to_frame(), why.clone());
+    if let Some((text, proof)) = forks::accusation(desk.handle.reader(), &desk.handle.snapshot(), origin, evidence, &error) {
+        let (origin, frame) = (origin.clone(), evidence.to_frame());
         if let Err(failure) = desk.feeds(move |feeds| feeds.freeze(&origin, &text, &frame, proof.as_ref())) {
             return failure;
         }

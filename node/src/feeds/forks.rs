@@ -15,6 +15,7 @@ use lotline_schema::verify::VerifiedRecord;
 use lotline_schema::view::{Expected, Package, SealedView, VerifiedView};
 use lotline_schema::{Hash, Origin, PartyId};
 
+use super::accept::AcceptError;
 use super::state::{Summary, key};
 use super::witness::first_witnessed;
 use super::{Feed, FeedError, Snapshot};
@@ -24,13 +25,16 @@ use crate::store::{Reader, Row};
 /// A contradiction that was found: in which feed, what in words, and the proof if there is one.
 pub type Found = (Origin, String, Option<ForkProof>);
 
+/// Why to freeze a feed, in words, and the proof if there is one.
+pub type Accusation = (String, Option<ForkProof>);
+
 /// The proof kept for a frozen feed, if there is one.
 pub fn kept(reader: &Reader, origin: &Origin) -> Result<Option<Vec<u8>>, FeedError> {
     Ok(reader.state(&key::of(key::FORK, origin.as_str()))?)
 }
 
 /// What a refused message proves together with what we hold.
-pub fn proof_from<'a>(reader: &Reader, snapshot: &Snapshot, origin: &Origin, message: &'a Message) -> Option<ForkProof> {
+fn proof_from<'a>(reader: &Reader, snapshot: &Snapshot, origin: &Origin, message: &'a Message) -> Option<ForkProof> {
     let feed = snapshot.feeds.get(origin.as_str())?;
     let org = org_part(snapshot, &origin.party())?;
     reader.settle().ok()?;
@@ -46,6 +50,31 @@ pub fn proof_from<'a>(reader: &Reader, snapshot: &Snapshot, origin: &Origin, mes
         _ => return None,
     };
     views.into_iter().find_map(|view| two_statements(reader, feed, &org, &view.core))
+}
+
+/// What a refused message says against the feed's owner: why to freeze the feed, and the proof if there is one. None when
+/// the refusal is no evidence and nothing that the owner signed in it contradicts what we hold.
+pub fn accusation(reader: &Reader, snapshot: &Snapshot, origin: &Origin, message: &Message, refused: &AcceptError) -> Option<Accusation> {
+    match refused.freezes() {
+        true => Some((refused.to_string(), proof_from(reader, snapshot, origin, message))),
+        false => contradiction(reader, snapshot, origin, message),
+    }
+}
+
+/// What of a message contradicts what we hold, whether or not it came at its turn.
+pub fn contradiction(reader: &Reader, snapshot: &Snapshot, origin: &Origin, message: &Message) -> Option<Accusation> {
+    let proof = proof_from(reader, snapshot, origin, message);
+    if let Some((_, what)) = proof.as_ref().and_then(|proof| proof.check().ok()) {
+        return Some((format!("FORK: {what}"), proof));
+    }
+    // While a catch-up is between two batches, our newest checkpoint is beyond what is here and proves nothing yet.
+    let (Message::Batch(batch), Some(feed)) = (message, snapshot.feeds.get(origin.as_str())) else {
+        return None;
+    };
+    let org = snapshot.orgs.get(&origin.party())?;
+    let theirs = org.open(&batch.checkpoint).ok().filter(|theirs| theirs.origin == *origin && theirs.size <= feed.size())?;
+    let ours = reader.tree(feed.id, feed.size()).root(theirs.size).ok()?;
+    (ours != theirs.root).then(|| (format!("FORK: the signed checkpoint of size {} is not of the history we have", theirs.size), None))
 }
 
 /// A checkpoint against what we hold of its feed.

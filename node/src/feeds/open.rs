@@ -15,7 +15,12 @@ use super::state::{Head, Partner, StateError, Summary, key, put, take};
 use super::witness::read_witnessed;
 use super::{Feed, FeedError, Feeds, Snapshot, feed_state, head_state, push_statement, sign_head};
 use crate::keys::{Founding, Keys, random};
-use crate::store::{self, Batch, Opened, Reader, Store};
+use crate::store::{self, Batch, Entry, Opened, Reader, Store};
+
+/// More receipts than a home signs after one backup, for a clock that cannot be believed.
+const RECEIPTS_LOST_MAX: u64 = 1 << 32;
+/// More receipts a second than a home ever signs: numbered by the time of the confirmation they are beyond all before it.
+const RECEIPTS_A_SECOND: u64 = 1 << 16;
 
 /// What a new home is founded with.
 pub struct Founded<'a> {
@@ -101,24 +106,37 @@ impl Feeds {
 
     /// The owner has looked at partners and sharing rules of a restored home and confirms them: each data feed goes on
     /// in its next life, whose org entry names the last size and root this home knows of the old one.
+    ///
+    /// Invariant: a home that may sign has its next lives. One commit makes all of them, and the store is sealed anew after
+    /// it: who is cut between the two is still restored, signs nothing, and confirms again, into lives after these.
     pub fn confirm_restored(&mut self, now: u64) -> Result<Vec<Origin>, FeedError> {
-        self.keys_fit()?;
-        // Witness keys of the time before are never used again: what they signed after the backup is unknown here. Before
-        // the store is sealed anew: a crash between the two costs a number, and the other way round it would cost the rule.
-        self.commit_state(key::EPOCH.into(), Some(put(codec::uint(self.epoch + 1))))?;
-        self.epoch += 1;
+        let renewed = self.renew_lives(now)?;
         self.store.confirm_restored()?;
         self.snapshot.restored = None;
+        self.show();
+        Ok(renewed)
+    }
+
+    /// Everything that a confirmation changes, in one durable commit.
+    fn renew_lives(&mut self, now: u64) -> Result<Vec<Origin>, FeedError> {
+        self.keys_fit()?;
         let mut renewed = Vec::new();
         for (name, n) in self.newest_lives() {
             // Of a feed opened after the backup nothing is here but its name in the org feed that partners gave back.
             let before = self.snapshot.own_feed(&name).map_or((0, tree::empty_root()), |feed| (feed.size(), feed.head.frontier.root()));
-            let origin = Origin::new(self.snapshot.party, &name, n + 1)?;
-            self.open_feed(origin.clone(), Some(before), now)?;
-            renewed.push(origin);
+            renewed.push((Origin::new(self.snapshot.party, &name, n + 1)?, Some(before)));
         }
-        self.show();
-        Ok(renewed)
+        let mut batch = Batch::new();
+        // Witness keys and receipt numbers of the time before are never used again: what was signed with them after the
+        // backup is unknown here. One backup may be restored twice, so that counting from it is not enough.
+        let epoch = (self.epoch + 1).max(now);
+        let next_receipt = (self.next_receipt + RECEIPTS_LOST_MAX).max(now.saturating_mul(RECEIPTS_A_SECOND));
+        batch.push(Entry::State { key: key::EPOCH.into(), value: Some(put(codec::uint(epoch))) });
+        batch.push(Entry::State { key: key::RECEIPTS.into(), value: Some(put(codec::uint(next_receipt))) });
+        let origins = renewed.iter().map(|(origin, _)| origin.clone()).collect();
+        self.open_feeds(renewed, batch, now)?;
+        (self.epoch, self.next_receipt) = (epoch, next_receipt);
+        Ok(origins)
     }
 
     /// Every data feed of ours and its newest life, by what the org feed says.
@@ -260,6 +278,120 @@ pub(super) fn first_free(taken: impl Fn(u64) -> Result<bool, FeedError>) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::store::Progress;
+
+    fn silent(_: Progress) {}
+
+    /// A home with two data feeds, as a backup puts it back: without its seal.
+    struct Restored {
+        folder: tempfile::TempDir,
+        keys: Arc<Keys>,
+    }
+
+    impl Restored {
+        fn new() -> Restored {
+            let folder = tempfile::tempdir().unwrap();
+            let founding = Founding::new();
+            founding.write(&folder.path().join("keys")).unwrap();
+            let keys = Arc::new(Keys::read(&folder.path().join("keys")).unwrap());
+            let about = About::default();
+            Feeds::found(&folder.path().join("store"), Founded { name: "ACME", founding: &founding, keys: &keys, about }, 1).unwrap();
+            let home = Restored { folder, keys };
+            let mut feeds = home.open();
+            feeds.ensure_feed("quality", 2).unwrap();
+            feeds.ensure_feed("trial", 2).unwrap();
+            feeds.close().unwrap();
+            home.lose_seal();
+            home
+        }
+
+        fn open(&self) -> Feeds {
+            Feeds::open(&self.folder.path().join("store"), self.keys.clone(), &silent).unwrap().0
+        }
+
+        fn lose_seal(&self) {
+            std::fs::remove_file(self.folder.path().join("store/seal")).unwrap();
+        }
+
+        fn commits(&self) -> u64 {
+            store::audit(&self.folder.path().join("store"), &silent).unwrap().commits
+        }
+    }
+
+    fn lives(feeds: &Feeds) -> Vec<String> {
+        feeds.newest_lives().into_iter().map(|(name, n)| format!("{name}/{n}")).collect()
+    }
+
+    #[test]
+    fn a_confirmation_is_one_commit_and_the_seal_comes_after_it() {
+        let home = Restored::new();
+        let before = home.commits();
+        let mut feeds = home.open();
+        assert!(feeds.snapshot().restored.is_some() && feeds.ensure_feed("other", 3).is_err());
+        assert_eq!(feeds.confirm_restored(3).unwrap().len(), 2);
+        assert_eq!(lives(&feeds), ["quality/2", "trial/2"]);
+        feeds.close().unwrap();
+        assert_eq!(home.commits(), before + 1, "there is nothing to be cut between");
+        let feeds = home.open();
+        assert!(feeds.snapshot().restored.is_none() && feeds.snapshot().own_feed("trial").unwrap().origin.n() == 2);
+    }
+
+    #[test]
+    fn a_confirmation_that_was_cut_before_the_seal_signs_nothing_and_is_made_again() {
+        let home = Restored::new();
+        let mut feeds = home.open();
+        feeds.renew_lives(3).unwrap();
+        // Cut here: the threads end, nothing is sealed.
+        drop(feeds);
+        let mut feeds = home.open();
+        let epoch = feeds.epoch;
+        assert!(feeds.snapshot().restored.is_some(), "nobody may sign");
+        assert!(matches!(feeds.ensure_feed("other", 4), Err(FeedError::Restored(_))));
+        feeds.confirm_restored(4).unwrap();
+        assert_eq!(lives(&feeds), ["quality/3", "trial/3"], "never a second time in a life that may have been begun");
+        assert!(feeds.epoch > epoch);
+        feeds.close().unwrap();
+        assert_eq!(lives(&home.open()), ["quality/3", "trial/3"]);
+        assert!(home.open().snapshot().restored.is_none());
+    }
+
+    #[test]
+    fn receipts_and_witness_keys_begin_anew_after_each_restore_of_one_backup() {
+        const NOW: u64 = 1_795_428_000;
+        let home = Restored::new();
+        let backup = tempfile::tempdir().unwrap();
+        let copy = |from: &Path, to: &Path| {
+            for folder in [from.join("store"), from.join("store/journal")] {
+                let at = to.join(folder.strip_prefix(from).unwrap());
+                std::fs::create_dir_all(&at).unwrap();
+                let files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap()).filter(|file| file.path().is_file());
+                files.for_each(|file| assert!(std::fs::copy(file.path(), at.join(file.file_name())).is_ok()));
+            }
+        };
+        copy(home.folder.path(), backup.path());
+        let again = Restored { folder: backup, keys: home.keys.clone() };
+        let origin = Origin::new(lotline_schema::PartyId::of(&home.keys.log.public()), "theirs", 1).unwrap();
+        let mut used = Vec::new();
+        for (home, now) in [(&home, NOW), (&again, NOW + 60)] {
+            let mut feeds = home.open();
+            let (receipts, key) = (feeds.next_receipt, feeds.witness_key(&origin).to_string());
+            feeds.confirm_restored(now).unwrap();
+            used.extend([(receipts, key), (feeds.next_receipt, feeds.witness_key(&origin).to_string())]);
+            let next = feeds.next_receipt;
+            feeds.close().unwrap();
+            assert_eq!(home.open().next_receipt, next, "it is stored");
+        }
+        assert_eq!(used[0], used[2], "one backup");
+        assert!(used[1].0 >= used[0].0 + RECEIPTS_LOST_MAX && used[3].0 >= used[1].0 + 60 * RECEIPTS_A_SECOND, "{used:?}");
+        assert!(used[1].1 != used[0].1 && used[3].1 != used[1].1 && used[3].1 != used[0].1);
+        // A clock before all that: the numbers still go on beyond those of the backup.
+        home.lose_seal();
+        let mut feeds = home.open();
+        feeds.confirm_restored(5).unwrap();
+        assert!(feeds.next_receipt >= used[1].0 + RECEIPTS_LOST_MAX);
+    }
+
     #[test]
     fn the_first_free_number_is_found() {
         for count in [0u64, 1, 2, 3, 7, 8, 9, 1000] {

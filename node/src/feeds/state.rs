@@ -56,12 +56,12 @@ pub(crate) mod key {
     pub(crate) const COSIGNED: &str = "cosigned/";
     /// The newest cosignature of each witness, by origin and witness.
     pub(crate) const FRESH: &str = "fresh/";
-    /// Delivery receipts we gave, by origin, end and number; and how many there are.
+    /// Delivery receipts we gave, by origin, end and number; and the next number.
     pub(crate) const GIVEN: &str = "given/";
     pub(crate) const RECEIPTS: &str = "receipts";
     /// Delivery receipts we got, by origin, end and number of the ledger's row.
     pub(crate) const GOT: &str = "got/";
-    /// How often this home was restored and confirmed.
+    /// 0, and the time of the last confirmation of a home that was restored.
     pub(crate) const EPOCH: &str = "epoch";
     /// Releases, by leaf hash of the record and place of the release: the feed both stand in.
     pub(crate) const RELEASE: &str = "release/";

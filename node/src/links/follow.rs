@@ -354,17 +354,19 @@ impl Run<'_> {
         tracing::warn!(partner = self.partner.name, origin = self.origin.short(), why, "refused a batch");
         let trouble = format!("feed {}: {why}", self.origin.name());
         self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
-        match error {
-            AcceptError::OrgBehind => Err(LinkError::Ours(why)),
-            AcceptError::Ours(ours) => Err(LinkError::Ours(ours.to_string())),
-            // What a partner says of our own org feed is no evidence against us.
-            error if error.freezes() && self.origin.party() == self.partner.party => {
-                let (reader, snapshot) = (self.context.handle.reader().clone(), self.context.handle.snapshot());
-                let (origin, sent) = (self.origin.clone(), evidence.clone());
-                let proof = blocking(move || forks::proof_from(&reader, &snapshot, &origin, &sent)).await?;
-                self.froze(self.origin.clone(), why, &evidence, proof).await
+        let ours = matches!(error, AcceptError::OrgBehind | AcceptError::Ours(_));
+        // What a partner says of our own org feed is no evidence against us.
+        if self.origin.party() == self.partner.party {
+            let (reader, snapshot) = (self.context.handle.reader().clone(), self.context.handle.snapshot());
+            let (origin, sent) = (self.origin.clone(), evidence.clone());
+            let accused = blocking(move || forks::accusation(&reader, &snapshot, &origin, &sent, &error)).await?;
+            if let Some((why, proof)) = accused {
+                return self.froze(self.origin.clone(), why, &evidence, proof).await;
             }
-            _ => Ok(self.receiver.handle(Input::Refused(Code::Unexpected))),
+        }
+        match ours {
+            true => Err(LinkError::Ours(why)),
+            false => Ok(self.receiver.handle(Input::Refused(Code::Unexpected))),
         }
     }
 

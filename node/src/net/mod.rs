@@ -108,12 +108,17 @@ pub struct Partner {
 pub enum Event {
     /// We listen here; the port is the real one.
     Listening(Address),
-    /// The first connection with a partner is up. Further ones are not reported.
+    /// The first connection with a partner is up. Further ones are not, but for [`Event::Dialed`].
     Connected {
         /// The partner.
         peer: PeerId,
         /// Whether that first connection is our dial.
         dialed_by_us: bool,
+    },
+    /// A further connection with a partner is up, by our dial: both dialled at once.
+    Dialed {
+        /// The partner.
+        peer: PeerId,
     },
     /// The last connection with a partner is gone.
     Disconnected {

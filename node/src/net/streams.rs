@@ -334,6 +334,8 @@ impl ConnectionHandler for Handler {
 pub(super) enum Event {
     /// The first connection is up.
     Connected { peer: PeerId, dialed_by_us: bool },
+    /// A further connection is up, by our dial.
+    Dialed { peer: PeerId },
     /// The last connection is gone.
     Disconnected { peer: PeerId },
     /// The peer opened a stream.
@@ -434,10 +436,12 @@ impl Behaviour {
 
     fn remember(&mut self, peer: PeerId, id: ConnectionId, dialed_by_us: bool) {
         let Some((_, link)) = self.candidate.take().filter(|(candidate, _)| *candidate == id) else { return };
-        let entry = self.peers.entry(peer).or_insert_with(|| {
-            self.queue.push_back(ToSwarm::GenerateEvent(Event::Connected { peer, dialed_by_us }));
-            Peer { places: link.places.clone(), connections: Vec::new() }
-        });
+        let first = !self.peers.contains_key(&peer);
+        if first || dialed_by_us {
+            let event = if first { Event::Connected { peer, dialed_by_us } } else { Event::Dialed { peer } };
+            self.queue.push_back(ToSwarm::GenerateEvent(event));
+        }
+        let entry = self.peers.entry(peer).or_insert_with(|| Peer { places: link.places.clone(), connections: Vec::new() });
         entry.connections.push(Connection { id, link, ping_failures: 0 });
     }
 

@@ -263,6 +263,7 @@ impl Task {
     fn apply_streams(&mut self, event: streams::Event) {
         match event {
             streams::Event::Connected { peer, dialed_by_us } => self.emit(Event::Connected { peer: PeerId(peer), dialed_by_us }),
+            streams::Event::Dialed { peer } => self.emit(Event::Dialed { peer: PeerId(peer) }),
             streams::Event::Disconnected { peer } => {
                 let peer = PeerId(peer);
                 self.dialer.disconnected(peer, Instant::now(), jitter());
