@@ -24,7 +24,7 @@ use lotline_schema::view::PACKAGE_BYTES_MAX;
 use lotline_schema::{Hash, Origin, PartyId, Record};
 use tokio::sync::watch;
 
-use crate::keys::{KeyError, Keys, Pen, random};
+use crate::keys::{KeyError, Keys, random};
 use crate::store::{self, Batch, Entry, Reader, Store, StoreError};
 
 pub mod accept;
@@ -267,7 +267,7 @@ pub struct Feeds {
     /// How often this home was restored: witness keys are other ones after each.
     epoch: u64,
     /// Keys of feeds we asked others for, by owner and name, the newest last.
-    pens: BTreeMap<(PartyId, String), Vec<Pen>>,
+    pens: delegate::Pens,
     /// The largest checkpoint of ours that a partner cosigned since the start, by origin and partner.
     cosigned_to: HashMap<(String, String), u64>,
     /// Identities committed since the index was last level; older ones are found through it.

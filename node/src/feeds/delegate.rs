@@ -24,6 +24,9 @@ use crate::store::{Batch, Entry, Reader};
 /// Public keys for records and checkpoints that were made for feeds of others, by owner and name, the newest last.
 pub type Asked = BTreeMap<(PartyId, String), Vec<(VerifyingKey, VerifyingKey)>>;
 
+/// The keys themselves.
+pub(super) type Pens = BTreeMap<(PartyId, String), Vec<Pen>>;
+
 const DAY: u64 = 86_400;
 
 /// About a feed that one organisation owns and another writes.
@@ -325,7 +328,7 @@ fn asked_key(owner: &PartyId, name: &str) -> Vec<u8> {
 
 /// Feeds we asked others for: their public keys, and the keys themselves, which lie in files. Files of no row were made for
 /// a request that never was.
-pub(super) fn read_asked(reader: &Reader, keys: &Keys) -> Result<(Asked, BTreeMap<(PartyId, String), Vec<Pen>>), FeedError> {
+pub(super) fn read_asked(reader: &Reader, keys: &Keys) -> Result<(Asked, Pens), FeedError> {
     const WHAT: StateError = StateError("keys of a feed asked for");
     let (mut asked, mut pens) = (Asked::new(), BTreeMap::new());
     for (state_key, value) in all_states(reader, key::ASKED.as_bytes())? {
