@@ -443,7 +443,7 @@ impl Node {
     /// Publishes records in one commit.
     pub async fn publish(&self, feed: &str, records: Vec<Record>) -> Vec<Published> {
         let feed = feed.to_owned();
-        let submission = move |record| Submission { record, feed: feed.clone(), on_conflict: OnConflict::Refuse };
+        let submission = move |record| Submission { record, owner: None, feed: feed.clone(), on_conflict: OnConflict::Refuse };
         let submissions = records.into_iter().map(submission).collect();
         let published = self.with(move |feeds| feeds.submit(submissions, now())).await.expect("the records are published");
         published.into_iter().map(|published| published.expect("a record is published")).collect()

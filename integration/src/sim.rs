@@ -807,7 +807,17 @@ impl Sim {
     fn store_backfill(&mut self, backfill: Backfill) {
         let Sealed { org, line, .. } = sealed();
         let Follower { head, leaves, slots, running, .. } = &mut self.follower;
-        let feed = Feed { id: 1, origin: line.origin.clone(), own: false, head: head.clone(), frozen: None, view: None, witnessed: None };
+        let feed = Feed {
+            id: 1,
+            origin: line.origin.clone(),
+            ours: false,
+            written: false,
+            level: None,
+            head: head.clone(),
+            frozen: None,
+            view: None,
+            witnessed: None,
+        };
         let verified = accept::verify_backfill(org, &feed, backfill.clone(), |seq| leaves.get(seq as usize).copied());
         assert!(verified.is_ok(), "an honest backfill was refused: {:?}", verified.err());
         for (seq, view) in &backfill.items {

@@ -147,7 +147,7 @@ fn publish_until_killed(task: &str) {
     let mut records = records.into_iter();
     for commit in 0.. {
         let group = if commit % 7 == 6 { 9 } else { 1 };
-        let submission = |record| Submission { record, feed: "quality".into(), on_conflict: OnConflict::Refuse };
+        let submission = |record| Submission { record, owner: None, feed: "quality".into(), on_conflict: OnConflict::Refuse };
         let submissions: Vec<_> = records.by_ref().take(group).map(submission).collect();
         assert!(!submissions.is_empty(), "killed too late");
         let published = service.handle.with_blocking(move |feeds| feeds.submit(submissions, now())).unwrap().unwrap();

@@ -131,8 +131,17 @@ impl Follower {
     fn feed(&mut self, origin: &Origin) -> Feed {
         match &mut self.disk {
             Disk::Memory { feeds, .. } => {
-                let fresh =
-                    Feed { id: 1, origin: origin.clone(), own: false, head: Arc::default(), frozen: None, view: None, witnessed: None };
+                let fresh = Feed {
+                    id: 1,
+                    origin: origin.clone(),
+                    ours: false,
+                    written: false,
+                    level: None,
+                    head: Arc::default(),
+                    frozen: None,
+                    view: None,
+                    witnessed: None,
+                };
                 feeds.entry(origin.to_string()).or_insert(fresh).clone()
             }
             Disk::Store(keeper) => {

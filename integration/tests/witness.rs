@@ -215,7 +215,7 @@ fn own_feed(dice: &mut Dice) -> (u64, u64) {
     let other = keeper.feeds().ensure_feed("quality2", NOW).unwrap();
     let origin = keeper.feeds().ensure_feed("quality", NOW).unwrap();
     let record = |at: u64| record(&format!("L-{at}"), "P-1", "ok");
-    let submission = |at| Submission { record: record(at), feed: "quality".into(), on_conflict: OnConflict::Refuse };
+    let submission = |at| Submission { record: record(at), owner: None, feed: "quality".into(), on_conflict: OnConflict::Refuse };
     keeper.feeds().submit((1..end).map(submission).collect(), NOW).unwrap();
     let mut model = Model::default();
     let mut cursors = [0u64; PARTNERS.len()];

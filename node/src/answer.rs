@@ -141,7 +141,7 @@ impl From<crate::config::HomeError> for Failure {
 
 impl From<crate::feeds::FeedError> for Failure {
     fn from(error: crate::feeds::FeedError) -> Failure {
-        use crate::feeds::{FeedError, ReleaseError, WrongRoot};
+        use crate::feeds::{DelegateError, FeedError, ReleaseError, WrongRoot};
         let failure = Failure::new(&error);
         match error {
             FeedError::Conflict { .. } => {
@@ -158,6 +158,22 @@ impl From<crate::feeds::FeedError> for Failure {
                 failure.hint("while the recovery kit is at hand: lotline keys successor --kit FILE -o SECOND-KIT")
             }
             FeedError::Release(ReleaseError::Ended(_)) => failure.hint("`lotline keys signer list` shows who releases records"),
+            FeedError::Delegate(error) => match error {
+                DelegateError::NotAsked { owner, feed } => failure
+                    .exit(exit::REFUSED)
+                    .hint(format!("lotline keys request-delegation --of {owner} --feed {feed} -o request.lotline")),
+                DelegateError::NotStated { owner, .. } => {
+                    failure.exit(exit::REFUSED).hint(format!("give {owner} your request, and be connected once after it was granted"))
+                }
+                DelegateError::Over { owner, feed, .. } => failure
+                    .exit(exit::REFUSED)
+                    .hint(format!("ask anew: lotline keys request-delegation --of {owner} --feed {feed} -o request.lotline")),
+                DelegateError::Theirs { .. } => failure.exit(exit::REFUSED).hint("give your records a feed of another name"),
+                DelegateError::Ours(_) => {
+                    failure.exit(exit::REFUSED).hint("a delegated feed needs a name of its own: let them ask for another")
+                }
+                DelegateError::NoDelegation(_) => failure.exit(exit::NOT_FOUND).hint("`lotline feeds` shows them"),
+            },
             FeedError::Root(_) => failure.hint("`lotline keys show --kit FILE` says whose kit a file is"),
             FeedError::Outdated(role) => {
                 failure.hint(format!("take the recovery kit and name a new one: lotline keys rotate {role} --kit FILE"))

@@ -310,7 +310,7 @@ fn record(at: usize) -> Record {
 }
 
 fn submission(at: usize) -> Submission {
-    Submission { record: record(at), feed: FEED.into(), on_conflict: OnConflict::Refuse }
+    Submission { record: record(at), owner: None, feed: FEED.into(), on_conflict: OnConflict::Refuse }
 }
 
 fn publish_all(home: &Home, records: usize) -> Result<Duration, Failure> {

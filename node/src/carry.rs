@@ -148,7 +148,7 @@ pub fn pack(
 ) -> Result<Vec<(Received, Intent)>, FeedError> {
     reader.settle()?;
     let (viewer, size, policy) = (Viewer::new(partner.name.as_str()), feed.size(), snapshot.policy.version());
-    let policy = (!feed.origin.is_org()).then_some(policy);
+    let policy = (!feed.origin.is_org() && feed.ours).then_some(policy);
     let mut packed = Vec::new();
     let mut next = from;
     while next < size {

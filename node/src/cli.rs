@@ -132,7 +132,7 @@ pub enum HomeVerb {
     /// What left, to whom, when, under which rules.
     #[command(after_help = "Example: lotline ledger --to oem-a --last 20")]
     Ledger(ledger::Args),
-    /// The keys of this organisation: show, rotate, revoke, name a successor.
+    /// The keys of this organisation: show, rotate, revoke, name a successor, delegate, attest.
     #[command(subcommand)]
     #[command(after_help = "Example: lotline keys show\n         lotline keys rotate record --kit /media/stick/lotline-kit.txt")]
     Keys(keys::Verb),
@@ -201,6 +201,7 @@ impl HomeVerb {
             HomeVerb::Audit(args) => args.against.iter_mut().for_each(absolute),
             HomeVerb::Partner(verb) => verb.paths().into_iter().for_each(absolute),
             HomeVerb::Members(verb) => verb.paths().into_iter().for_each(absolute),
+            HomeVerb::Keys(verb) => verb.paths().into_iter().for_each(absolute),
             _ => {}
         }
         self

@@ -111,11 +111,11 @@ impl<'a> Gathering<'a> {
                 self.sizes.entry(origin.clone()).or_default().insert(checkpoint.size);
             }
         }
-        if feed.own {
+        if feed.is_own() {
             let checkpoint = Checkpoint::read(&feed.head.checkpoint).map_err(FeedError::from)?;
             self.asked.push((self.bundle.packages.len(), checkpoint, seq, path));
         }
-        for receipt in witness::receipts_about(self.reader, &origin, seq, feed.own)? {
+        for receipt in witness::receipts_about(self.reader, &origin, seq, feed.ours || feed.written)? {
             self.delivery(receipt);
         }
         self.sizes.entry(origin.clone()).or_default().insert(size);
@@ -250,7 +250,7 @@ impl Attested {
         let name = |kept: &Kept| if kept.by.is_empty() { "us".to_owned() } else { kept.by.clone() };
         let witnessed = lines.iter().map(time).min().map(|at| (at, lines.iter().map(name).collect()));
         let mut received = Vec::new();
-        for core in witness::receipts_about(reader, origin, seq, feed.own)? {
+        for core in witness::receipts_about(reader, origin, seq, feed.ours || feed.written)? {
             if let (Some(party), Some(delivery)) = (Receipt::claimed_by(&core), Receipt::peek(&core)) {
                 let partner = snapshot.partner_of(&party).map(|partner| partner.name.clone());
                 let name = if party == snapshot.party { "us".to_owned() } else { partner.unwrap_or_else(|| party.short()) };

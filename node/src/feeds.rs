@@ -4,7 +4,8 @@
 //! it is durable: heads in memory, answers and snapshots change after `store.commit` returned.
 //!
 //! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/witness.rs`: what others sign of
-//! our feeds and we of theirs. `feeds/forks.rs`: two truths. `feeds/book.rs`: partners, sharing rules and the ledger.
+//! our feeds and we of theirs. `feeds/delegate.rs`: feeds that one organisation owns and another writes. `feeds/forks.rs`:
+//! two truths. `feeds/book.rs`: partners, sharing rules and the ledger.
 //! `feeds/release.rs`: what named persons countersign. `feeds/root.rs`: what the root key signs. `feeds/open.rs`: founding
 //! and reading a home. `feeds/state.rs`: what is stored, and how.
 
@@ -28,6 +29,7 @@ use crate::store::{self, Batch, Entry, Reader, Store, StoreError};
 
 pub mod accept;
 mod book;
+mod delegate;
 pub mod forks;
 mod open;
 mod release;
@@ -37,6 +39,7 @@ pub mod witness;
 
 pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};
 pub use book::{Intent, numbered_faults, vouchers};
+pub use delegate::{Asked, DelegateError, Delegated, Granted};
 pub use open::Founded;
 pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in};
 pub use root::{Rotated, WrongRoot};
@@ -87,6 +90,9 @@ pub enum FeedError {
     /// Not a release that can stand in our feed.
     #[error(transparent)]
     Release(#[from] ReleaseError),
+    /// About a feed that one organisation owns and another writes.
+    #[error(transparent)]
+    Delegate(#[from] DelegateError),
     /// The owner has to name a new key first.
     #[error("the {0} key in this home is not the one your org feed names: it was rotated after this backup was made")]
     Outdated(Role),
@@ -122,12 +128,14 @@ pub enum OnConflict {
     Supersede,
 }
 
-/// A checked record on its way into a feed of ours.
+/// A checked record on its way into a feed that is written here.
 #[derive(Debug)]
 pub struct Submission {
     /// The record.
     pub record: Record,
-    /// Name of our feed.
+    /// Whose feed; none: ours.
+    pub owner: Option<PartyId>,
+    /// Name of the feed.
     pub feed: String,
     /// What to do about an earlier one.
     pub on_conflict: OnConflict,
@@ -155,10 +163,14 @@ pub struct Feed {
     pub id: u32,
     /// Its origin.
     pub origin: Origin,
-    /// Whether it is ours.
-    pub own: bool,
+    /// Whether it is ours: our rules say who sees it, whoever writes it.
+    pub ours: bool,
+    /// Whether it is written here: we hold its keys, whosever it is.
+    pub written: bool,
     /// Its head.
     pub head: Arc<Head>,
+    /// Of a feed of ours that a partner writes: its newest head below which every leaf is here.
+    pub level: Option<Arc<Head>>,
     /// Why it is frozen, if it is.
     pub frozen: Option<String>,
     /// For a followed feed: the view it was last taken under.
@@ -171,6 +183,21 @@ impl Feed {
     /// Entries so far.
     pub fn size(&self) -> u64 {
         self.head.frontier.size()
+    }
+
+    /// Whether it is ours and we write it ourselves.
+    pub fn is_own(&self) -> bool {
+        self.ours && self.written
+    }
+
+    /// The feed as far as it may leave here: one of ours that a partner writes goes on from the head it was level with last,
+    /// and not at all while it is frozen. Nothing of a feed that we only follow.
+    pub fn as_served(&self) -> Option<Feed> {
+        match (self.ours, self.written) {
+            (_, true) => Some(self.clone()),
+            (true, false) if self.frozen.is_none() => Some(Feed { head: self.level.clone()?, ..self.clone() }),
+            (true, false) | (false, false) => None,
+        }
     }
 }
 
@@ -189,6 +216,10 @@ pub struct Snapshot {
     pub feeds: BTreeMap<String, Feed>,
     /// Every organisation we know keys of, ourselves included.
     pub orgs: BTreeMap<PartyId, Arc<Org>>,
+    /// Feeds we asked others for, by owner and name.
+    pub asked: Arc<Asked>,
+    /// Which partner writes a feed of ours, by origin.
+    pub writers: Arc<BTreeMap<String, PartyId>>,
     /// Why nothing is signed or sent, if nothing is.
     pub restored: Option<String>,
 }
@@ -204,17 +235,17 @@ impl Snapshot {
         self.book.values().find(|partner| partner.party == *party)
     }
 
-    /// Names of our data feeds.
+    /// Names of our data feeds, those among them that partners write: what our rules speak of.
     pub fn own_feed_names(&self) -> Vec<String> {
-        let own = self.feeds.values().filter(|feed| feed.own && !feed.origin.is_org());
-        let mut names: Vec<String> = own.map(|feed| feed.origin.name().to_owned()).collect();
+        let ours = self.feeds.values().filter(|feed| feed.ours && !feed.origin.is_org());
+        let mut names: Vec<String> = ours.map(|feed| feed.origin.name().to_owned()).collect();
         names.dedup();
         names
     }
 
-    /// The newest life of our feed of this name.
+    /// The newest life of the feed of this name that is ours and that we write.
     pub fn own_feed(&self, name: &str) -> Option<&Feed> {
-        self.feeds.values().filter(|feed| feed.own && feed.origin.name() == name).max_by_key(|feed| feed.origin.n())
+        self.feeds.values().filter(|feed| feed.is_own() && feed.origin.name() == name).max_by_key(|feed| feed.origin.n())
     }
 
     /// The feed with this number in the store.
@@ -235,6 +266,8 @@ pub struct Feeds {
     next_receipt: u64,
     /// 0, and larger after each restore: witness keys are other ones then.
     epoch: u64,
+    /// Keys of feeds we asked others for, by owner and name, the newest last.
+    pens: delegate::Pens,
     /// The largest checkpoint of ours that a partner cosigned since the start, by origin and partner.
     cosigned_to: HashMap<(String, String), u64>,
     /// Identities committed since the index was last level; older ones are found through it.
@@ -271,11 +304,15 @@ impl Feeds {
     ) -> Result<Vec<Result<Published, FeedError>>, FeedError> {
         self.may_sign()?;
         for submission in &submissions {
-            self.ensure_feed(&submission.feed, now)?;
+            match submission.owner {
+                None => self.ensure_feed(&submission.feed, now)?,
+                Some(owner) => self.ensure_delegated(owner, &submission.feed, now)?,
+            };
         }
         let mut group = Group::default();
         let planned: Vec<_> = submissions.into_iter().map(|submission| self.plan(&mut group, submission, now)).collect();
-        let sealed = seal_all(&planned, &self.keys.record)?;
+        let signer = |origin: &Origin| self.pen(origin).expect("planned into feeds written here").0;
+        let sealed = seal_all(&planned, signer)?;
         let outcomes = planned.into_iter().zip(sealed).map(|(planned, sealed)| match (planned, sealed) {
             (Ok(Plan::New(new)), Some(sealed)) => Ok(group.push(*new, sealed)),
             (Ok(Plan::Repeated(published)), _) => Ok(published),
@@ -295,9 +332,15 @@ impl Feeds {
         Ok(outcomes)
     }
 
-    /// Whether this record could be published, without doing so: pass one of an import.
-    pub fn try_submit(&self, facts: &Facts, content: Hash, on_conflict: OnConflict) -> Result<Option<Published>, FeedError> {
-        match self.live(facts, &HashMap::new())? {
+    /// Whether this record could be published in this organisation's name, without doing so: pass one of an import.
+    pub fn try_submit(
+        &self,
+        party: PartyId,
+        facts: &Facts,
+        content: Hash,
+        on_conflict: OnConflict,
+    ) -> Result<Option<Published>, FeedError> {
+        match self.live(party, facts, &HashMap::new())? {
             None if on_conflict == OnConflict::Supersede => Err(FeedError::NothingToSupersede(facts.lot.clone().unwrap_or_default())),
             None => Ok(None),
             Some(live) if self.is_gone(&live)? => Ok(None),
@@ -322,9 +365,13 @@ impl Feeds {
 
     /// Gives a record its place, or says why it gets none.
     fn plan(&self, group: &mut Group, submission: Submission, now: u64) -> Result<Plan, FeedError> {
-        let feed = self.snapshot.own_feed(&submission.feed).expect("ensured above");
+        let feed = match submission.owner {
+            None => self.snapshot.own_feed(&submission.feed),
+            Some(owner) => self.snapshot.delegated_feed(&owner, &submission.feed),
+        };
+        let feed = feed.expect("ensured above");
         let (facts, content) = (submission.record.facts(), submission.record.content_hash());
-        let live = self.live(&facts, &group.live)?;
+        let live = self.live(feed.origin.party(), &facts, &group.live)?;
         let supersedes = match (live, submission.on_conflict) {
             (None, OnConflict::Refuse) => None,
             (None, OnConflict::Supersede) => return Err(FeedError::NothingToSupersede(facts.lot.unwrap_or_default())),
@@ -336,7 +383,7 @@ impl Feeds {
             (Some(live), OnConflict::Refuse) => return Err(self.conflict(&live)),
         };
         // Two records about one lot in one group: the second meets the first when that is signed.
-        if let Some(identity) = identity_of(&facts)
+        if let Some(identity) = identity_of(&feed.origin.party(), &facts)
             && !group.planned.insert(identity)
         {
             return Ok(Plan::Twin(identity, content));
@@ -379,16 +426,18 @@ impl Feeds {
         Ok(())
     }
 
-    /// The live statement about the same inspection of the same lot, if there is one.
-    fn live(&self, facts: &Facts, group: &HashMap<Hash, Live>) -> Result<Option<Live>, FeedError> {
-        let (Some(identity), Some(lot)) = (identity_of(facts), &facts.lot) else {
+    /// The live statement of one organisation about the same inspection of the same lot, if there is one: a laboratory may
+    /// say of one lot what it found for each of two that gave it to it.
+    fn live(&self, party: PartyId, facts: &Facts, group: &HashMap<Hash, Live>) -> Result<Option<Live>, FeedError> {
+        let (Some(identity), Some(lot)) = (identity_of(&party, facts), &facts.lot) else {
             return Ok(None);
         };
         if let Some(live) = group.get(&identity).or_else(|| self.recent.get(&identity)) {
             return Ok(Some(live.clone()));
         }
         for (feed, seq) in self.reader.by_lot(lot)? {
-            if !self.snapshot.feed_numbered(feed).is_some_and(|feed| feed.own) {
+            let here = |feed: &Feed| feed.origin.party() == party && (feed.ours || feed.written);
+            if !self.snapshot.feed_numbered(feed).is_some_and(here) {
                 continue;
             }
             if let Some(row) = self.reader.row(feed, seq)? {
@@ -403,7 +452,10 @@ impl Feeds {
 
     /// Whether a statement of ours is not our word any more: withdrawn, or its key revoked for its place.
     fn is_gone(&self, live: &Live) -> Result<bool, FeedError> {
-        let org = &self.snapshot.orgs[&self.snapshot.party];
+        let feed = self.snapshot.feed_numbered(live.feed);
+        let Some(org) = feed.and_then(|feed| self.snapshot.orgs.get(&feed.origin.party())) else {
+            return Ok(false);
+        };
         if org.withdrawn(&live.leaf).is_some() {
             return Ok(true);
         }
@@ -431,6 +483,9 @@ impl Feeds {
             return Ok(feed.origin.clone());
         }
         let origin = Origin::new(self.snapshot.party, name, 1)?;
+        if let Some(other) = self.snapshot.written_by_others(name) {
+            return Err(DelegateError::Theirs { feed: name.to_owned(), writer: other }.into());
+        }
         if org::PSEUDO_FEEDS.contains(&name) {
             return Err(IdError::FeedName(name.into()).into());
         }
@@ -446,26 +501,47 @@ impl Feeds {
     /// Opens feeds of ours in one durable commit, with what else belongs into it: an org entry and a first entry each.
     fn open_feeds(&mut self, opened: Vec<(Origin, Option<(u64, Hash)>)>, mut batch: Batch, now: u64) -> Result<(), FeedError> {
         let mut org = Org::clone(&self.snapshot.orgs[&self.snapshot.party]);
+        let keys = self.keys.clone();
         let mut feeds = Vec::new();
         for (id, (origin, follows)) in (self.next_feed..).zip(opened) {
-            self.push_org(&mut batch, &mut org, &OrgEntry::Feed { origin: origin.clone(), follows }, &self.keys.record, now)?;
-            let first = org::seal_first(&org, &origin, now, &self.keys.record, random)?;
-            let mut frontier = Frontier::new();
-            frontier.push(first.leaf);
-            let head = self.sign_head(&origin, frontier);
-            batch.push(feed_state(&origin, id, true));
-            batch.push(head_state(&origin, &head));
-            push_statement(&mut batch, id, 0, first, &Summary::default());
-            feeds.push(Feed { id, origin, own: true, head: Arc::new(head), frozen: None, view: None, witnessed: None });
+            self.push_org(&mut batch, &mut org, &OrgEntry::Feed { origin: origin.clone(), follows }, &keys.record, now)?;
+            feeds.push(self.begin(&mut batch, id, origin, &org, (&keys.record, &keys.log), now)?);
         }
         let org_head = self.sign_head(&Origin::org(org.party()), org.frontier().clone());
         batch.push(head_state(&Origin::org(org.party()), &org_head));
         self.store.commit(batch)?;
-        self.next_feed += feeds.len() as u32;
         self.take_org(org, org_head);
-        self.snapshot.feeds.extend(feeds.into_iter().map(|feed| (feed.origin.to_string(), feed)));
+        feeds.into_iter().for_each(|feed| self.take_feed(feed));
         self.show();
         Ok(())
+    }
+
+    /// Puts the first entry of a feed that is written here into a batch; it points to the org feed of who owns it.
+    fn begin(
+        &self,
+        batch: &mut Batch,
+        id: u32,
+        origin: Origin,
+        org: &Org,
+        (record, log): (&Signer, &Signer),
+        now: u64,
+    ) -> Result<Feed, FeedError> {
+        let first = org::seal_first(org, &origin, now, record, random)?;
+        let mut frontier = Frontier::new();
+        frontier.push(first.leaf);
+        let head = sign_head(&origin, frontier, log);
+        batch.push(feed_state(&origin, id, true));
+        batch.push(head_state(&origin, &head));
+        push_statement(batch, id, 0, first, &Summary::default());
+        let ours = origin.party() == self.snapshot.party;
+        Ok(Feed { id, origin, ours, written: true, head: Arc::new(head), level: None, frozen: None, view: None, witnessed: None })
+    }
+
+    /// Keeps a new feed in memory, once it is durable.
+    fn take_feed(&mut self, feed: Feed) {
+        self.next_feed = self.next_feed.max(feed.id + 1);
+        self.snapshot.feeds.insert(feed.origin.to_string(), feed);
+        self.show();
     }
 
     /// States in the org feed that a record of ours is withdrawn. Returns the place of that entry.
@@ -490,7 +566,7 @@ impl Feeds {
         let mut org = Org::clone(&self.snapshot.orgs[&self.snapshot.party]);
         self.push_org(batch, &mut org, entry, signer, now)?;
         let origin = Origin::org(self.snapshot.party);
-        let head = sign_head(&origin, org.frontier().clone(), keys);
+        let head = sign_head(&origin, org.frontier().clone(), &keys.log);
         batch.push(head_state(&origin, &head));
         Ok((org, head))
     }
@@ -510,7 +586,18 @@ impl Feeds {
     }
 
     fn sign_head(&self, origin: &Origin, frontier: Frontier) -> Head {
-        sign_head(origin, frontier, &self.keys)
+        sign_head(origin, frontier, self.pen(origin).expect("only for feeds written here").1)
+    }
+
+    /// The keys for records and checkpoints of a feed that is written here; none for one that others write.
+    fn pen(&self, origin: &Origin) -> Option<(&Signer, &Signer)> {
+        if origin.party() == self.snapshot.party {
+            let ours = self.snapshot.orgs[&self.snapshot.party].delegation(origin.as_str()).is_none();
+            return ours.then_some((&self.keys.record, &self.keys.log));
+        }
+        let delegation = self.snapshot.orgs.get(&origin.party())?.delegation(origin.as_str())?;
+        let pens = self.pens.get(&(origin.party(), origin.name().to_owned()))?;
+        pens.iter().find(|pen| pen.record.public() == *delegation.record_key()).map(|pen| (&pen.record, &pen.log))
     }
 
     fn may_sign(&self) -> Result<(), FeedError> {
@@ -612,7 +699,7 @@ impl Group {
             old.summary.superseded_by = Some(sealed.leaf);
             self.batch.push(describe_entry(&old));
         }
-        if let Some(identity) = identity_of(&summary.facts) {
+        if let Some(identity) = identity_of(&place.origin.party(), &summary.facts) {
             self.live.insert(identity, Live { feed, seq: place.seq, leaf: sealed.leaf, summary: summary.clone() });
         }
         let published = Published { origin: place.origin, seq: place.seq, leaf: sealed.leaf, repeated: false, bytes };
@@ -624,10 +711,13 @@ impl Group {
 /// Below this many records a second thread costs more than it brings (sealing takes 35 us, a thread 30).
 const SEALS_PER_THREAD_MIN: usize = 16;
 
-/// Signs everything new, on all cores: places are given, so the order no longer matters.
-fn seal_all(planned: &[Result<Plan, FeedError>], signer: &Signer) -> Result<Vec<Option<Sealed>>, FeedError> {
+/// Signs everything new, each with the key of its feed, on all cores: places are given, so the order no longer matters.
+fn seal_all<'a>(
+    planned: &[Result<Plan, FeedError>],
+    signer: impl Fn(&Origin) -> &'a Signer + Sync,
+) -> Result<Vec<Option<Sealed>>, FeedError> {
     let seal = |plan: &Result<Plan, FeedError>| match plan {
-        Ok(Plan::New(new)) => statement::seal_record(&new.record, &new.place, signer, random).map(Some),
+        Ok(Plan::New(new)) => statement::seal_record(&new.record, &new.place, signer(&new.place.origin), random).map(Some),
         _ => Ok(None),
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from).min(planned.len() / SEALS_PER_THREAD_MIN).max(1);
@@ -642,8 +732,9 @@ fn seal_all(planned: &[Result<Plan, FeedError>], signer: &Signer) -> Result<Vec<
     Ok(sealed?)
 }
 
-fn identity_of(facts: &Facts) -> Option<Hash> {
-    (facts.lot.is_some() && facts.part.is_some()).then(|| Hash::of(&[facts.identity().as_bytes()]))
+fn identity_of(party: &PartyId, facts: &Facts) -> Option<Hash> {
+    let named = facts.lot.is_some() && facts.part.is_some();
+    named.then(|| Hash::of(&[party.root().as_bytes(), facts.identity().as_bytes()]))
 }
 
 fn push_statement(batch: &mut Batch, feed: u32, seq: u64, sealed: Sealed, summary: &Summary) {
@@ -660,18 +751,18 @@ fn describe_entry(live: &Live) -> Entry {
     Entry::Describe { feed: live.feed, seq: live.seq, summary: live.summary.to_bytes(), lot: facts.lot.clone(), part: facts.part.clone() }
 }
 
-fn sign_head(origin: &Origin, frontier: Frontier, keys: &Keys) -> Head {
+fn sign_head(origin: &Origin, frontier: Frontier, log: &Signer) -> Head {
     let checkpoint = Checkpoint { origin: origin.clone(), size: frontier.size(), root: frontier.root() };
-    Head { checkpoint: checkpoint.sign(&keys.log), frontier }
+    Head { checkpoint: checkpoint.sign(log), frontier }
 }
 
 fn head_state(origin: &Origin, head: &Head) -> Entry {
     Entry::State { key: key::of(key::HEAD, &origin.to_string()), value: Some(head.to_bytes()) }
 }
 
-fn feed_state(origin: &Origin, id: u32, own: bool) -> Entry {
+fn feed_state(origin: &Origin, id: u32, written: bool) -> Entry {
     use lotline_schema::codec;
-    let value = state::put(codec::array([codec::uint(id.into()), codec::Value::Bool(own)]));
+    let value = state::put(codec::array([codec::uint(id.into()), codec::Value::Bool(written)]));
     Entry::State { key: key::of(key::FEED, &origin.to_string()), value: Some(value) }
 }
 

@@ -194,6 +194,41 @@ impl Keys {
         promoted.then(|| Keys::read(&self.folder)).transpose()
     }
 
+    /// Makes the two keys for a feed that another organisation is asked for, on disk before anybody hears of them.
+    pub fn make_pen(&self) -> Result<Pen, KeyError> {
+        let folder = self.folder.join(PENS);
+        platform::create_private_folder(&folder).map_err(|source| KeyError::Write { path: folder.clone(), source })?;
+        let (record, log) = (seed(), seed());
+        let pen = Pen { record: Signer::from_seed(&record), log: Signer::from_seed(&log) };
+        write_seed(&pen_file(&self.folder, &pen.record.public()), &record)?;
+        write_seed(&pen_file(&self.folder, &pen.log.public()), &log)?;
+        Ok(pen)
+    }
+
+    /// Reads the keys of a feed that was asked for.
+    pub fn pen(&self, record: &VerifyingKey, log: &VerifyingKey) -> Result<Pen, KeyError> {
+        let signer = |key| Ok::<_, KeyError>(Signer::from_seed(&*read_seed(&pen_file(&self.folder, key))?));
+        Ok(Pen { record: signer(record)?, log: signer(log)? })
+    }
+
+    /// Removes the keys of feeds asked for that are none of these: nothing is signed with them any more, so they can only
+    /// be stolen.
+    pub fn keep_pens(&self, keep: &[VerifyingKey]) -> Result<(), KeyError> {
+        let (folder, keep) = (self.folder.join(PENS), keep.iter().map(|key| pen_file(&self.folder, key)).collect::<Vec<_>>());
+        let failed = |source| KeyError::Write { path: folder.clone(), source };
+        let files = match std::fs::read_dir(&folder) {
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            files => files.map_err(failed)?,
+        };
+        for file in files {
+            let path = file.map_err(failed)?.path();
+            if !keep.contains(&path) {
+                std::fs::remove_file(path).map_err(failed)?;
+            }
+        }
+        platform::sync_folder(&folder).map_err(failed)
+    }
+
     /// Where the sealed key of a named person lies.
     pub fn signer_file(&self, key: &VerifyingKey) -> PathBuf {
         signer_file(&self.folder, key)
@@ -219,6 +254,23 @@ impl Keys {
 /// Where the sealed key of a named person lies in a folder of keys.
 pub fn signer_file(folder: &Path, key: &VerifyingKey) -> PathBuf {
     folder.join("signers").join(format!("{}.age", lotline_schema::id::thumbprint(key).short()))
+}
+
+/// Folder of the keys for feeds of others.
+const PENS: &str = "delegated";
+
+/// The two keys that write one feed of another organisation, and nothing else.
+#[derive(Clone, Debug)]
+pub struct Pen {
+    /// Signs its records.
+    pub record: Signer,
+    /// Signs its checkpoints.
+    pub log: Signer,
+}
+
+/// By its public key: what a file is called cannot be wrong about what is in it.
+fn pen_file(folder: &Path, key: &VerifyingKey) -> PathBuf {
+    folder.join(PENS).join(format!("{}.key", lotline_schema::id::thumbprint(key)))
 }
 
 /// A new key on disk that nothing names yet.
@@ -317,6 +369,21 @@ mod tests {
         assert_eq!(settled.record.public(), next.public());
         assert!(!next_file(path, Role::Record).exists() && settled.settle(&org).unwrap().is_none());
         assert_eq!(Keys::read(path).unwrap().outdated(&org), None);
+    }
+
+    #[test]
+    fn keys_for_a_feed_of_others_lie_there_until_nothing_is_signed_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        Founding::new().write(folder.path()).unwrap();
+        let keys = Keys::read(folder.path()).unwrap();
+        keys.keep_pens(&[]).unwrap();
+        let (one, other) = (keys.make_pen().unwrap(), keys.make_pen().unwrap());
+        let public = |pen: &Pen| [pen.record.public(), pen.log.public()];
+        assert_eq!(public(&keys.pen(&one.record.public(), &one.log.public()).unwrap()), public(&one));
+        assert!(keys.pen(&one.record.public(), &keys.record.public()).is_err());
+        keys.keep_pens(&public(&one)).unwrap();
+        assert!(keys.pen(&one.record.public(), &one.log.public()).is_ok());
+        assert!(keys.pen(&other.record.public(), &other.log.public()).is_err());
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! A row is written, durably, before the bytes it speaks of are handed to the network: the intent. What became of
 //! them follows: acknowledged by the partner, cut, or unknown. A row without an outcome may have left.
 
-use lotline_schema::Hash;
 use lotline_schema::codec::{self, Value};
 use lotline_schema::delivery::Delivery;
+use lotline_schema::{Hash, Origin, PartyId};
 
 use crate::feeds::state::{StateError, put, take};
 
@@ -61,6 +61,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether it went to who owns the feed, of which we only write.
+    pub fn is_to_owner(&self, us: &PartyId) -> bool {
+        self.policy.is_none() && self.origin.parse::<Origin>().is_ok_and(|origin| !origin.is_org() && origin.party() != *us)
+    }
+
     /// What a row for this delivery would say, where the row itself is lost.
     pub(crate) fn lost(to: &str, of: &Delivery) -> Row {
         // First and last alone: the range is a stranger's word.

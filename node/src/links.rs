@@ -38,6 +38,8 @@ const ORG_WAIT: Duration = Duration::from_secs(20);
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// How long after a failed stream the next is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What an owner is told of a feed that we write in its name.
+const OWN_TERM: &str = "your own feed, which we write under your delegation; hides nothing";
 /// Malformed streams a partner may send before its connection is closed.
 const STRIKES_MAX: u32 = 3;
 
@@ -311,12 +313,18 @@ fn catalog(snapshot: &Snapshot, partner: &Partner) -> Vec<Listing> {
     let mut listings = Vec::new();
     for name in &names {
         // Every life of the feed: the partner may not have the end of the one before.
-        for feed in snapshot.feeds.values().filter(|feed| feed.own && feed.origin.name() == name) {
+        let lives = snapshot.feeds.values().filter(|feed| feed.ours && feed.origin.name() == name);
+        for feed in lives.filter_map(Feed::as_served) {
             let term = lotline_policy::term(&snapshot.policy, &viewer, name, now);
             listings.push(Listing { origin: feed.origin.to_string(), size: feed.size(), term });
         }
     }
-    if !listings.is_empty() || owes_keys(snapshot, partner) {
+    let for_its_rules = !listings.is_empty();
+    // What we write in its name is its own, and goes to nobody else.
+    for feed in snapshot.feeds.values().filter(|feed| feed.written && !feed.ours && feed.origin.party() == partner.party) {
+        listings.push(Listing { origin: feed.origin.to_string(), size: feed.size(), term: OWN_TERM.into() });
+    }
+    if for_its_rules || owes_keys(snapshot, partner) {
         let origin = lotline_schema::Origin::org(snapshot.party).to_string();
         let size = snapshot.orgs[&snapshot.party].size();
         listings.insert(0, Listing { origin, size, term: "keys and feeds of the organisation; hides nothing".into() });
@@ -328,9 +336,11 @@ fn catalog(snapshot: &Snapshot, partner: &Partner) -> Vec<Listing> {
     listings
 }
 
-/// Whether a partner needs our keys though we share nothing with it: we follow it, and sign receipts for what it sends.
+/// Whether a partner needs our keys though we share nothing with it: we follow it, and sign receipts for what it sends; or
+/// it writes a feed of ours, and our org feed says for how long.
 fn owes_keys(snapshot: &Snapshot, partner: &Partner) -> bool {
-    partner.subscribed && snapshot.feeds.values().any(|feed| feed.origin.party() == partner.party && !feed.origin.is_org())
+    snapshot.delegates_to(&partner.party)
+        || partner.subscribed && snapshot.feeds.values().any(|feed| feed.origin.party() == partner.party && !feed.origin.is_org())
 }
 
 /// What we hold of a partner's own org feed, whole up to a checkpoint of its. A restored node takes it from its

@@ -30,6 +30,17 @@ pub fn time_text(seconds: u64) -> String {
         .map_or_else(|| seconds.to_string(), |time| time.to_string())
 }
 
+/// The day of a time of [`now`], UTC, as 2027-06-30.
+pub fn day_text(seconds: u64) -> String {
+    time_text(seconds).split('T').next().unwrap_or_default().to_owned()
+}
+
+/// The first second of a day written as 2027-06-30, UTC.
+pub fn day(text: &str) -> Option<u64> {
+    let date: jiff::civil::Date = text.parse().ok()?;
+    u64::try_from(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second()).ok()
+}
+
 /// The exact time now as RFC 3339 with milliseconds, UTC: what a record says of its recording.
 pub fn exact_time_text() -> String {
     let millis = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis());

@@ -1,7 +1,8 @@
 //! The only door out: a statement leaves this node as a [`Cleared`], which remembers for whom, or not at all.
 //!
-//! It guards the network and everything else meant for others. Two more ways to a [`Cleared`] exist, each named by its
-//! reason: [`Cleared::full`], which the owner confirmed, and [`Cleared::own_feed_entry`], for entries that hide nothing.
+//! It guards the network and everything else meant for others. Three more ways to a [`Cleared`] exist, each named by its
+//! reason: [`Cleared::full`], which the owner confirmed, [`Cleared::own_feed_entry`], for entries that hide nothing, and
+//! [`Cleared::to_its_owner`], for what we write in somebody else's name.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use lotline_schema::release::Release;
 use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::{Body, Type, Unverified};
 use lotline_schema::view::SealedView;
-use lotline_schema::{Facts, Hash, Origin, codec};
+use lotline_schema::{Facts, Hash, Origin, PartyId, codec};
 
 use crate::decide::{Question, Viewer};
 use crate::policy::Policy;
@@ -63,6 +64,8 @@ pub enum Basis {
     Full,
     /// An entry that hides nothing.
     Entry,
+    /// It belongs to who gets it.
+    Owner,
 }
 
 /// The owner's confirmation that a partner gets everything, past the policy: enters the ledger under that name.
@@ -140,6 +143,26 @@ impl Cleared {
         let claims = entry.claims();
         let fits = matches!(claims.body, Body::Entry(_)) && claims.origin == item.origin && claims.seq == item.seq;
         fits.then(|| Cleared::new(partner, item, 0, Basis::Entry, Some(item.view(0))))
+    }
+
+    /// A statement that we wrote into a feed of this very partner, under a delegation: it is the partner's own, whole, and
+    /// nobody else's. None when the feed is of anybody else, whatever rules say.
+    ///
+    /// ```
+    /// # use lotline_policy::{Cleared, Item};
+    /// # use lotline_schema::{Facts, Hash, PartyId, slot::Disclosure};
+    /// # let owner: PartyId = "did:key:z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd".parse()?;
+    /// # let other: PartyId = "did:key:z6Mkf5rGMoatrSj1f4CyvuHBeXJELe9RPdzo2PKGNCKVtZxP".parse()?;
+    /// # let disclosures = vec![Disclosure::seal(&[7; 16], None); 3];
+    /// # let item = Item { feed: "lab", origin: "z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd/lab/1", seq: 1, leaf: Hash([0; 32]), core: b"", disclosures: &disclosures, schema: None, facts: &Facts::default() };
+    /// assert_eq!(Cleared::to_its_owner("acme", owner, &item).map(|all| all.mask()), Some(0b111));
+    /// assert!(Cleared::to_its_owner("rival", other, &item).is_none());
+    /// # Ok::<(), lotline_schema::id::IdError>(())
+    /// ```
+    pub fn to_its_owner(partner: &str, party: PartyId, item: &Item<'_>) -> Option<Cleared> {
+        let theirs = item.origin.parse::<Origin>().is_ok_and(|origin| origin.party() == party);
+        let mask = (0..item.disclosures.len().min(SLOTS_MAX)).fold(0, |mask, slot| mask | 1 << slot);
+        theirs.then(|| Cleared::new(partner, item, mask, Basis::Owner, Some(item.view(mask))))
     }
 
     fn new(partner: &str, item: &Item<'_>, mask: u64, basis: Basis, view: Option<SealedView>) -> Cleared {

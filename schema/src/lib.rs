@@ -24,6 +24,7 @@ pub mod quorum;
 pub mod receipt;
 pub mod record;
 pub mod release;
+pub mod request;
 pub mod slot;
 pub mod statement;
 pub mod stats;

@@ -18,14 +18,14 @@ use crate::tree::Frontier;
 mod entry;
 mod keys;
 
-pub use entry::{About, By, Entry, Places, REASON_BYTES_MAX};
+pub use entry::{ATTESTATION_BYTES_MAX, About, By, Entry, NAME_BYTES_MAX, Places, REASON_BYTES_MAX};
 use keys::Keys;
 
 /// Names that no data feed may have: numbered statements of their own, which stand in no tree.
 pub const PSEUDO_FEEDS: [&str; 5] = [ORG_FEED, "policy", "receipts", "vouchers", "members"];
 
 /// The most attestations of an organisation, those of its keyring among them.
-const ATTESTATIONS_MAX: usize = 256;
+pub const ATTESTATIONS_MAX: usize = 256;
 
 /// What a key is for; one key each.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -129,6 +129,27 @@ pub struct Delegation {
     pub ended: Option<u64>,
     record: (VerifyingKey, Hash),
     log: VerifyingKey,
+}
+
+impl Delegation {
+    /// The key that signs its records, and no other's.
+    pub fn record_key(&self) -> &VerifyingKey {
+        &self.record.0
+    }
+
+    /// The key that signs its checkpoints.
+    pub fn log_key(&self) -> &VerifyingKey {
+        &self.log
+    }
+
+    /// Why the next record, of this day (a multiple of 86,400) and for this place, would not be vouched for.
+    pub fn over(&self, seq: u64, day: u64) -> Option<String> {
+        match self.ended {
+            Some(from) if seq >= from => Some(format!("the delegation to {} ended before this record", self.name)),
+            _ if day > self.until => Some(format!("the delegation to {} had expired", self.name)),
+            _ => None,
+        }
+    }
 }
 
 /// A named person who releases records.
@@ -500,10 +521,9 @@ impl Org {
         if thumbprint != kid {
             return None;
         }
-        Some(match delegation.ended {
-            Some(from) if seq >= from => Standing::Revoked(key, format!("the delegation to {} ended before this record", delegation.name)),
-            _ if day > delegation.until => Standing::Revoked(key, format!("the delegation to {} had expired", delegation.name)),
-            _ => Standing::Good(key),
+        Some(match delegation.over(seq, day) {
+            Some(why) => Standing::Revoked(key, why),
+            None => Standing::Good(key),
         })
     }
 
@@ -541,6 +561,11 @@ impl Org {
     /// To whom a feed is delegated, if it is.
     pub fn delegation(&self, origin: &str) -> Option<&Delegation> {
         self.delegations.get(origin)
+    }
+
+    /// Every feed that was delegated, by origin.
+    pub fn delegations(&self) -> impl Iterator<Item = (&str, &Delegation)> {
+        self.delegations.iter().map(|(origin, delegation)| (origin.as_str(), delegation))
     }
 
     /// Why a record was withdrawn, if it was.

@@ -51,10 +51,13 @@ pub enum Type {
     Voucher,
     /// The members of an association, as its key lists them; its sequence number is the version.
     Members,
+    /// Another holder asks for a feed of its own; stands in no feed.
+    Request,
 }
 
 impl Type {
-    const ALL: [Type; 8] = [Type::Record, Type::Feed, Type::Org, Type::Policy, Type::Release, Type::Receipt, Type::Voucher, Type::Members];
+    const ALL: [Type; 9] =
+        [Type::Record, Type::Feed, Type::Org, Type::Policy, Type::Release, Type::Receipt, Type::Voucher, Type::Members, Type::Request];
 
     fn media_type(self) -> &'static str {
         match self {
@@ -66,6 +69,7 @@ impl Type {
             Type::Receipt => "application/x.lotline.receipt+cwt",
             Type::Voucher => "application/x.lotline.voucher+cwt",
             Type::Members => "application/x.lotline.members+cwt",
+            Type::Request => "application/x.lotline.request+cwt",
         }
     }
 }

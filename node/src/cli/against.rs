@@ -40,7 +40,7 @@ pub(super) fn compare(desk: &Desk, file: &Path) -> Result<Answer, Failure> {
         let proven = if proof.is_some() { "proven" } else { "not proven to others" };
         text.push_str(&format!("TWO TRUTHS of {whose}: {why} ({proven})\n"));
         let (origin, why, proof, evidence) = (origin.clone(), format!("FORK: {why}"), proof.clone(), file.display().to_string());
-        if snapshot.feeds.get(origin.as_str()).is_some_and(|feed| !feed.own && feed.frozen.is_none()) {
+        if snapshot.feeds.get(origin.as_str()).is_some_and(|feed| !feed.written && feed.frozen.is_none()) {
             desk.feeds(move |feeds| feeds.freeze(&origin, &why, evidence.as_bytes(), proof.as_ref()))?;
         }
     }

@@ -113,7 +113,7 @@ fn audit_feed(reader: &Reader, snapshot: &Snapshot, feed: &Feed) -> Result<Found
     match org.open(&feed.head.checkpoint) {
         Ok(signed) if signed.size == feed.size() && signed.root == frontier.root() && signed.origin == feed.origin => {}
         // A followed feed may stand between two checkpoints of its owner; then its frontier is what counts.
-        Ok(signed) if !feed.own && signed.size > feed.size() && frontier == feed.head.frontier => {}
+        Ok(signed) if !feed.written && signed.size > feed.size() && frontier == feed.head.frontier => {}
         Ok(_) => found.problems.push("its entries do not give the root of its signed checkpoint".into()),
         Err(why) => found.problems.push(why.to_string()),
     }
@@ -124,7 +124,7 @@ fn audit_feed(reader: &Reader, snapshot: &Snapshot, feed: &Feed) -> Result<Found
 fn audit_entry(reader: &Reader, org: &Org, again: &mut Org, feed: &Feed, row: &Row, found: &mut Found) -> Result<(), String> {
     let core = match reader.core(row).map_err(|why| why.to_string())? {
         Some(core) => core,
-        None if feed.own => return Err("its signed bytes are missing".into()),
+        None if feed.written => return Err("its signed bytes are missing".into()),
         None => return Ok(()),
     };
     if tree::leaf_hash(&core).0 != row.leaf {
@@ -143,7 +143,7 @@ fn audit_entry(reader: &Reader, org: &Org, again: &mut Org, feed: &Feed, row: &R
     // The list must not say anything else than the record.
     let listed = (summary.facts.lot.as_ref(), summary.facts.part.as_ref(), summary.facts.verdict.as_ref());
     let facts = view.facts();
-    if feed.own && row.seq > 0 && listed != (facts.lot.as_ref(), facts.part.as_ref(), facts.verdict.as_ref()) {
+    if feed.written && row.seq > 0 && listed != (facts.lot.as_ref(), facts.part.as_ref(), facts.verdict.as_ref()) {
         return Err("the list says something else than the record".into());
     }
     Ok(())

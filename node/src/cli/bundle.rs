@@ -84,7 +84,12 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         Some(name) => find_feed(desk, name, args.from.as_deref())?,
         None => find(desk, &args)?,
     };
-    let own = found[0].feed.own;
+    let own = found[0].feed.ours;
+    if let Some(one) = found.iter().find(|one| one.feed.written && !one.feed.ours) {
+        let whose = owner(desk, &one.feed);
+        let what = format!("{} stands in feed {} of {whose}, which you only write", args.what(), one.feed.origin.name());
+        return Err(Failure::new(what).exit(exit::REFUSED).hint(format!("it is {whose}'s to give away: ask there for a bundle")));
+    }
     let door = door(desk, &args, own)?;
     let snapshot = desk.handle.snapshot();
     let mut gathering = Gathering::new(&snapshot, desk.handle.reader(), door.whom());

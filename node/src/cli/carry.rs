@@ -10,7 +10,7 @@ use lotline_schema::{Hash, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::lists::feed_name;
+use super::lists::{feed_name, owner};
 use crate::answer::{Answer, Failure, exit};
 use crate::carry::{CARRIED_BYTES_MAX, Carried, CarriedAnswer, CarriedFile, pack};
 use crate::desk::Desk;
@@ -65,13 +65,20 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
     }
     let allowed = snapshot.policy.feeds_for(&partner.name, &snapshot.own_feed_names(), now() as i64);
     let wanted = |feed: &&Feed| {
-        feed.own
-            && !feed.origin.is_org()
-            && allowed.iter().any(|name| name == feed.origin.name())
-            && args.feed.as_ref().is_none_or(|name| name == feed.origin.name())
+        // What we write in the partner's name is its own; of another's nothing goes to it.
+        let may = if feed.ours { allowed.iter().any(|name| name == feed.origin.name()) } else { feed.origin.party() == partner.party };
+        may && !feed.origin.is_org() && args.feed.as_ref().is_none_or(|name| name == feed.origin.name())
     };
-    let feeds: Vec<Feed> = snapshot.feeds.values().filter(wanted).cloned().collect();
-    if feeds.is_empty() {
+    let feeds: Vec<Feed> = snapshot.feeds.values().filter(wanted).filter_map(Feed::as_served).collect();
+    // Who writes a feed of ours learns from our org feed that it may.
+    let keys_alone = args.feed.is_none() && snapshot.delegates_to(&partner.party);
+    if feeds.is_empty() && !keys_alone {
+        let theirs = |of: &&Feed| of.written && !of.ours && args.feed.as_deref() == Some(of.origin.name());
+        if let Some(feed) = snapshot.feeds.values().find(theirs) {
+            let (name, whose) = (feed_name(feed), owner(desk, feed));
+            let failure = Failure::new(format!("feed {name} is {whose}'s, you only write it: it goes to {whose} and to nobody else"));
+            return Err(failure.exit(exit::REFUSED).hint(format!("{whose} shares it under its own rules")));
+        }
         let failure = Failure::new(format!("your rules share no such feed with {}", partner.name)).exit(exit::REFUSED);
         return Err(failure.hint("`lotline policy show` says what is shared"));
     }
@@ -101,7 +108,7 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
         }
     }
     let count = intents.iter().filter(|intent| intent.origin != org.origin.as_str()).map(|intent| intent.items.len()).sum::<usize>();
-    if count == 0 {
+    if count == 0 && !keys_alone {
         return Err(Failure::new(format!("{} has signed for everything already", partner.name))
             .exit(exit::NOT_FOUND)
             .hint("--feed NAME --from 0 writes it again"));
@@ -182,7 +189,8 @@ fn take_feed(desk: &Desk, args: &ReceiveArgs, carried: Carried) -> Result<Answer
     }
     let (mut taken, mut known, mut receipts, mut cosigned) = (0u64, 0u64, Vec::new(), Vec::new());
     for (origin, batch) in carried.batches {
-        if origin.party() != partner.party {
+        let snapshot = desk.handle.snapshot();
+        if origin.party() != partner.party && !snapshot.is_awaited_from(&origin, &partner.party) {
             return Err(Failure::new("the file holds a feed of somebody else than its sender").exit(exit::ALTERED));
         }
         let entries = batch.items.len() as u64;
@@ -224,6 +232,9 @@ fn take_batch(desk: &Desk, partner: &Partner, origin: &Origin, batch: Received) 
     desk.feeds(move |feeds| feeds.follow(&target))?;
     let snapshot = desk.handle.snapshot();
     let feed = &snapshot.feeds[origin.as_str()];
+    if feed.written {
+        return Ok(None);
+    }
     let end = batch.from + batch.items.len() as u64;
     let evidence = Message::Batch(batch.clone());
     // What is here already, or comes too early, may still say something else than what we hold.
@@ -240,7 +251,8 @@ fn take_batch(desk: &Desk, partner: &Partner, origin: &Origin, batch: Received) 
         let hint = format!("ask {} for: lotline carry --to … --feed {} --from {}", partner.name, origin.name(), feed.size());
         return Err(Failure::new(what).exit(exit::REFUSED).hint(hint));
     }
-    let org = snapshot.orgs.get(&partner.party).cloned().unwrap_or_else(|| Org::new(partner.party).into());
+    let party = origin.party();
+    let org = snapshot.orgs.get(&party).cloned().unwrap_or_else(|| Org::new(party).into());
     let (head, name): (std::sync::Arc<Head>, Origin) = (feed.head.clone(), origin.clone());
     let verified = if origin.is_org() { accept::verify_org(&org, &head, batch) } else { accept::verify(&org, &name, &head, batch) };
     let (lots, lives) = match &verified {
@@ -255,7 +267,11 @@ fn take_batch(desk: &Desk, partner: &Partner, origin: &Origin, batch: Received) 
     let (reader, snapshot) = (desk.handle.reader(), desk.handle.snapshot());
     let found = if lives { forks::broken_life(reader, &snapshot, partner.party)? } else { forks::twins(reader, &snapshot, origin, &lots)? };
     match found {
-        Some((origin, why, proof)) => Err(froze(desk, &origin, &evidence, (why, proof))),
+        Some((of, why, proof)) => {
+            // Where one of the two is what we wrote ourselves, it is what came that stops.
+            let origin = if snapshot.feeds.get(of.as_str()).is_some_and(|feed| feed.written) { origin.clone() } else { of };
+            Err(froze(desk, &origin, &evidence, (why, proof)))
+        }
         None => Ok(Some(accepted)),
     }
 }
@@ -289,7 +305,8 @@ fn answer(desk: &Desk, partner: &Partner, receipts: Vec<Vec<u8>>, cosigned: Vec<
     let snapshot = desk.handle.snapshot();
     let (org, feed) = (&snapshot.orgs[&snapshot.party], &snapshot.feeds[&Origin::org(snapshot.party).to_string()]);
     let mut all: BTreeSet<Vec<u8>> = receipts.into_iter().collect();
-    for feed in snapshot.feeds.values().filter(|feed| feed.origin.party() == partner.party && !feed.origin.is_org()) {
+    let theirs = |feed: &&Feed| snapshot.is_written_by(&feed.origin, &partner.party) && !feed.written && !feed.origin.is_org();
+    for feed in snapshot.feeds.values().filter(theirs) {
         let mut next = 0;
         while next < feed.size() {
             let about = witness::receipts_about(desk.handle.reader(), feed.origin.as_str(), next, false)?;
@@ -334,7 +351,8 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
     }
     let snapshot = desk.handle.snapshot();
     for (origin, cosigned) in answer.cosigned {
-        let Some(feed) = snapshot.feeds.get(origin.as_str()).filter(|feed| feed.own && feed.size() >= cosigned.size) else {
+        let Some(feed) = snapshot.feeds.get(origin.as_str()).filter(|feed| (feed.ours || feed.written) && feed.size() >= cosigned.size)
+        else {
             strange += 1;
             continue;
         };
@@ -359,7 +377,7 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
 /// Whether the checkpoint that a receipt names is of our feed.
 fn is_ours(desk: &Desk, delivery: &Delivery) -> bool {
     let snapshot = desk.handle.snapshot();
-    let feed = snapshot.feeds.get(&delivery.origin).filter(|feed| feed.own && delivery.size <= feed.size());
+    let feed = snapshot.feeds.get(&delivery.origin).filter(|feed| (feed.ours || feed.written) && delivery.size <= feed.size());
     feed.is_some_and(|feed| desk.handle.reader().tree(feed.id, feed.size()).root(delivery.size).is_ok_and(|root| root == delivery.root))
 }
 

@@ -3,6 +3,8 @@
 //! Whatever needs the root is done where the owner sits and never inside a running node: neither kit nor passphrase
 //! leaves the process in which they were given.
 
+use std::path::PathBuf;
+
 use lotline_schema::Origin;
 use lotline_schema::id::{hex, thumbprint};
 use lotline_schema::note;
@@ -16,6 +18,8 @@ use crate::certificate::harmless;
 use crate::desk::Desk;
 use crate::feeds::Feed;
 
+mod attest;
+mod delegate;
 mod kit;
 pub(super) mod root;
 mod rotate;
@@ -48,6 +52,18 @@ pub enum Verb {
     /// Persons who release records: add, end, list.
     #[command(subcommand)]
     Signer(signer::Verb),
+    /// Ask a partner for a feed of its own that you write: makes its keys and writes the request.
+    #[command(after_help = "Example: lotline keys request-delegation --of acme --feed lab -o request.lotline")]
+    RequestDelegation(delegate::RequestArgs),
+    /// Let a partner that asked for it write a feed of yours, until a day.
+    #[command(after_help = "Example: lotline keys delegate request.lotline --until 2027-06-30 --kit /media/stick/lotline-kit.txt")]
+    Delegate(delegate::DelegateArgs),
+    /// End a delegation before its day: what is written from an entry on is not vouched for.
+    #[command(after_help = "Example: lotline keys end-delegation lab --kit /media/stick/lotline-kit.txt")]
+    EndDelegation(delegate::EndArgs),
+    /// Add what others attest of your root key, such as a qualified seal or a time stamp.
+    #[command(after_help = "Example: lotline keys attest qseal root.qseal --kit /media/stick/lotline-kit.txt")]
+    Attest(attest::AttestArgs),
     /// Print the key of a kit as 24 words, to be written down by hand.
     #[command(after_help = "Example: lotline keys words --kit lotline-kit.txt")]
     Words(kit::WordsArgs),
@@ -70,6 +86,14 @@ impl Verb {
             _ => None,
         }
     }
+
+    /// Files that a running node is to write.
+    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Verb::RequestDelegation(args) => vec![&mut args.output],
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Does it.
@@ -78,6 +102,7 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         Verb::Show(_) => return Ok(show(desk)),
         Verb::Signer(signer::Verb::List) => return signer::run(desk, signer::Verb::List),
         Verb::Witness(args) => return witness(desk, args),
+        Verb::RequestDelegation(args) => return delegate::request(desk, args),
         _ => {}
     }
     if desk.board.is_some() {
@@ -91,7 +116,12 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         Verb::Successor(args) => successor::name(desk, args),
         Verb::Inherit(args) => successor::inherit(desk, args),
         Verb::Signer(verb) => signer::run(desk, verb),
-        Verb::Show(_) | Verb::Words(_) | Verb::Witness(_) => unreachable!("answered above, and without a home"),
+        Verb::Delegate(args) => delegate::delegate(desk, args),
+        Verb::EndDelegation(args) => delegate::end(desk, args),
+        Verb::Attest(args) => attest::attest(desk, args),
+        Verb::Show(_) | Verb::Words(_) | Verb::Witness(_) | Verb::RequestDelegation(_) => {
+            unreachable!("answered above, and without a home")
+        }
     }
 }
 
@@ -102,6 +132,10 @@ fn show(desk: &Desk) -> Answer {
     for (kind, id) in &org.about().ids {
         text.push_str(&format!("  {:<10} {}\n", harmless(kind), harmless(id)));
     }
+    for (kind, bytes) in &org.about().attestations {
+        text.push_str(&format!("  attested   {}, {} bytes\n", harmless(kind), bytes.len()));
+    }
+    let attestations: Vec<_> = org.about().attestations.iter().map(|(kind, bytes)| json!({ "type": kind, "bytes": bytes.len() })).collect();
     let mut keys = serde_json::Map::new();
     for role in Role::ALL {
         if let Some(key) = org.key(role) {
@@ -119,7 +153,7 @@ fn show(desk: &Desk) -> Answer {
         text,
         json!({
             "name": org.name(), "identity": snapshot.party.to_string(), "six_words": snapshot.party.six_words(), "ids": org.about().ids,
-            "keys": keys, "org_vkey": log, "root": hex(org.root().as_bytes()), "successor": org.successor().map(ToString::to_string),
+            "attestations": attestations, "keys": keys, "org_vkey": log, "root": hex(org.root().as_bytes()), "successor": org.successor().map(ToString::to_string),
             "changes": changes.iter().map(|(entry, what)| json!({ "entry": entry, "what": what })).collect::<Vec<_>>(),
         }),
     )
@@ -129,7 +163,7 @@ fn show(desk: &Desk) -> Answer {
 /// to count them has to be told which are ours.
 fn witness(desk: &Desk, args: WitnessArgs) -> Result<Answer, Failure> {
     let snapshot = desk.handle.snapshot();
-    let wanted = |feed: &&Feed| !feed.own && args.of.as_ref().is_none_or(|of| *of == owner(desk, feed));
+    let wanted = |feed: &&Feed| !feed.written && args.of.as_ref().is_none_or(|of| *of == owner(desk, feed));
     let feeds: Vec<Feed> = snapshot.feeds.values().filter(wanted).cloned().collect();
     if feeds.is_empty() {
         return Err(Failure::new("no such feed is followed here").exit(exit::NOT_FOUND).hint("`lotline feeds` shows which are"));
@@ -144,6 +178,11 @@ fn witness(desk: &Desk, args: WitnessArgs) -> Result<Answer, Failure> {
     Ok(Answer::new(text, json!({ "witnesses": rows })))
 }
 
+/// The name of a feed, with its number from the second life on.
+fn life(origin: &Origin) -> String {
+    if origin.n() == 1 { origin.name().to_owned() } else { format!("{}/{}", origin.name(), origin.n()) }
+}
+
 /// What became of the keys since the organisation was founded: entry and words.
 fn changes(org: &Org) -> Vec<(usize, String)> {
     let why = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {}", harmless(reason)) };
@@ -156,6 +195,11 @@ fn changes(org: &Org) -> Vec<(usize, String)> {
             let name = org.signers().find(|(kid, _)| *kid == thumbprint).map_or(String::new(), |(_, person)| harmless(&person.name));
             Some(format!("{name} releases no more"))
         }
+        OrgEntry::Delegation { name, origin, until, .. } => {
+            Some(format!("{} writes feed {} until {}", harmless(name), life(origin), crate::service::day_text(*until)))
+        }
+        OrgEntry::DelegationEnd { origin, from } => Some(format!("the delegation of feed {} ends before entry {from}", life(origin))),
+        OrgEntry::Attestation { kind, bytes } => Some(format!("attested: {}, {} bytes", harmless(kind), bytes.len())),
         _ => None,
     };
     org.statements().enumerate().filter_map(|(at, entry)| Some((at, words(entry)?))).collect()

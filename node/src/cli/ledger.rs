@@ -1,6 +1,6 @@
 //! `lotline ledger`: what left, to whom, when, under which rules.
 
-use lotline_schema::kind;
+use lotline_schema::{PartyId, kind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -29,12 +29,20 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         feeds.each_row(|row| rows.extend(Some(row).filter(|row| args.to.as_ref().is_none_or(|to| *to == row.to))))?;
         Ok(rows)
     })?;
+    let us = desk.handle.snapshot().party;
     let rows = &rows[rows.len().saturating_sub(last)..];
     let mut text = String::new();
     for row in rows {
         let signed =
             receipt_of(desk.handle.reader(), row)?.map_or(String::new(), |receipt| format!(", signed (receipt {})", receipt.number));
-        text.push_str(&format!("{}  {:<14} {:<36} {}  {}{signed}\n", time_text(row.at), row.to, what(row), under(row), row.outcome.name()));
+        text.push_str(&format!(
+            "{}  {:<14} {:<36} {}  {}{signed}\n",
+            time_text(row.at),
+            row.to,
+            what(row),
+            under(row, &us),
+            row.outcome.name()
+        ));
     }
     if rows.is_empty() {
         text = "nothing has left this node".into();
@@ -70,10 +78,11 @@ fn what(row: &Row) -> String {
     format!("{feed} {place}: {}", if parts.is_empty() { "the feed's first entry".to_owned() } else { parts.join(", ") })
 }
 
-fn under(row: &Row) -> String {
+fn under(row: &Row, us: &PartyId) -> String {
     match row.policy {
         Some(version) => format!("rules version {version}"),
         None if row.origin.ends_with("/org/1") => "no rules: it hides nothing".into(),
+        None if row.is_to_owner(us) => "no rules: to its owner".into(),
         None => "FULL DISCLOSURE, confirmed by hand".into(),
     }
 }

@@ -11,7 +11,8 @@ use crate::answer::{Answer, Failure, exit};
 use crate::certificate::{Certificate, harmless};
 use crate::desk::Desk;
 use crate::evidence::Attested;
-use crate::feeds::{Feed, Released, Summary, released_by, revoked};
+use crate::feeds::{Delegated, Feed, Released, Summary, released_by, revoked};
+use crate::service::{day_text, now};
 use crate::store::{Reader, Row};
 
 /// Flags of `feeds`.
@@ -45,16 +46,27 @@ pub struct ShowArgs {
 /// Lists feeds.
 pub fn feeds(desk: &Desk, _: FeedsArgs) -> Result<Answer, Failure> {
     let snapshot = desk.handle.snapshot();
-    let (mut text, mut rows) = (String::new(), Vec::new());
+    let (mut text, mut rows, delegated) = (String::new(), Vec::new(), snapshot.delegated());
     for feed in snapshot.feeds.values() {
         let whose = owner(desk, feed);
         let state = match &feed.frozen {
             Some(why) => format!("FROZEN: {why}"),
-            None if feed.own => "ours".into(),
-            None => "followed".into(),
+            None => match delegated.iter().find(|of| of.origin == feed.origin) {
+                Some(of) => words(of, now()),
+                None if feed.ours => "ours".into(),
+                None if feed.written => format!("{whose}'s; no more written here"),
+                None => "followed".into(),
+            },
         };
         text.push_str(&format!("{:<16} {whose:<14} {:>8} entries  {state}\n", feed_name(feed), feed.size()));
-        rows.push(json!({ "origin": feed.origin.to_string(), "name": feed.origin.name(), "whose": whose, "own": feed.own, "size": feed.size(), "root": feed.head.frontier.root().to_string(), "frozen": feed.frozen }));
+        let of = delegated.iter().find(|of| of.origin == feed.origin);
+        rows.push(json!({
+            "origin": feed.origin.to_string(), "name": feed.origin.name(), "whose": whose, "own": feed.ours, "written": feed.written,
+            "size": feed.size(), "root": feed.head.frontier.root().to_string(), "frozen": feed.frozen, "delegation": of.map(delegation_json),
+        }));
+    }
+    for of in delegated.iter().filter(|of| !snapshot.feeds.contains_key(of.origin.as_str())) {
+        text.push_str(&format!("{:<16} {:<14} {:>8} entries  {}\n", of.origin.name(), whose(of), 0, words(of, now())));
     }
     if let Some(board) = &desk.board {
         for partner in snapshot.book.values() {
@@ -75,6 +87,29 @@ pub fn feeds(desk: &Desk, _: FeedsArgs) -> Result<Answer, Failure> {
         }
     }
     Ok(Answer::new(text, json!({ "feeds": rows })))
+}
+
+/// A delegation in words: who writes whose feed, and until when.
+pub(super) fn words(of: &Delegated, now: u64) -> String {
+    let who = if of.ours { format!("ours, written by {}", of.with) } else { format!("{}'s, written here", of.with) };
+    let last = day_text(of.until);
+    match of.ended {
+        Some(from) => format!("{who}; ended before entry {from}"),
+        None if of.goes_on(now) => format!("{who} until {last}"),
+        None => format!("{who}; over since {last}"),
+    }
+}
+
+/// Whose a delegated feed is, as our screens name it.
+pub(super) fn whose(of: &Delegated) -> &str {
+    if of.ours { "ours" } else { &of.with }
+}
+
+pub(super) fn delegation_json(of: &Delegated) -> serde_json::Value {
+    json!({
+        "origin": of.origin.to_string(), "name": of.origin.name(), "whose": whose(of), "with": of.with, "writer": of.name,
+        "until": day_text(of.until), "ended": of.ended,
+    })
 }
 
 /// Lists records.
@@ -220,7 +255,14 @@ pub(super) fn find_record(desk: &Desk, lot: &str, part: Option<&str>, own: bool)
     desk.settle()?;
     let args = RecordsArgs { lot: Some(lot.into()), part: part.map(str::to_owned), last: usize::MAX };
     let mut found = rows(desk, &args)?;
-    found.retain(|(feed, _, summary)| (feed.own || !own) && summary.superseded_by.is_none());
+    let theirs = found.iter().find(|(feed, ..)| own && feed.written && !feed.ours).map(|(feed, ..)| feed.clone());
+    found.retain(|(feed, _, summary)| (feed.ours || !own) && summary.superseded_by.is_none());
+    if let Some(feed) = theirs.filter(|_| found.is_empty()) {
+        let whose = owner(desk, &feed);
+        let what = format!("lot `{lot}` stands in feed {} of {whose}, which you only write", feed.origin.name());
+        let hint = format!("it is {whose}'s to share, to explain and to withdraw; a correction is yours: lotline publish … --supersede");
+        return Err(Failure::new(what).exit(exit::REFUSED).hint(hint));
+    }
     // A withdrawn one is shown when nothing took its place.
     if found.iter().any(|(feed, row, _)| withdrawn(desk, feed, row).is_none()) {
         found.retain(|(feed, row, _)| withdrawn(desk, feed, row).is_none());
@@ -269,7 +311,7 @@ pub(crate) fn open_row(reader: &Reader, row: &Row) -> Result<(SealedView, Verifi
 pub(crate) fn owner(desk: &Desk, feed: &Feed) -> String {
     let snapshot = desk.handle.snapshot();
     match snapshot.partner_of(&feed.origin.party()) {
-        _ if feed.own => "ours".into(),
+        _ if feed.ours => "ours".into(),
         Some(partner) => partner.name.clone(),
         None => feed.origin.party().short(),
     }

@@ -102,7 +102,11 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
     let parts = parts(desk)?;
     let world = World { partners: &partners, feeds: &feeds, parts: &parts, now: now() as i64 };
     parse(&text, &world).map_err(|slips| {
-        let hint = "nothing was changed; the rules in force stay as they are";
+        let mut hint = "nothing was changed; the rules in force stay as they are".to_owned();
+        let theirs = written_for_others(desk);
+        if !theirs.is_empty() {
+            hint.push_str(&format!("; no rule of yours speaks of what you write for others ({})", theirs.join(", ")));
+        }
         Failure::new(format!("`{}` is not in order:\n{slips}", path.display())).hint(hint)
     })
 }
@@ -121,7 +125,7 @@ fn parts(desk: &Desk) -> Result<BTreeSet<String>, Failure> {
 fn each_own(desk: &Desk, mut visit: impl FnMut(&crate::feeds::Feed, Summary)) -> Result<(), Failure> {
     const PAGE: usize = 512;
     let (snapshot, reader) = (desk.handle.snapshot(), desk.handle.reader());
-    for feed in snapshot.feeds.values().filter(|feed| feed.own && !feed.origin.is_org()) {
+    for feed in snapshot.feeds.values().filter(|feed| feed.ours && !feed.origin.is_org()) {
         let mut from = 1;
         loop {
             let rows = reader.rows(feed.id, from, PAGE)?;
@@ -263,8 +267,21 @@ fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
         }
         text.push_str(&format!("{} records in all; beside them it learns that {hidden} others exist in these feeds, and when (their place and day), but nothing in them.", records.len()));
     }
+    for of in snapshot.delegated().into_iter().filter(|of| !of.ours) {
+        let (name, whose) = (of.origin.name(), &of.with);
+        text.push_str(&match *whose == partner {
+            true => format!("\nfeed {name}, which you write for {whose}: everything, since it is theirs"),
+            false => format!("\nfeed {name}, which you write for {whose}: nothing, it is not yours to share"),
+        });
+    }
     let rows: Vec<_> = records.iter().map(|(lot, part, fields)| json!({ "lot": lot, "part": part, "fields": fields })).collect();
     Ok(Answer::new(text, json!({ "partner": partner, "feeds": offered, "records": rows, "hidden": hidden })))
+}
+
+/// Feeds that we write and others own, in words.
+fn written_for_others(desk: &Desk) -> Vec<String> {
+    let delegated = desk.handle.snapshot().delegated();
+    delegated.iter().filter(|of| !of.ours).map(|of| format!("{} of {}", of.origin.name(), of.with)).collect()
 }
 
 fn known_partner(desk: &Desk, partner: &str) -> Result<(), Failure> {

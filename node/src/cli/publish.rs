@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lotline_schema::kind::inspection::{Inspection, Role, Verdict};
 use lotline_schema::view::PACKAGE_BYTES_MAX;
-use lotline_schema::{Hash, Record};
+use lotline_schema::{Hash, PartyId, Record};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -35,6 +35,10 @@ pub struct Args {
     /// A feed of yours by name, when several partners share one.
     #[arg(long)]
     feed: Option<String>,
+    /// The feed is this partner's, which delegated it to you: what you publish there is theirs.
+    #[arg(long, value_name = "PARTNER", requires = "feed", conflicts_with_all = ["to", "release_by"])]
+    #[serde(default)]
+    owner: Option<String>,
     /// In which role you measured: maker, receiver or laboratory.
     #[arg(long, default_value = "maker")]
     role: String,
@@ -116,15 +120,20 @@ impl Args {
 
 /// Checks and publishes.
 pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
-    let feed = target(desk, &args)?;
+    let (owner, feed) = (owner(desk, &args)?, target(desk, &args)?);
     let import = read(desk, &args)?;
     let records = check(&args, &import)?;
     // Pass one has looked at the file; this looks at the store: a lot that cannot go in refuses the file.
     desk.settle()?;
     let on_conflict = if args.supersede { OnConflict::Supersede } else { OnConflict::Refuse };
     let facts: Vec<_> = records.iter().map(|record| (record.facts(), record.content_hash())).collect();
+    let name = feed.clone();
     let known = desk.feeds(move |feeds| {
-        facts.iter().map(|(facts, content)| feeds.try_submit(facts, *content, on_conflict)).collect::<Result<Vec<_>, _>>()
+        if let Some(owner) = owner {
+            feeds.may_write(owner, &name, now())?;
+        }
+        let party = owner.unwrap_or(feeds.snapshot().party);
+        facts.iter().map(|(facts, content)| feeds.try_submit(party, facts, *content, on_conflict)).collect::<Result<Vec<_>, _>>()
     })?;
     if args.dry_run {
         let text = format!("{}Nothing was signed (--dry-run): {} lots are ready for feed {feed}.", notes(&import), records.len());
@@ -135,8 +144,25 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         eprintln!("note: publishing this file was interrupted after {done} of {of} lots; it goes on from there");
     }
     let resumed = known.iter().filter(|known| known.is_some()).count();
-    let published = commit(desk, records, &feed, on_conflict, &import)?;
+    let into = Target { owner, feed: feed.clone(), on_conflict };
+    let published = commit(desk, records, &into, &import)?;
     Ok(answer(&import, &published, &feed, resumed, total))
+}
+
+/// Where the records of a file go.
+#[derive(Clone)]
+struct Target {
+    owner: Option<PartyId>,
+    feed: String,
+    on_conflict: OnConflict,
+}
+
+/// Whose feed it is; none: ours.
+fn owner(desk: &Desk, args: &Args) -> Result<Option<PartyId>, Failure> {
+    let snapshot = desk.handle.snapshot();
+    let known =
+        |name: &String| snapshot.book.get(name).map(|partner| partner.party).ok_or_else(|| FeedError::NoPartner(name.clone()).into());
+    args.owner.as_ref().map(known).transpose()
 }
 
 fn target(desk: &Desk, args: &Args) -> Result<String, Failure> {
@@ -241,13 +267,13 @@ fn check(args: &Args, import: &Import) -> Result<Vec<Record>, Failure> {
 
 /// Pass two: chunks under an import row, so that a crash between two of them leaves a mark. What stands there already
 /// is recognised by its content, so publishing the same file again goes on where it stopped.
-fn commit(desk: &Desk, records: Vec<Record>, feed: &str, on_conflict: OnConflict, import: &Import) -> Result<Vec<Published>, Failure> {
+fn commit(desk: &Desk, records: Vec<Record>, into: &Target, import: &Import) -> Result<Vec<Published>, Failure> {
     let (total, file, mut published) = (records.len(), import.source.sha256, Vec::new());
     let mut records = records.into_iter().peekable();
     while records.peek().is_some() {
         let chunk: Vec<Record> = records.by_ref().take(CHUNK).collect();
-        let (feed, done) = (feed.to_owned(), published.len() + chunk.len());
-        published.extend(desk.feeds(move |feeds| submit_chunk(feeds, chunk, &feed, on_conflict, file, done, total))?);
+        let (into, done) = (into.clone(), published.len() + chunk.len());
+        published.extend(desk.feeds(move |feeds| submit_chunk(feeds, chunk, &into, file, done, total))?);
     }
     Ok(published)
 }
@@ -255,13 +281,12 @@ fn commit(desk: &Desk, records: Vec<Record>, feed: &str, on_conflict: OnConflict
 fn submit_chunk(
     feeds: &mut Feeds,
     chunk: Vec<Record>,
-    feed: &str,
-    on_conflict: OnConflict,
+    into: &Target,
     file: Hash,
     done: usize,
     total: usize,
 ) -> Result<Vec<Published>, FeedError> {
-    let submission = |record| Submission { record, feed: feed.to_owned(), on_conflict };
+    let submission = |record| Submission { record, owner: into.owner, feed: into.feed.clone(), on_conflict: into.on_conflict };
     let row = import_row(&file, done as u64, total as u64);
     feeds.submit_with(chunk.into_iter().map(submission).collect(), vec![row], now())?.into_iter().collect()
 }

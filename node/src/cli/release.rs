@@ -185,12 +185,18 @@ fn place(desk: &Desk, name: &str, lot: &str, part: Option<&str>, at: Option<Vec<
         Some([origin, seq]) => {
             desk.settle()?;
             let missing = || Failure::new("there is no such record here").exit(exit::NOT_FOUND);
-            let feed = snapshot.feeds.get(origin).filter(|feed| feed.own).ok_or_else(missing)?.clone();
+            let feed = snapshot.feeds.get(origin).filter(|feed| feed.ours).ok_or_else(missing)?.clone();
             let row = seq.parse().ok().map(|seq| reader.row(feed.id, seq)).transpose()?.flatten().ok_or_else(missing)?;
             (feed, row)
         }
         _ => find_record(desk, lot, part, true)?,
     };
+    if !feed.written {
+        let what = format!("record {} stands in feed {}, which somebody else writes for you", row.seq, feed.origin.name());
+        return Err(Failure::new(what)
+            .exit(exit::REFUSED)
+            .hint("a release stands in the feed of its record, and only who writes a feed adds to it"));
+    }
     if Summary::read(&row.summary)?.superseded_by.is_some() {
         return Err(Failure::new(format!("record {} of feed {} was replaced by a newer one", row.seq, feed.origin.name())));
     }

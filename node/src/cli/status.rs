@@ -6,6 +6,10 @@ use serde_json::json;
 use crate::answer::{Answer, Failure};
 use crate::desk::Desk;
 use crate::feeds::releases_in;
+use crate::service::now;
+
+/// How many days before its end a delegation is warned of.
+const WARN_DAYS: u64 = 30;
 
 /// Flags of `status`.
 #[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
@@ -40,6 +44,14 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
                 .into(),
         );
     }
+    let delegated = snapshot.delegated();
+    for of in delegated.iter().filter(|of| of.goes_on(now()) && of.days_left(now()) <= WARN_DAYS) {
+        let (name, last) = (of.origin.name(), crate::service::day_text(of.until));
+        alarms.push(match of.ours {
+            true => format!("the delegation of feed {name} to {} ends on {last}", of.with),
+            false => format!("you may write feed {name} of {} until {last}; ask anew with `lotline keys request-delegation`", of.with),
+        });
+    }
     let edited = super::policy::file_differs(desk);
     if let Some(trouble) = &edited {
         alarms.push(trouble.clone());
@@ -61,7 +73,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     let counted = |count: u64| if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
     let mut feeds = Vec::new();
     for feed in snapshot.feeds.values().filter(|feed| !feed.origin.is_org()) {
-        let whose = if feed.own {
+        let whose = if feed.ours {
             "ours".to_owned()
         } else {
             snapshot.partner_of(&feed.origin.party()).map_or_else(|| feed.origin.party().short(), |partner| partner.name.clone())
@@ -71,7 +83,10 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         let releases = org.map_or(0, |org| releases_in(desk.handle.reader(), org, feed).unwrap_or(0));
         let records = feed.size().saturating_sub(1 + releases);
         text.push_str(&format!("  feed       {:<16} {whose:<12} {}\n", super::lists::feed_name(feed), counted(records)));
-        feeds.push(json!({ "origin": feed.origin.to_string(), "own": feed.own, "whose": whose, "size": feed.size(), "records": records, "frozen": feed.frozen }));
+        feeds.push(json!({ "origin": feed.origin.to_string(), "own": feed.ours, "written": feed.written, "whose": whose, "size": feed.size(), "records": records, "frozen": feed.frozen }));
+    }
+    for of in &delegated {
+        text.push_str(&format!("  delegated  {:<16} {}\n", of.origin.name(), super::lists::words(of, now())));
     }
     let mut partners = Vec::new();
     for partner in snapshot.book.values() {
@@ -100,7 +115,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         "name": snapshot.name, "identity": snapshot.party.to_string(), "running": desk.board.is_some(), "alarms": alarms,
         "successor": org.successor().map(ToString::to_string),
         "policy": { "version": policy.version(), "shares": shares, "nevers": policy.nevers().len(), "stopped": policy.stopped() },
-        "feeds": feeds, "partners": partners, "restored": snapshot.restored,
+        "feeds": feeds, "delegated": delegated.iter().map(super::lists::delegation_json).collect::<Vec<_>>(), "partners": partners, "restored": snapshot.restored,
         "listening": desk.board.as_ref().map(crate::service::LinkBoard::listening),
         "store": { "journal_bytes": store.journal_bytes, "segments": store.segments, "rebuilding": store.rebuilding, "waiting": store.waiting },
         "memory_bytes": memory,

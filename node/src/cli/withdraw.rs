@@ -65,7 +65,9 @@ pub struct ThawArgs {
 /// Lets a frozen feed go on from its last good head. What was kept as evidence stays.
 pub fn thaw(desk: &Desk, args: ThawArgs) -> Result<Answer, Failure> {
     let snapshot = desk.handle.snapshot();
-    let wanted = |feed: &&Feed| feed.frozen.is_some() && feed.origin.name() == args.feed && owner(desk, feed) == args.from;
+    // A feed of ours that a partner writes comes from that partner.
+    let from = |feed: &Feed| owner(desk, feed) == args.from || snapshot.partner_of_feed(feed).is_some_and(|name| name == args.from);
+    let wanted = |feed: &&Feed| feed.frozen.is_some() && feed.origin.name() == args.feed && from(feed);
     let feed = snapshot.feeds.values().find(wanted).cloned().ok_or_else(|| {
         Failure::new(format!("no feed `{}` of {} is frozen here", args.feed, args.from))
             .exit(exit::NOT_FOUND)

@@ -97,6 +97,9 @@ pub enum AcceptError {
     /// An org feed hides something.
     #[error("an org feed hides nothing, but entry {0} came hidden")]
     OrgHidden(u64),
+    /// A feed of ours that a partner writes hides something from us.
+    #[error("this feed is ours and hides nothing from us, but entry {0} came without all its fields")]
+    NotWhole(u64),
     /// The keyring and our partner book disagree about who this is.
     #[error("the org feed names another transport key than the partner is connected with")]
     TransportKey,
@@ -341,8 +344,17 @@ impl Feeds {
         batch.push(feed_state(origin, id, false));
         self.store.commit(batch)?;
         self.next_feed += 1;
-        let feed =
-            Feed { id, origin: origin.clone(), own: false, head: Arc::new(Head::default()), frozen: None, view: None, witnessed: None };
+        let feed = Feed {
+            id,
+            origin: origin.clone(),
+            ours: false,
+            written: false,
+            head: Arc::default(),
+            level: None,
+            frozen: None,
+            view: None,
+            witnessed: None,
+        };
         self.snapshot.feeds.insert(origin.to_string(), feed);
         self.show();
         Ok(())
@@ -354,7 +366,7 @@ impl Feeds {
         let VerifiedBatch { origin, from, items, head, signed, delivered, org } = batch;
         let name = origin.to_string();
         let taken_back = self.snapshot.restored.is_some() && origin.is_org();
-        let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.own || taken_back).ok_or(StateError("followed feed"))?;
+        let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.written || taken_back).ok_or(StateError("followed feed"))?;
         if let Some(why) = &feed.frozen {
             return Err(AcceptError::Frozen(why.clone()));
         }
@@ -363,8 +375,13 @@ impl Feeds {
             return Err(AcceptError::Gap { expected: feed.size(), found: from });
         }
         let (id, next) = (feed.id, head.frontier.size());
+        let delegated = feed.ours && !feed.written;
         if !taken_back {
             self.may_sign()?;
+        }
+        // What is ours comes whole, or we could not show anybody what it says.
+        if let Some(seq) = batch_hides(from, &items).filter(|_| delegated) {
+            return Err(AcceptError::NotWhole(seq));
         }
         let mut entries = Batch::new();
         let (mut replacing, mut here) = (Vec::new(), Vec::new());
@@ -390,6 +407,10 @@ impl Feeds {
             }
         }
         entries.push(head_state(&origin, &head));
+        let level = delegated && signed.size == next;
+        if level {
+            entries.push(Entry::State { key: key::of(key::LEVEL, &name), value: Some(head.to_bytes()) });
+        }
         if let Some(view) = view {
             entries.push(Entry::State { key: key::of(key::VIEW, &name), value: Some(view.0.into()) });
         }
@@ -412,6 +433,9 @@ impl Feeds {
             feed.witnessed = Some((signed.size, signed.root));
         }
         feed.head = Arc::new(head);
+        if level {
+            feed.level = Some(feed.head.clone());
+        }
         feed.view = view.or(feed.view);
         if let Some(org) = org {
             self.snapshot.orgs.insert(org.party(), Arc::new(org));
@@ -424,7 +448,7 @@ impl Feeds {
     pub fn accept_backfill(&mut self, backfill: VerifiedBackfill, now: u64) -> Result<Option<Vec<u8>>, AcceptError> {
         self.may_sign()?;
         let name = backfill.origin.to_string();
-        let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.own).ok_or(StateError("followed feed"))?;
+        let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.written).ok_or(StateError("followed feed"))?;
         let id = feed.id;
         let signed = Checkpoint::read(&feed.head.checkpoint)?;
         let places = backfill.items.iter().map(|(seq, ..)| *seq);
@@ -542,6 +566,15 @@ impl Feeds {
         }
         Ok(())
     }
+}
+
+/// The first entry of a batch that hides something.
+fn batch_hides(from: u64, items: &[VerifiedItem]) -> Option<u64> {
+    let hides = |item: &VerifiedItem| match item {
+        VerifiedItem::Hidden(_) => true,
+        VerifiedItem::View(_, view) => view.hidden() > 0,
+    };
+    items.iter().position(hides).map(|at| from + at as u64)
 }
 
 fn push_view(entries: &mut Batch, feed: u32, seq: u64, sealed: SealedView, view: &VerifiedView, with_core: bool) {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::state::{Head, Partner, StateError, Summary, key, put, take};
 use super::witness::read_witnessed;
-use super::{Feed, FeedError, Feeds, Snapshot, feed_state, head_state, push_statement, sign_head};
+use super::{Feed, FeedError, Feeds, Snapshot, delegate, feed_state, head_state, push_statement, sign_head};
 use crate::keys::{Founding, Keys, random};
 use crate::store::{self, Batch, Entry, Opened, Reader, Store};
 
@@ -48,7 +48,7 @@ impl Feeds {
         let mut batch = Batch::new();
         batch.push(feed_state(&origin, 0, true));
         push_statement(&mut batch, 0, 0, sealed, &Summary::default());
-        batch.push(head_state(&origin, &sign_head(&origin, org.frontier().clone(), founded.keys)));
+        batch.push(head_state(&origin, &sign_head(&origin, org.frontier().clone(), &founded.keys.log)));
         store.commit(batch)?;
         Ok(store.close()?)
     }
@@ -74,11 +74,12 @@ impl Feeds {
         for feed in feeds.values().filter(|feed| feed.origin.is_org() && feed.size() > 0) {
             orgs.insert(feed.origin.party(), Arc::new(read_org(&reader, feed)?));
         }
-        let own = feeds.values().find(|feed| feed.own && feed.origin.is_org()).ok_or(StateError("own org feed"))?;
+        let own = feeds.values().find(|feed| feed.is_own() && feed.origin.is_org()).ok_or(StateError("own org feed"))?;
         let party = own.origin.party();
         let org = orgs.get(&party).ok_or(StateError("own org feed"))?;
         // A rotation that was cut between its commit and its last file is finished here.
         let keys = keys.settle(org)?.map_or(keys, Arc::new);
+        let (asked, pens) = delegate::read_asked(&reader, &keys)?;
         let policy = read_policy(&reader, org)?;
         let snapshot = Snapshot {
             party,
@@ -86,6 +87,8 @@ impl Feeds {
             policy: Arc::new(policy),
             book: Arc::new(read_book(&reader)?),
             restored: opened.restored.as_ref().map(ToString::to_string),
+            asked: Arc::new(asked),
+            writers: Arc::new(delegate::read_writers(&reader)?),
             feeds,
             orgs,
         };
@@ -100,7 +103,8 @@ impl Feeds {
         let (next_receipt, epoch) = (count(key::RECEIPTS)?, count(key::EPOCH)?);
         let (changed, watching) = watch::channel(Arc::new(snapshot.clone()));
         let (cosigned_to, recent) = (HashMap::new(), HashMap::new());
-        let feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, next_ledger, next_receipt, epoch, cosigned_to, recent };
+        let feeds =
+            Feeds { store, reader, keys, snapshot, changed, next_feed, next_ledger, next_receipt, epoch, pens, cosigned_to, recent };
         Ok((feeds, opened, watching))
     }
 
@@ -111,6 +115,7 @@ impl Feeds {
     /// it: who is cut between the two is still restored, signs nothing, and confirms again, into lives after these.
     pub fn confirm_restored(&mut self, now: u64) -> Result<Vec<Origin>, FeedError> {
         let renewed = self.renew_lives(now)?;
+        self.keys.keep_pens(&[])?;
         self.store.confirm_restored()?;
         self.snapshot.restored = None;
         self.show();
@@ -128,21 +133,26 @@ impl Feeds {
         }
         let mut batch = Batch::new();
         // Witness keys and receipt numbers of the time before are never used again: what was signed with them after the
-        // backup is unknown here. One backup may be restored twice, so that counting from it is not enough.
+        // backup is unknown here. One backup may be restored twice, so that counting from it is not enough. Nor are the keys
+        // of feeds that others own: a next life of such a feed is its owner's to open.
         let epoch = (self.epoch + 1).max(now);
         let next_receipt = (self.next_receipt + RECEIPTS_LOST_MAX).max(now.saturating_mul(RECEIPTS_A_SECOND));
         batch.push(Entry::State { key: key::EPOCH.into(), value: Some(put(codec::uint(epoch))) });
         batch.push(Entry::State { key: key::RECEIPTS.into(), value: Some(put(codec::uint(next_receipt))) });
+        self.forget_pens(&mut batch);
         let origins = renewed.iter().map(|(origin, _)| origin.clone()).collect();
         self.open_feeds(renewed, batch, now)?;
         (self.epoch, self.next_receipt) = (epoch, next_receipt);
+        self.pens.clear();
+        self.snapshot.asked = Arc::default();
         Ok(origins)
     }
 
-    /// Every data feed of ours and its newest life, by what the org feed says.
+    /// Every data feed of ours that we write and its newest life, by what the org feed says.
     pub(super) fn newest_lives(&self) -> BTreeMap<String, u32> {
-        let mut lives = BTreeMap::new();
-        for origin in self.snapshot.orgs[&self.snapshot.party].feeds().filter_map(|text| text.parse::<Origin>().ok()) {
+        let (org, mut lives) = (&self.snapshot.orgs[&self.snapshot.party], BTreeMap::new());
+        let own = org.feeds().filter(|text| org.delegation(text).is_none());
+        for origin in own.filter_map(|text| text.parse::<Origin>().ok()) {
             let newest = lives.entry(origin.name().to_owned()).or_default();
             *newest = origin.n().max(*newest);
         }
@@ -186,7 +196,7 @@ fn read_feeds(reader: &Reader) -> Result<BTreeMap<String, Feed>, FeedError> {
         const WHAT: StateError = StateError("feed");
         let name = String::from_utf8_lossy(&state_key[key::FEED.len()..]).into_owned();
         let value = take(&value, "feed")?;
-        let [id, Value::Bool(own)] = codec::as_array(&value).unwrap_or_default() else {
+        let [id, Value::Bool(written)] = codec::as_array(&value).unwrap_or_default() else {
             return Err(WHAT.into());
         };
         let head = reader.state(&key::of(key::HEAD, &name))?.map(|head| Head::read(&head)).transpose()?.unwrap_or_default();
@@ -195,8 +205,12 @@ fn read_feeds(reader: &Reader) -> Result<BTreeMap<String, Feed>, FeedError> {
         let witnessed = reader.state(&key::of(key::WITNESSED, &name))?.map(|value| read_witnessed(&value)).transpose()?;
         let id = codec::as_uint(id).and_then(|id| u32::try_from(id).ok()).ok_or(WHAT)?;
         let origin: Origin = name.parse().map_err(|_| WHAT)?;
-        feeds.insert(name, Feed { id, origin, own: *own, head: Arc::new(head), frozen, view, witnessed });
+        let level = reader.state(&key::of(key::LEVEL, &name))?.map(|head| Head::read(&head)).transpose()?.map(Arc::new);
+        feeds.insert(name, Feed { id, origin, ours: false, written: *written, head: Arc::new(head), level, frozen, view, witnessed });
     }
+    // Every home writes one org feed, and that says who we are.
+    let party = feeds.values().find(|feed| feed.written && feed.origin.is_org()).map(|feed| feed.origin.party());
+    feeds.values_mut().for_each(|feed| feed.ours = party == Some(feed.origin.party()));
     Ok(feeds)
 }
 

@@ -63,7 +63,7 @@ impl Feeds {
         self.may_sign()?;
         let unverified = Unverified::read(&core)?;
         let claims = unverified.claims().clone();
-        let feed = self.snapshot.feeds.get(&claims.origin).filter(|feed| feed.own && claims.typ == Type::Release);
+        let feed = self.snapshot.feeds.get(&claims.origin).filter(|feed| feed.is_own() && claims.typ == Type::Release);
         // A life that is over gets no more entries: after a restore others may hold what stands there.
         let feed = feed.filter(|feed| self.snapshot.own_feed(feed.origin.name()).is_some_and(|newest| newest.origin == feed.origin));
         let feed = feed.ok_or(ReleaseError::NoRecord)?.clone();

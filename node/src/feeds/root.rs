@@ -118,10 +118,10 @@ impl Feeds {
             return Err(FeedError::Outdated(outdated));
         }
         let mut heads = Vec::new();
-        for feed in self.snapshot.feeds.values().filter(|feed| feed.own && !feed.origin.is_org() && role == Role::Log) {
+        for feed in self.snapshot.feeds.values().filter(|feed| feed.is_own() && !feed.origin.is_org() && role == Role::Log) {
             // A life that is over keeps the head that its own key signed.
             if org.log_keys(&feed.origin, feed.size()).contains(&&keys.log.public()) {
-                let head: Head = sign_head(&feed.origin, feed.head.frontier.clone(), &keys);
+                let head: Head = sign_head(&feed.origin, feed.head.frontier.clone(), &keys.log);
                 batch.push(head_state(&feed.origin, &head));
                 heads.push((feed.origin.to_string(), head));
             }

@@ -69,6 +69,12 @@ pub(crate) mod key {
     pub(crate) const VOUCHER: &str = "voucher/";
     /// Lists of our members, by number.
     pub(crate) const MEMBERS: &str = "members/";
+    /// Keys made for feeds we asked others for, by owner and name: a list of [record, log], the newest last.
+    pub(crate) const ASKED: &str = "asked/";
+    /// Which partner writes a feed of ours, by origin.
+    pub(crate) const WRITER: &str = "writer/";
+    /// Of such a feed: its newest head below which every leaf is here, by origin.
+    pub(crate) const LEVEL: &str = "level/";
     /// Imports, by identity of file and options.
     pub(crate) const IMPORT: &str = "import/";
 

@@ -132,7 +132,7 @@ impl Feeds {
         self.may_sign()?;
         let name = origin.as_str();
         // Nothing to sign: not followed, or not a single entry came yet.
-        let Some(feed) = self.snapshot.feeds.get(name).filter(|feed| !feed.own && feed.frozen.is_none() && feed.size() > 0) else {
+        let Some(feed) = self.snapshot.feeds.get(name).filter(|feed| !feed.written && feed.frozen.is_none() && feed.size() > 0) else {
             return Ok(None);
         };
         let signed = Checkpoint::read(&feed.head.checkpoint)?;
@@ -193,7 +193,7 @@ impl Feeds {
                 }
                 Evidence::Cosignature { by, checkpoint, cosigned } => {
                     let (origin, size) = (checkpoint.origin.as_str(), checkpoint.size);
-                    let Some(note) = self.sign_again(checkpoint) else {
+                    let Some(note) = self.note_of(checkpoint)? else {
                         continue;
                     };
                     let first = self.is_first(origin, size, by)?;
@@ -219,11 +219,25 @@ impl Feeds {
         Ok(self.reader.state(&cosigned_key(origin, size, by))?.is_none())
     }
 
-    /// The note of a checkpoint of ours: the same key signs the same bytes again. Before a rotation it was another key,
-    /// and what that signed is kept with the cosignatures of its time.
-    fn sign_again(&self, checkpoint: &Checkpoint) -> Option<String> {
-        let note = checkpoint.sign(&self.keys.log);
-        self.snapshot.orgs[&self.snapshot.party].open(&note).is_ok().then_some(note)
+    /// The note of a checkpoint that left here. Of a feed written here the same key signs the same bytes again; before a
+    /// rotation it was another key, and what that signed is kept with the cosignatures of its time. Of one that a partner
+    /// writes it is kept with our own cosignature.
+    fn note_of(&self, checkpoint: &Checkpoint) -> Result<Option<String>, FeedError> {
+        let origin = &checkpoint.origin;
+        let note = match self.pen(origin) {
+            Some((_, log)) => Some(checkpoint.sign(log)),
+            None => {
+                let kept = self.reader.state(&cosigned_key(origin.as_str(), checkpoint.size, ""))?;
+                let kept = kept.map(|bytes| Kept::read(&bytes)).transpose()?.map(|kept| kept.note);
+                let feed = self.snapshot.feeds.get(origin.as_str());
+                let heads = feed.into_iter().flat_map(|feed| std::iter::once(&feed.head).chain(&feed.level));
+                kept.into_iter()
+                    .chain(heads.map(|head| head.checkpoint.clone()))
+                    .find(|note| Checkpoint::read(note).as_ref() == Ok(checkpoint))
+            }
+        };
+        let org = self.snapshot.orgs.get(&origin.party());
+        Ok(note.filter(|note| org.is_some_and(|org| org.open(note).is_ok())))
     }
 }
 
@@ -264,9 +278,9 @@ pub fn newest(reader: &Reader, origin: &str) -> Result<Vec<Kept>, FeedError> {
     Ok(kept)
 }
 
-/// Delivery receipts about an entry of a feed: those we got for our own feed, those we gave for a followed one.
-pub fn receipts_about(reader: &Reader, origin: &str, seq: u64, own: bool) -> Result<Vec<Vec<u8>>, FeedError> {
-    let prefix = if own { key::GOT } else { key::GIVEN };
+/// Delivery receipts about an entry of a feed: those we got for what left here, or those we gave for what came.
+pub fn receipts_about(reader: &Reader, origin: &str, seq: u64, got: bool) -> Result<Vec<Vec<u8>>, FeedError> {
+    let prefix = if got { key::GOT } else { key::GIVEN };
     let mut found = Vec::new();
     // Batches of one partner follow each other; of several partners each has one that covers the entry.
     covering(reader, prefix, origin, seq, true, &mut found)?;

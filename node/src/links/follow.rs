@@ -43,7 +43,8 @@ impl Following {
     /// What the partner offers now.
     pub(super) fn take_catalog(&mut self, mut listings: Vec<Listing>, partner: &Partner) {
         listings.truncate(FEEDS_MAX);
-        let theirs = |of: &&Listing| of.origin.parse::<Origin>().is_ok_and(|origin| origin.party() == partner.party);
+        let snapshot = self.context.handle.snapshot();
+        let theirs = |of: &&Listing| of.origin.parse::<Origin>().is_ok_and(|origin| snapshot.is_written_by(&origin, &partner.party));
         let offers = listings.iter().filter(theirs).map(|of| (of.origin.clone(), of.size, of.term.clone())).collect();
         self.context.board.update(&partner.name, |link| link.offers = offers);
         self.offered = listings;
@@ -57,8 +58,14 @@ impl Following {
         let lost = |origin: &Origin| snapshot.restored.is_some() && *origin == Origin::org(snapshot.party);
         let mut remembered = snapshot.feeds.values().filter(|feed| feed.origin.party() == partner.party).count();
         for listing in &self.offered {
-            // A partner may offer only feeds of its own: what others state comes from them.
-            let theirs = |origin: &Origin| origin.party() == partner.party && (partner.subscribed || origin.is_org());
+            // A partner may offer only feeds of its own, but for those that we write ourselves, and feeds of ours that it
+            // writes: what others state comes from them.
+            let written =
+                |origin: &Origin| snapshot.holds_pen(origin) || snapshot.feeds.get(origin.as_str()).is_some_and(|feed| feed.written);
+            let theirs = |origin: &Origin| match origin.party() == partner.party {
+                true => origin.is_org() || partner.subscribed && !written(origin),
+                false => snapshot.is_awaited_from(origin, &partner.party),
+            };
             // While it waits for its owner's word it signs nothing, receipts and cosignatures neither.
             let wanted = |origin: &Origin| snapshot.restored.is_none() && theirs(origin) || lost(origin);
             let own = listing.origin.parse::<Origin>().ok().filter(wanted);
@@ -178,7 +185,7 @@ impl Run<'_> {
                 Output::Send(message) => write(writer, &message).await?,
                 Output::Begin { view, org_size, size, owed, .. } => {
                     let seen = self.known();
-                    if size < seen && self.origin.party() == self.partner.party {
+                    if size < seen && self.is_theirs() {
                         let why = format!("FORK: its owner says it has {size} entries, and {seen} were seen");
                         let opened = Message::Opened { view, size, org_size, term: String::new(), owed };
                         queue.extend(self.froze(self.origin.clone(), why, &opened, None).await?);
@@ -211,7 +218,7 @@ impl Run<'_> {
                         link.caught_up.insert(name, size);
                     });
                 }
-                Output::Ended(Code::Fork) if self.origin.party() == self.partner.party => {
+                Output::Ended(Code::Fork) if self.is_theirs() => {
                     let why = "FORK: its owner says that its past is not the one we have seen".to_owned();
                     self.froze(self.origin.clone(), why, &Message::Error(Code::Fork), None).await?;
                     return Ok(true);
@@ -225,7 +232,7 @@ impl Run<'_> {
 
     /// Signs a head at rest again when the last time is long ago: so the owner can show how fresh its word is.
     async fn witness_again(&mut self) -> Result<Vec<Output>, LinkError> {
-        if self.origin.party() != self.partner.party {
+        if !self.is_theirs() {
             return Ok(Vec::new());
         }
         let origin = self.origin.clone();
@@ -265,6 +272,12 @@ impl Run<'_> {
         Ok(true)
     }
 
+    /// Whether the partner writes this feed, so that what does not hold in it speaks against the partner. What one says of
+    /// our own org feed does not.
+    fn is_theirs(&self) -> bool {
+        self.context.handle.snapshot().is_written_by(self.origin, &self.partner.party)
+    }
+
     fn known(&self) -> u64 {
         self.context.handle.snapshot().feeds.get(&self.origin.to_string()).map_or(0, Feed::size)
     }
@@ -274,7 +287,7 @@ impl Run<'_> {
         if self.origin.is_org() {
             return Ok(());
         }
-        let party = self.partner.party;
+        let party = self.origin.party();
         let mut snapshots = self.context.handle.watch();
         let here = snapshots.wait_for(|shown| shown.orgs.get(&party).is_some_and(|org| org.size() >= org_size));
         match tokio::time::timeout(ORG_WAIT, here).await {
@@ -356,7 +369,7 @@ impl Run<'_> {
         self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
         let ours = matches!(error, AcceptError::OrgBehind | AcceptError::Ours(_));
         // What a partner says of our own org feed is no evidence against us.
-        if self.origin.party() == self.partner.party {
+        if self.is_theirs() {
             let (reader, snapshot) = (self.context.handle.reader().clone(), self.context.handle.snapshot());
             let (origin, sent) = (self.origin.clone(), evidence.clone());
             let accused = blocking(move || forks::accusation(&reader, &snapshot, &origin, &sent, &error)).await?;
@@ -373,7 +386,7 @@ impl Run<'_> {
     /// What is stored now may show two truths: two live statements about one thing, or a life that follows from another
     /// past than the one we saw.
     async fn two_truths(&self, lots: BTreeSet<String>, lives: bool) -> Result<Option<(Origin, String, Option<ForkProof>)>, LinkError> {
-        if self.origin.party() != self.partner.party || (lots.is_empty() && !lives) {
+        if !self.is_theirs() || (lots.is_empty() && !lives) {
             return Ok(None);
         }
         let (reader, snapshot, origin) = (self.context.handle.reader().clone(), self.context.handle.snapshot(), self.origin.clone());
@@ -381,7 +394,10 @@ impl Run<'_> {
             true => forks::broken_life(&reader, &snapshot, origin.party()),
             false => forks::twins(&reader, &snapshot, &origin, &lots),
         });
-        found.await?.map_err(|why| LinkError::Ours(why.to_string()))
+        let found = found.await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+        // Where one of the two is what we wrote ourselves, it is what came that stops.
+        let written = |origin: &Origin| self.context.handle.snapshot().feeds.get(origin.as_str()).is_some_and(|feed| feed.written);
+        Ok(found.map(|(origin, why, proof)| (if written(&origin) { self.origin.clone() } else { origin }, why, proof)))
     }
 
     /// Freezes a feed and says why.

@@ -96,13 +96,14 @@ struct Rules {
 }
 
 impl Rules {
-    /// The version that cleared entries of this feed; an org feed hides nothing and stands under none.
+    /// The version that cleared entries of this feed; an org feed hides nothing and stands under none, nor does what goes to
+    /// its owner.
     fn policy(&self, feed: &Feed) -> Option<u64> {
         self.policy_of(&feed.origin)
     }
 
     fn policy_of(&self, origin: &Origin) -> Option<u64> {
-        (!origin.is_org()).then(|| self.snapshot.policy.version())
+        (!origin.is_org() && origin.party() == self.snapshot.party).then(|| self.snapshot.policy.version())
     }
 }
 
@@ -164,11 +165,14 @@ impl Serving {
     /// Whether this partner may follow that feed, and whether its past is ours. "Forbidden" and "does not exist" are one answer.
     async fn authorise(&mut self, origin: &str, next: u64) -> Result<Option<Standing>, LinkError> {
         let ours = self.context.handle.snapshot().party;
-        let held = |origin: &Origin| origin.is_org() && origin.party() == self.partner.party;
-        self.origin = origin.parse::<Origin>().ok().filter(|origin| origin.party() == ours || held(origin));
+        self.origin = origin.parse::<Origin>().ok().filter(|origin| origin.party() == ours || origin.party() == self.partner.party);
         let Some(feed) = self.feed() else {
             return Ok(None);
         };
+        // After a restore the owner may have more of its feed than we do: that is no fork, and we write it no more.
+        if feed.written && !feed.ours && next > feed.size() && !self.context.handle.snapshot().holds_pen(&feed.origin) {
+            return Ok(None);
+        }
         let Some(standing) = self.standing(None) else {
             return Ok(None);
         };
@@ -238,8 +242,8 @@ impl Serving {
 
     fn feed(&self) -> Option<Feed> {
         let (snapshot, origin) = (self.context.handle.snapshot(), self.origin.as_ref()?);
-        match origin.party() == snapshot.party {
-            true => snapshot.feeds.get(origin.as_str()).filter(|feed| feed.own).cloned(),
+        match origin.party() == snapshot.party || !origin.is_org() {
+            true => snapshot.feeds.get(origin.as_str()).and_then(Feed::as_served),
             false => super::held_for(&snapshot, &self.partner).cloned(),
         }
     }
@@ -263,22 +267,27 @@ impl Serving {
         let allowed = match origin.is_org() {
             // Its own org feed is its own.
             true => origin.party() == self.partner.party || !offered.is_empty() || super::owes_keys(&snapshot, &self.partner),
+            // What we write in a partner's name is its own, whatever our rules say, and no rule of ours opens it to others.
+            false if !feed.ours => origin.party() == self.partner.party,
             false => offered.iter().any(|name| name == origin.name()),
         };
+        let signed_by = if origin.is_org() { snapshot.party } else { origin.party() };
         allowed.then(|| Standing {
             size: feed.size(),
             view: self.view_of(&snapshot, origin, now),
-            org_size: snapshot.orgs[&snapshot.party].size(),
-            term: lotline_policy::term(&snapshot.policy, &self.viewer, origin.name(), now),
+            org_size: snapshot.orgs.get(&signed_by).map_or(0, |org| org.size()),
+            term: if feed.ours { lotline_policy::term(&snapshot.policy, &self.viewer, origin.name(), now) } else { super::OWN_TERM.into() },
             root_at_cursor,
             owed: false,
         })
     }
 
-    /// An org feed hides nothing, so its view never changes.
+    /// An org feed hides nothing, nor does a feed from its owner: their views never change.
     fn view_of(&self, snapshot: &Shown, origin: &Origin, now: i64) -> Hash {
         if origin.is_org() {
             Hash::of(&[b"lotline org view"])
+        } else if origin.party() != snapshot.party {
+            Hash::of(&[b"lotline owner's view"])
         } else {
             lotline_policy::view_id(&snapshot.policy, &self.viewer, origin, now)
         }
@@ -363,7 +372,7 @@ impl Serving {
         let (Some(feed), Some(origin)) = (self.feed(), self.origin.clone()) else {
             return Ok(self.sender.handle(Input::Standing(None)));
         };
-        if origin.is_org() {
+        if origin.is_org() || !feed.ours {
             return Ok(self.sender.handle(Input::Nothing));
         }
         if self.sent.is_none() {
@@ -603,7 +612,7 @@ impl Serving {
     }
 }
 
-/// Clears one stored entry of ours for a viewer.
+/// Clears one stored entry of a feed that is ours, or of the viewer's own that we write.
 pub(crate) fn clear_row(
     reader: &Reader,
     snapshot: &Snapshot,
@@ -629,6 +638,10 @@ pub(crate) fn clear_row(
         facts: &summary.facts,
     };
     // Entries that hide nothing say whose keys are valid: index 0 of a data feed, and the org feed.
+    if !feed.ours && !feed.origin.is_org() {
+        let party = snapshot.book.get(&viewer.partner).map(|partner| partner.party);
+        return party.and_then(|party| Cleared::to_its_owner(&viewer.partner, party, &item)).ok_or_else(missing);
+    }
     if row.seq == 0 || feed.origin.is_org() {
         return Cleared::own_feed_entry(&viewer.partner, &item).ok_or_else(missing);
     }

@@ -10,12 +10,12 @@ use crate::id::{Hash, Origin, pure_key};
 
 /// The longest reason, name or function, in bytes; it is shown to people on one line.
 pub const REASON_BYTES_MAX: usize = 1000;
-/// The longest name.
-const NAME_BYTES_MAX: usize = 255;
+/// The longest name, or type of an attestation, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
 /// The most registered ids and attestations of a keyring.
 const ABOUT_MAX: usize = 32;
 /// The longest attestation: a qualified seal with its certificates has some ten thousand bytes.
-const ATTESTATION_BYTES_MAX: usize = 32 * 1024;
+pub const ATTESTATION_BYTES_MAX: usize = 32 * 1024;
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 /// An entry of a type that a later version added.

@@ -144,7 +144,7 @@ impl Home {
             Err(StoreError::Rebuilding) => None,
             found => Some(found?),
         };
-        let (own, followed): (Vec<_>, Vec<_>) = snapshot.feeds.values().filter(|feed| !feed.origin.is_org()).partition(|feed| feed.own);
+        let (own, followed): (Vec<_>, Vec<_>) = snapshot.feeds.values().filter(|feed| !feed.origin.is_org()).partition(|feed| feed.ours);
         let ours: u64 = own.iter().map(|feed| records_in(feed)).sum();
         let records_note = match &found {
             None => "The index is being rebuilt from the journal; nothing is lost. Look again in a moment.".to_owned(),
@@ -167,7 +167,7 @@ impl Home {
             own_feeds: own.into_iter().map(|feed| FeedLine::of(&snapshot, feed, &links)).collect(),
             followed_feeds: followed.into_iter().map(|feed| FeedLine::of(&snapshot, feed, &links)).collect(),
             rules: Rules::of(&snapshot),
-            ledger: ledger.iter().rev().map(LedgerLine::of).collect(),
+            ledger: ledger.iter().rev().map(|row| LedgerLine::of(&snapshot, row)).collect(),
         })
     }
 }
@@ -216,7 +216,7 @@ impl Standing {
         if policy.shares().is_empty() {
             say(CALM, "Nothing is shared yet: no rule shows anything to anybody. Write one into policy.toml, then `lotline policy apply`.");
         }
-        if ours == 0 && snapshot.feeds.values().all(|feed| feed.own) {
+        if ours == 0 && snapshot.feeds.values().all(|feed| feed.ours) {
             say(CALM, "Nothing is published yet. `lotline publish FILE` checks and signs a measuring file.");
         }
         let connected = links.iter().filter(|(_, link)| link.connected).count();
@@ -232,7 +232,7 @@ impl Standing {
             tones if tones.contains(CALM) => (CALM, "→", "Waiting for partners"),
             _ => (GOOD, "✓", "Everything is in order"),
         };
-        let followed: u64 = snapshot.feeds.values().filter(|feed| !feed.own && !feed.origin.is_org()).map(records_in).sum();
+        let followed: u64 = snapshot.feeds.values().filter(|feed| !feed.ours && !feed.origin.is_org()).map(records_in).sum();
         let sharing = match (policy.version(), stopped.everybody) {
             _ if snapshot.restored.is_some() => ("off".to_owned(), "sharing, until confirmed".to_owned()),
             (_, true) => ("off".into(), "sharing, stopped by you".into()),
@@ -318,7 +318,7 @@ fn in_utc(time: &str) -> String {
 /// Whose feed it is, as our screens name it.
 pub(super) fn owner(snapshot: &Snapshot, feed: &Feed) -> String {
     match snapshot.partner_of(&feed.origin.party()) {
-        _ if feed.own => "ours".into(),
+        _ if feed.ours => "ours".into(),
         Some(partner) => harmless(&partner.name),
         None => feed.origin.party().short(),
     }
@@ -355,7 +355,7 @@ impl PartnerCard {
         let names = snapshot.policy.feeds_for(&partner.name, &snapshot.own_feed_names(), now_seconds);
         let told = names.iter().map(|name| (name.clone(), Prose::of(&term(&snapshot.policy, &viewer, name, now_seconds))));
         let follows = link.follows.iter().filter_map(|(origin, reached)| {
-            let feed = snapshot.feeds.get(origin).filter(|feed| feed.own && !feed.origin.is_org())?;
+            let feed = snapshot.feeds.get(origin).filter(|feed| (feed.ours || feed.written) && !feed.origin.is_org())?;
             let far = format!("{} of {} acknowledged", words::grouped(reached.saturating_sub(1)), words::grouped(records_in(feed)));
             Some((feed.origin.name().to_owned(), far))
         });
@@ -387,8 +387,10 @@ impl FeedLine {
         let followers = links.iter().filter(|(_, link)| link.follows.contains_key(&origin)).count() as u64;
         let state = match offered {
             _ if feed.frozen.is_some() => Tag::bad("frozen"),
-            _ if feed.own && followers == 0 => Tag::calm("○", "nobody follows now"),
-            _ if feed.own => Tag::good(format!("followed by {followers}")),
+            _ if feed.is_own() && followers == 0 => Tag::calm("○", "nobody follows now"),
+            _ if feed.is_own() => Tag::good(format!("followed by {followers}")),
+            _ if feed.written && followers == 0 => Tag::calm("○", "written here; its owner takes it when connected"),
+            _ if feed.written => Tag::good("written here, taken by its owner"),
             Some(size) if size > feed.size() => Tag::warn(format!("{} behind", words::grouped(size - feed.size()))),
             _ if caught_up => Tag::good("caught up"),
             _ => Tag::calm("○", "waiting for the partner"),
@@ -462,7 +464,7 @@ fn last_rows(feeds: &mut Feeds) -> Result<Vec<ledger::Row>, FeedError> {
 }
 
 impl LedgerLine {
-    fn of(row: &ledger::Row) -> LedgerLine {
+    fn of(snapshot: &Snapshot, row: &ledger::Row) -> LedgerLine {
         let shown = row.items.iter().filter(|(_, mask)| *mask != 0).count() as u64;
         let bare = row.items.len() as u64 - shown;
         let feed = row.origin.split('/').nth(1).unwrap_or_default();
@@ -483,7 +485,11 @@ impl LedgerLine {
             to: harmless(&row.to),
             what: harmless(&what),
             fields: groups_of(mask),
-            under: row.policy.map_or_else(|| "full disclosure, confirmed by hand".into(), |version| format!("rules v{version}")),
+            under: match row.policy {
+                Some(version) => format!("rules v{version}"),
+                None if row.is_to_owner(&snapshot.party) => "no rules: it is theirs".into(),
+                None => "full disclosure, confirmed by hand".into(),
+            },
             outcome: match row.outcome {
                 ledger::Outcome::Acknowledged => Tag::good(row.outcome.name()),
                 ledger::Outcome::Exported | ledger::Outcome::NotSent => Tag::calm("·", row.outcome.name()),

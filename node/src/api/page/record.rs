@@ -72,8 +72,8 @@ impl RecordPage {
             let text = format!("released by {}", harmless(&released.to_text()));
             sheet.marks.push(if released.ended.is_none() { Tag::good(text) } else { Tag::warn(text) });
         }
-        let sight = if feed.own { Sight::of(&snapshot, feed, &view) } else { None };
-        Ok(RecordPage { frame: Frame::new(&snapshot, "", &sheet.heading), sheet, own: feed.own, sight })
+        let sight = if feed.ours { Sight::of(&snapshot, feed, &view) } else { None };
+        Ok(RecordPage { frame: Frame::new(&snapshot, "", &sheet.heading), sheet, own: feed.ours, sight })
     }
 }
 
@@ -87,7 +87,7 @@ fn read(reader: &Reader, org: &Org, feed: &Feed, row: &Row) -> Result<VerifiedVi
 }
 
 fn signer(snapshot: &Snapshot, feed: &Feed, org: &Org) -> Signer {
-    let standing = match feed.own {
+    let standing = match feed.ours {
         true => Tag::good("signature checked; this is you"),
         false => match snapshot.partner_of(&feed.origin.party()) {
             Some(_) => Tag::good(format!("signature checked; {} in your partner book", owner(snapshot, feed))),

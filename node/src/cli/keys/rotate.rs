@@ -138,7 +138,7 @@ fn read_place<'a>(snapshot: &'a Snapshot, text: &str) -> Result<(&'a Feed, u64),
     let wrong = |why: String| Failure::new(why).exit(exit::USAGE).hint("write the feed and its first bad entry, as quality:812");
     let (name, seq) = text.rsplit_once(':').ok_or_else(|| wrong(format!("`{text}` names no entry")))?;
     let seq: u64 = seq.parse().map_err(|_| wrong(format!("`{seq}` is not the number of an entry")))?;
-    let mut own = snapshot.feeds.values().filter(|feed| feed.own && !feed.origin.is_org());
+    let mut own = snapshot.feeds.values().filter(|feed| feed.is_own() && !feed.origin.is_org());
     let feed = snapshot.own_feed(name).or_else(|| own.find(|feed| feed.origin.to_string() == name || feed_name(feed) == name));
     let feed = feed
         .filter(|feed| !feed.origin.is_org())
@@ -155,7 +155,7 @@ fn revoked_by(desk: &Desk, places: &Places) -> Result<BTreeMap<String, Vec<Strin
     let (snapshot, reader) = (desk.handle.snapshot(), desk.handle.reader());
     let org = &snapshot.orgs[&snapshot.party];
     let mut revoked = BTreeMap::new();
-    for feed in snapshot.feeds.values().filter(|feed| feed.own && !feed.origin.is_org()) {
+    for feed in snapshot.feeds.values().filter(|feed| feed.is_own() && !feed.origin.is_org()) {
         let origin = feed.origin.to_string();
         let mut next = places.get(&origin).copied().unwrap_or(0);
         let mut lots = Vec::new();
