@@ -141,7 +141,7 @@ impl From<crate::config::HomeError> for Failure {
 
 impl From<crate::feeds::FeedError> for Failure {
     fn from(error: crate::feeds::FeedError) -> Failure {
-        use crate::feeds::{FeedError, ReleaseError, WrongRoot};
+        use crate::feeds::{FeedError, ListError, ReleaseError, WrongRoot};
         let failure = Failure::new(&error);
         match error {
             FeedError::Conflict { .. } => {
@@ -158,6 +158,15 @@ impl From<crate::feeds::FeedError> for Failure {
                 failure.hint("while the recovery kit is at hand: lotline keys successor --kit FILE -o SECOND-KIT")
             }
             FeedError::Release(ReleaseError::Ended(_)) => failure.hint("`lotline keys signer list` shows who releases records"),
+            FeedError::List(why) => match why {
+                ListError::Members(_) => failure.exit(exit::ALTERED),
+                ListError::Endless => failure.hint("the association adds a line like until = 2028-01-01 to its list and signs it again"),
+                ListError::Ended | ListError::Older { .. } => failure.hint("ask the association for its newest list"),
+                ListError::Twice(_) => failure.hint("keep neither before the association has explained it"),
+                ListError::NameTaken(_) => failure.hint("give another name with --as"),
+                ListError::Known(known) => failure.hint(format!("keep it with --as {known}")),
+                ListError::Unknown(_) => failure.exit(exit::NOT_FOUND).hint("`lotline members list` shows the names"),
+            },
             FeedError::Root(_) => failure.hint("`lotline keys show --kit FILE` says whose kit a file is"),
             FeedError::Outdated(role) => {
                 failure.hint(format!("take the recovery kit and name a new one: lotline keys rotate {role} --kit FILE"))

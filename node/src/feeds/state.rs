@@ -69,6 +69,8 @@ pub(crate) mod key {
     pub(crate) const VOUCHER: &str = "voucher/";
     /// Lists of our members, by number.
     pub(crate) const MEMBERS: &str = "members/";
+    /// Member lists of associations that we keep, by our name for each.
+    pub(crate) const LISTED: &str = "listed/";
     /// Imports, by identity of file and options.
     pub(crate) const IMPORT: &str = "import/";
 
