@@ -104,6 +104,7 @@ const ASKING: &[&[&str]] = &[
     &["keys", "show"],
     &["partner", "invite"],
     &["partner", "trust-file"],
+    &["members", "list"],
 ];
 
 #[test]
@@ -194,8 +195,18 @@ fn every_verb_speaks_json_with_its_version() {
     assert_eq!((failed.json["schema_version"].as_u64(), failed.json["exit"].as_u64()), (Some(1), Some(5)), "{}", failed.out);
 
     // Verbs that need the recovery kit, and a home without a node: `keys.rs`. Files between firms: `evidence.rs`.
-    let with_the_kit =
-        ["keys witness", "keys rotate", "keys revoke", "keys successor", "keys inherit", "keys words", "keys signer", "members sign"];
+    let with_the_kit = [
+        "keys witness",
+        "keys rotate",
+        "keys revoke",
+        "keys successor",
+        "keys inherit",
+        "keys words",
+        "keys signer",
+        "members sign",
+        "members add",
+        "members remove",
+    ];
     let elsewhere = [
         "init",
         "run",

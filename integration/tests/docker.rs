@@ -314,7 +314,7 @@ fn scripts_are_shell() {
 #[test]
 fn the_rules_of_the_example_are_in_order() {
     let parts = BTreeSet::new();
-    let world = World { partners: &["oem".into()], feeds: &["f-00000000".into()], parts: &parts, now: 1_795_392_000 };
+    let world = World { partners: &["oem".into()], feeds: &["f-00000000".into()], parts: &parts, now: 1_795_392_000, ..World::default() };
     let policy = lotline_policy::parse(&read("docker/policy.toml"), &world).unwrap_or_else(|slips| panic!("{slips}"));
     assert_eq!((policy.shares().len(), policy.nevers().len()), (1, 1));
     // The customer's name in the rules is the one under which the supplier adds it.

@@ -5,14 +5,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test, also outside the test functions")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use lotline_node::cli;
 use lotline_node::config::Home;
 use lotline_node::import::Map;
 use lotline_node::keys::{Founding, Keys};
-use lotline_policy::{Slips, World};
+use lotline_policy::{MemberList, Slips, World};
+use lotline_schema::Hash;
 use lotline_schema::verify::Outcome;
 
 /// Inline code that begins like a command and is none.
@@ -316,7 +317,10 @@ fn every_alarm_of_status_is_explained() {
 
 fn policy(text: &str) -> Result<(), Slips> {
     let partners = ["oem-a", "oem-b", "rival"].map(String::from);
-    let world = World { partners: &partners, feeds: &["quality".into()], parts: &BTreeSet::from(["P-4711".into()]), now: NOW };
+    let vdz = MemberList { hash: Hash([0; 32]), until: NOW + 86_400, partners: BTreeSet::from(["oem-a".into()]) };
+    let lists = BTreeMap::from([("vdz".into(), vdz)]);
+    let world =
+        World { partners: &partners, feeds: &["quality".into()], parts: &BTreeSet::from(["P-4711".into()]), lists: &lists, now: NOW };
     lotline_policy::parse(text, &world).map(drop)
 }
 

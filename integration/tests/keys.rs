@@ -619,6 +619,85 @@ fn what_was_checked_about_a_partner_reaches_an_auditor() {
     assert_eq!(world.verify(&bare, &["--issuer", &association.identity(), "--members", &list]).code, 11);
 }
 
+#[test]
+fn rules_name_the_members_of_an_association() {
+    let world = World::new();
+    let (supplier, association) = (world.firm("supplier"), world.firm("association"));
+    let (oem, rival) = (world.reachable_firm("oem"), world.reachable_firm("rival"));
+    [&supplier, &oem, &rival].iter().for_each(|firm| firm.start());
+    supplier.pair("supplier", &oem, "oem");
+    supplier.pair("supplier", &rival, "rival");
+    publish(&world, &supplier, "A", 2);
+    let members = text(&world.path("members.lotline"));
+    let sign = |until: &str, on_it: &[&Firm]| {
+        let entries = on_it.iter().map(|firm| format!("[[member]]\nissuer = \"{}\"\nname = \"M\"\n", firm.identity()));
+        let file = world.file("members.toml", format!("name = \"VDZ\"\n{until}\n{}", entries.collect::<String>()));
+        association.ok(&["members", "sign", &file, "-o", &members])
+    };
+    let rules = RULES.replace("\"oem\"", "\"members-of:vdz\"");
+    let add = ["members", "add", &members, "--as", "vdz"];
+
+    // A list without an end, of nobody the owner named, or under a wrong name is not kept.
+    sign("", &[&oem]);
+    let identity = association.identity();
+    let named = [&add[..], &["--issuer", &identity]].concat();
+    assert!(supplier.fails(1, &named).error().contains("does not say until when"));
+    sign("until = 2099-01-01", &[&oem]);
+    let said = supplier.fails(7, &add);
+    assert!(said.error().contains("did not name") && said.hint().contains("--words"), "{}", said.out);
+    supplier.fails(7, &[&add[..], &["--issuer", &oem.identity()]].concat());
+    supplier.fails(7, &[&add[..], &["--words", "one two three four five six"]].concat());
+    supplier.fails(2, &["members", "add", &members, "--as", "v d z", "--issuer", &identity]);
+    let file = world.file("policy.toml", &rules);
+    assert!(supplier.fails(1, &["policy", "check", &file]).error().contains("no member list is called `vdz`"));
+    let words = string(&association.ok(&["status"])["identity"]);
+    assert_eq!(words, identity);
+    let kept = supplier.ok(&named);
+    assert_eq!((kept["number"].as_u64(), kept["partners"].to_string()), (Some(1), "[\"oem\"]".into()), "{kept}");
+
+    // Its members, and nobody else, follow what the rules show, also after a restart.
+    supplier.apply(&rules);
+    wait_until_level(&supplier, &oem);
+    assert_eq!(oem.records().len(), 2);
+    let explained = Said::of(&mut supplier.command(["policy", "explain", "A-0000", "rival"])).out;
+    assert!(explained.contains("it is for the members of `vdz`"), "{explained}");
+    let numbered = supplier.ok(&["policy", "show"])["version"].as_u64();
+    supplier.stop();
+    supplier.start();
+    assert_eq!(supplier.ok(&["policy", "show"])["version"].as_u64(), numbered);
+    publish(&world, &supplier, "B", 1);
+    wait_until_level(&supplier, &oem);
+    assert!(supplier.ok(&["audit"])["faults"].as_array().is_none_or(Vec::is_empty));
+
+    // A newer list takes its place and needs no word again; what is in force waits for the owner.
+    let older = std::fs::read(&members).unwrap();
+    sign("until = 2099-01-01", &[&rival]);
+    assert_eq!(supplier.ok(&add)["partners"].to_string(), "[\"rival\"]");
+    let changed = "the list vdz changed since you applied: 1 member more, 1 less; lotline policy apply";
+    assert!(supplier.ok(&["status"])["alarms"].as_array().unwrap().iter().any(|alarm| alarm == changed));
+    assert_eq!(supplier.ok(&["policy", "check"])["lists"][0], changed);
+    assert!(rival.records().is_empty());
+    supplier.ok(&["policy", "apply", "--yes"]);
+    wait_until_level(&supplier, &rival);
+    assert_eq!(rival.records().len(), 3);
+    assert!(supplier.ok(&["policy", "check"])["lists"].as_array().unwrap().is_empty());
+
+    // An older one, another association under that name, and the same association under another.
+    std::fs::write(&members, older).unwrap();
+    assert!(supplier.fails(1, &add).error().contains("list 1 is older than list 2"));
+    sign("until = 2099-01-01", &[&oem]);
+    assert!(supplier.fails(1, &["members", "add", &members, "--as", "other", "--issuer", &identity]).error().contains("kept as `vdz`"));
+    let alone = world.file("own.toml", "name = \"Us\"\nuntil = 2099-01-01\n");
+    let own = text(&world.path("own.lotline"));
+    oem.ok(&["members", "sign", &alone, "-o", &own]);
+    assert!(supplier.fails(1, &["members", "add", &own, "--as", "vdz"]).error().contains("the list of another association"));
+
+    assert_eq!(supplier.ok(&["members", "list"])["lists"][0]["number"], 2);
+    supplier.ok(&["members", "remove", "vdz"]);
+    supplier.fails(5, &["members", "remove", "vdz"]);
+    assert!(supplier.ok(&["status"])["alarms"][0].as_str().unwrap().contains("the list vdz is no longer kept"));
+}
+
 // ---- a backup from before a rotation
 
 #[test]

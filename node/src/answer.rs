@@ -141,7 +141,7 @@ impl From<crate::config::HomeError> for Failure {
 
 impl From<crate::feeds::FeedError> for Failure {
     fn from(error: crate::feeds::FeedError) -> Failure {
-        use crate::feeds::{DelegateError, FeedError, ReleaseError, WrongRoot};
+        use crate::feeds::{DelegateError, FeedError, ListError, ReleaseError, WrongRoot};
         let failure = Failure::new(&error);
         match error {
             FeedError::Conflict { .. } => {
@@ -173,6 +173,15 @@ impl From<crate::feeds::FeedError> for Failure {
                     failure.exit(exit::REFUSED).hint("a delegated feed needs a name of its own: let them ask for another")
                 }
                 DelegateError::NoDelegation(_) => failure.exit(exit::NOT_FOUND).hint("`lotline feeds` shows them"),
+            },
+            FeedError::List(why) => match why {
+                ListError::Members(_) => failure.exit(exit::ALTERED),
+                ListError::Endless => failure.hint("the association adds a line like until = 2028-01-01 to its list and signs it again"),
+                ListError::Ended | ListError::Older { .. } => failure.hint("ask the association for its newest list"),
+                ListError::Twice(_) => failure.hint("keep neither before the association has explained it"),
+                ListError::NameTaken(_) => failure.hint("give another name with --as"),
+                ListError::Known(known) => failure.hint(format!("keep it with --as {known}")),
+                ListError::Unknown(_) => failure.exit(exit::NOT_FOUND).hint("`lotline members list` shows the names"),
             },
             FeedError::Root(_) => failure.hint("`lotline keys show --kit FILE` says whose kit a file is"),
             FeedError::Outdated(role) => {

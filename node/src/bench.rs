@@ -358,7 +358,7 @@ fn partner(of: &Invitation) -> crate::feeds::Partner {
 
 async fn share_everything(service: &Service) -> Result<(), Failure> {
     let text = "[[share]]\nname = 'all'\nwith = 'customer'\nfeed = 'bench'\nparts = 'all'\nshow = 'everything'\nuntil = 'revoked'\n";
-    let world = World { partners: &["customer".into()], feeds: &[FEED.into()], parts: &Default::default(), now: now() as i64 };
+    let world = World { partners: &["customer".into()], feeds: &[FEED.into()], now: now() as i64, ..World::default() };
     let policy: Policy = lotline_policy::parse(text, &world).map_err(|slips| Failure::new(slips.to_string()))?;
     service.handle.with(move |feeds| feeds.apply_policy(policy, false, now())).await??;
     Ok(())

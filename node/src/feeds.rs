@@ -5,7 +5,7 @@
 //!
 //! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/witness.rs`: what others sign of
 //! our feeds and we of theirs. `feeds/delegate.rs`: feeds that one organisation owns and another writes. `feeds/forks.rs`:
-//! two truths. `feeds/book.rs`: partners, sharing rules and the ledger.
+//! two truths. `feeds/book.rs`: partners, sharing rules and the ledger. `feeds/listed.rs`: lists of members.
 //! `feeds/release.rs`: what named persons countersign. `feeds/root.rs`: what the root key signs. `feeds/open.rs`: founding
 //! and reading a home. `feeds/state.rs`: what is stored, and how.
 
@@ -31,6 +31,7 @@ pub mod accept;
 mod book;
 mod delegate;
 pub mod forks;
+mod listed;
 mod open;
 mod release;
 mod root;
@@ -40,6 +41,7 @@ pub mod witness;
 pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};
 pub use book::{Intent, numbered_faults, vouchers};
 pub use delegate::{Asked, DelegateError, Delegated, Granted};
+pub use listed::{ListError, Listed};
 pub use open::Founded;
 pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in};
 pub use root::{Rotated, WrongRoot};
@@ -93,6 +95,9 @@ pub enum FeedError {
     /// About a feed that one organisation owns and another writes.
     #[error(transparent)]
     Delegate(#[from] DelegateError),
+    /// Not a member list that can be kept.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// The owner has to name a new key first.
     #[error("the {0} key in this home is not the one your org feed names: it was rotated after this backup was made")]
     Outdated(Role),
@@ -212,6 +217,8 @@ pub struct Snapshot {
     pub policy: Arc<Policy>,
     /// The partner book, by name.
     pub book: Arc<BTreeMap<String, Partner>>,
+    /// Member lists of associations, by our name for each.
+    pub lists: Arc<BTreeMap<String, Listed>>,
     /// Every feed, by origin.
     pub feeds: BTreeMap<String, Feed>,
     /// Every organisation we know keys of, ourselves included.

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use lotline_schema::kind::{self, Group, Schema};
 
-use crate::policy::{Condition, Feeds, Only, Parts, Policy, Rule, Stopped};
+use crate::policy::{Condition, Feeds, MEMBERS_OF, Only, Parts, Policy, Rule, Stopped};
 
 /// What the policies below are about, as a Cedar schema: parties in groups, records, and an action a field.
 ///
@@ -47,9 +47,9 @@ pub fn schema() -> String {
 /// ```
 pub fn export(policy: &Policy) -> String {
     let mut text = format!("// The sharing rules of a Lotline node, version {}.\n", policy.version());
-    for (group, members) in policy.groups() {
-        let members: Vec<String> = members.iter().map(|name| quoted(name)).collect();
-        let _ = writeln!(text, "// Group {}: {}", quoted(group), members.join(", "));
+    let lists = policy.lists().iter().map(|(name, list)| (format!("{MEMBERS_OF}{name}"), &list.partners));
+    for (group, members) in policy.groups().iter().map(|(name, members)| (name.clone(), members)).chain(lists) {
+        let _ = writeln!(text, "// Group {}: {}", quoted(&group), set(members));
     }
     for rule in policy.shares() {
         put(&mut text, "permit", &rule.name, &actions(rule), &conditions(rule));
@@ -142,6 +142,7 @@ fn said(rule: &Rule, condition: Condition) -> Option<String> {
         Condition::Only => rule.only.map(|only| format!("resource has conforming && resource.conforming == {}", only == Only::Conforming)),
         Condition::From => rule.from.map(|from| format!("context.now >= {}", datetime(from))),
         Condition::Until => rule.until.map(|until| format!("context.now < {}", datetime(until))),
+        Condition::List => rule.list_until.map(|until| format!("context.now < {}", datetime(until))),
     }
 }
 

@@ -285,5 +285,5 @@ pub fn view_id(policy: &Policy, viewer: &Viewer, origin: &Origin, now: i64) -> H
 /// When shares with this viewer on this feed begin and end.
 fn boundaries<'a>(policy: &'a Policy, viewer: &'a Viewer, feed: &'a str) -> impl Iterator<Item = i64> + 'a {
     let shares = policy.shares().iter().filter(|rule| rule.partners.contains(&viewer.partner) && rule.feed.covers(feed));
-    shares.flat_map(|rule| [rule.from, rule.until]).flatten()
+    shares.flat_map(crate::policy::Rule::dates)
 }

@@ -165,6 +165,7 @@ impl Question<'_> {
             Condition::Only => rule.only.is_none_or(|only| self.facts.conforming() == Some(only == Only::Conforming)),
             Condition::From => rule.from.is_none_or(|from| from <= self.now),
             Condition::Until => rule.until.is_none_or(|until| self.now < until),
+            Condition::List => rule.list_until.is_none_or(|until| self.now < until),
         }
     }
 
@@ -210,9 +211,9 @@ impl Question<'_> {
         if policy.stopped.covers(self.partner) {
             return None;
         }
-        let timely = |condition| matches!(condition, Condition::From | Condition::Until);
+        let timely = |condition| matches!(condition, Condition::From | Condition::Until | Condition::List);
         let waits = |rule: &&Rule| self.failing(rule, None).all(timely);
-        let boundaries = policy.shares.iter().filter(waits).flat_map(|rule| [rule.from, rule.until]).flatten();
+        let boundaries = policy.shares.iter().filter(waits).flat_map(Rule::dates);
         boundaries.filter(|boundary| self.now < *boundary).min()
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use lotline_schema::kind::{self, Field, Group, Schema};
 
 use crate::decide::{Decision, NearMiss, Reason, Viewer};
-use crate::policy::{Condition, Feeds, Masks, Parts, Policy, Rule, Show};
+use crate::policy::{Condition, Feeds, MEMBERS_OF, Masks, Parts, Policy, Rule, Show};
 
 impl Decision {
     /// One sentence a group, or one a reason where the fields of a group differ. For the owner: it names rules.
@@ -77,7 +77,10 @@ impl Rule {
     pub fn says(&self, condition: Condition) -> String {
         match condition {
             Condition::Partner if self.partners.contains(&self.with) => format!("is for `{}`", self.with),
-            Condition::Partner => format!("is for the group `{}`", self.with),
+            Condition::Partner => match self.with.strip_prefix(MEMBERS_OF) {
+                Some(list) => format!("is for the members of `{list}`"),
+                None => format!("is for the group `{}`", self.with),
+            },
             Condition::Field => match &self.show {
                 Show::Everything => "names everything".into(),
                 Show::EverythingButInspector => "names everything but the inspector".into(),
@@ -99,6 +102,10 @@ impl Rule {
             Condition::Only => format!("covers {}", self.only.map_or("every lot".into(), |only| format!("{} lots only", only.name()))),
             Condition::From => self.from.map_or("has always held".into(), |from| format!("begins on {}", moment(from))),
             Condition::Until => format!("lasts until {}", self.until.map_or("revoked".into(), moment)),
+            Condition::List => match self.list_until {
+                Some(until) => format!("{}, whose list holds until {}", self.says(Condition::Partner), moment(until)),
+                None => "needs no member list".into(),
+            },
         }
     }
 }
@@ -128,7 +135,7 @@ fn share_term(policy: &Policy, viewer: &Viewer, feed: &str, share: &Rule, reach:
     let parts = if share.parts == Parts::Theirs { "covers lots made for you".into() } else { share.says(Condition::Parts) };
     let only = share.only.map_or(String::new(), |only| format!(", {} lots only", only.name()));
     let kinds = share.kinds.as_ref().map_or(String::new(), |kinds| format!(", kind {} only", list(kinds)));
-    let until = share.says(Condition::Until);
+    let until = format!("lasts until {}", share.end().map_or("revoked".into(), moment));
     let fields = if share.show == Show::EverythingButInspector && *reach == share.masks {
         "everything but the inspector".into()
     } else {

@@ -19,6 +19,7 @@
 //!     feeds: &["quality".into()],
 //!     parts: &BTreeSet::from(["P-1".into()]),
 //!     now: 1_795_392_000, // 2026-11-23
+//!     ..World::default()
 //! };
 //! let policy = parse(
 //!     r#"
@@ -62,4 +63,4 @@ pub use clear::{Basis, Cleared, FullDisclosure, Item, RELEASE_SHOWN, clear, clea
 pub use decide::{Decision, NearMiss, Reason, Viewer, decide};
 pub use explain::term;
 pub use parse::{Slip, Slips, World, parse};
-pub use policy::{Condition, Feeds, Only, Parts, Policy, Rule, Show, Stopped};
+pub use policy::{Condition, Feeds, MEMBERS_OF, MemberList, Only, Parts, Policy, Rule, Show, Stopped};

@@ -16,7 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::explain::moment;
-use crate::policy::{Feeds, Masks, Only, Parts, Policy, Rule, Show};
+use crate::policy::{Feeds, MEMBERS_OF, Masks, MemberList, Only, Parts, Policy, Rule, Show};
 
 /// The longest policy, in bytes: some thousand rules, more than anybody can oversee.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
@@ -32,8 +32,19 @@ pub struct World<'a> {
     pub feeds: &'a [String],
     /// Part numbers in the store.
     pub parts: &'a BTreeSet<String>,
+    /// Member lists we keep, by the names we gave them.
+    pub lists: &'a BTreeMap<String, MemberList>,
     /// The clock, in seconds since 1970.
     pub now: i64,
+}
+
+/// An empty world: nobody, nothing, 1970.
+impl Default for World<'_> {
+    fn default() -> Self {
+        static PARTS: BTreeSet<String> = BTreeSet::new();
+        static LISTS: BTreeMap<String, MemberList> = BTreeMap::new();
+        World { partners: &[], feeds: &[], parts: &PARTS, lists: &LISTS, now: 0 }
+    }
 }
 
 /// One thing wrong with a policy.
@@ -83,10 +94,9 @@ impl std::error::Error for Slips {}
 /// Reads a policy and checks it against the world.
 ///
 /// ```
-/// use std::collections::BTreeSet;
 /// use lotline_policy::{World, parse};
-/// let (partners, feeds, parts) = (["oem-a".into()], ["quality".into()], BTreeSet::new());
-/// let world = World { partners: &partners, feeds: &feeds, parts: &parts, now: 0 };
+/// let (partners, feeds) = (["oem-a".into()], ["quality".into()]);
+/// let world = World { partners: &partners, feeds: &feeds, ..World::default() };
 /// let slips = parse("[[never]]\nname = 'mine'\nwith = 'oem-aa'\nshow = 'everything'", &world).unwrap_err();
 /// assert_eq!(
 ///     slips.to_string(),
@@ -95,11 +105,16 @@ impl std::error::Error for Slips {}
 /// );
 /// ```
 pub fn parse(text: &str, world: &World<'_>) -> Result<Policy, Slips> {
-    read(text, Some(world))
+    read(text, Some(world), world.lists)
 }
 
-pub(crate) fn read(text: &str, world: Option<&World<'_>>) -> Result<Policy, Slips> {
-    let mut reader = Reader { text, world, slips: Vec::new(), groups: BTreeMap::new(), new_parts: BTreeSet::new() };
+/// An applied version, with the lists frozen in it.
+pub(crate) fn restore(text: &str, lists: &BTreeMap<String, MemberList>) -> Result<Policy, Slips> {
+    read(text, None, lists)
+}
+
+fn read(text: &str, world: Option<&World<'_>>, lists: &BTreeMap<String, MemberList>) -> Result<Policy, Slips> {
+    let mut reader = Reader { text, world, lists, slips: Vec::new(), groups: BTreeMap::new(), new_parts: BTreeSet::new() };
     if POLICY_BYTES_MAX < text.len() {
         reader.slip(None, 0..0, format!("the policy is longer than {POLICY_BYTES_MAX} bytes"), None, "put partners into groups");
         return Err(Slips(reader.slips));
@@ -137,6 +152,7 @@ struct Reader<'w> {
     text: &'w str,
     /// None: an applied version is read back, only the form counts.
     world: Option<&'w World<'w>>,
+    lists: &'w BTreeMap<String, MemberList>,
     slips: Vec<Slip>,
     groups: BTreeMap<String, BTreeSet<String>>,
     new_parts: BTreeSet<String>,
@@ -176,7 +192,9 @@ impl Reader<'_> {
             rules
         };
         let (shares, nevers) = (side(true), side(false));
-        let policy = Policy { text: self.text.into(), groups: self.groups.clone(), shares, nevers, ..Policy::default() };
+        let named = shares.iter().chain(&nevers).filter_map(|rule| rule.with.strip_prefix(MEMBERS_OF));
+        let lists = named.filter_map(|name| Some((name.to_owned(), self.lists.get(name)?.clone()))).collect();
+        let policy = Policy { text: self.text.into(), groups: self.groups.clone(), shares, nevers, lists, ..Policy::default() };
         if self.world.is_some() {
             rules.iter().filter(|(section, _)| section.share).for_each(|(section, rule)| self.check_void(&policy, section, rule));
         }
@@ -194,6 +212,11 @@ impl Reader<'_> {
                 continue;
             }
             self.check_name(None, name, key.span());
+            if name.starts_with(MEMBERS_OF) {
+                let what = format!("`{name}` is no name for a group");
+                self.slip(None, key.span(), what, None, format!("give it another: with = \"{MEMBERS_OF}…\" names a member list"));
+                continue;
+            }
             if self.is_partner(name) {
                 let what = format!("`{name}` is a partner already");
                 self.slip(None, key.span(), what, None, "give the group another name: a rule could mean either");
@@ -204,7 +227,11 @@ impl Reader<'_> {
                 if let Some(world) = self.world.filter(|world| !world.partners.contains(&partner)) {
                     let nested = table.contains_key(partner.as_str());
                     let what = format!("the group `{name}` names `{partner}`, who is no partner{}", look_alike(&partner));
-                    let next = if nested { "list the partners of that group: groups hold no groups" } else { PAIR_FIRST };
+                    let next = match nested {
+                        true => "list the partners of that group: groups hold no groups",
+                        false if partner.starts_with(MEMBERS_OF) => "name the list in a rule of its own: groups hold no lists",
+                        false => PAIR_FIRST,
+                    };
                     self.slip(None, span, what, meant(&partner, world.partners), next);
                 }
                 partners.insert(partner);
@@ -285,8 +312,22 @@ impl Reader<'_> {
             until = self.until(section, from.flatten());
         }
         let (name, (with, partners), show) = (name?, with?, show?);
+        let list_until = self.list_until(section, &with, from.flatten());
         let masks = show.masks();
-        Some(Rule { name, with, partners, feed: feed?, parts: parts?, show, kinds: kinds?, only: only?, from: from?, until: until?, masks })
+        Some(Rule {
+            name,
+            with,
+            partners,
+            feed: feed?,
+            parts: parts?,
+            show,
+            kinds: kinds?,
+            only: only?,
+            from: from?,
+            until: until?,
+            list_until,
+            masks,
+        })
     }
 
     fn check_keys(&mut self, section: &Section<'_>) {
@@ -317,6 +358,10 @@ impl Reader<'_> {
     fn with(&mut self, section: &Section<'_>) -> Option<(String, BTreeSet<String>)> {
         let with = self.text(section, "with")?;
         let span = section.table.get("with")?.span();
+        if let Some(list) = with.strip_prefix(MEMBERS_OF) {
+            let partners = self.members_of(section, list, span)?;
+            return Some((with, partners));
+        }
         if let Some(partners) = self.groups.get(&with).cloned() {
             if partners.is_empty() {
                 let what = format!("the group `{with}` is empty, so the rule would touch nobody");
@@ -326,11 +371,49 @@ impl Reader<'_> {
         }
         if let Some(world) = self.world.filter(|_| !self.is_partner(&with)) {
             let what = format!("no partner or group is called `{with}`{}", look_alike(&with));
-            let meant = meant(&with, world.partners.iter().chain(self.groups.keys()));
+            let lists: Vec<String> = self.lists.keys().map(|list| format!("{MEMBERS_OF}{list}")).collect();
+            let listed = self.lists.contains_key(&with).then(|| format!("{MEMBERS_OF}{with}"));
+            let meant = listed.or(meant(&with, world.partners.iter().chain(self.groups.keys()).chain(&lists)));
             self.slip(section.name.as_deref(), span, what, meant, PAIR_FIRST);
             return None;
         }
         Some((with.clone(), BTreeSet::from([with])))
+    }
+
+    /// The partners who are on a member list now, or were when the rules were applied.
+    fn members_of(&mut self, section: &Section<'_>, name: &str, span: Range<usize>) -> Option<BTreeSet<String>> {
+        let rule = section.name.as_deref();
+        let Some(list) = self.lists.get(name) else {
+            let what = format!("no member list is called `{name}`{}", look_alike(name));
+            self.slip(
+                rule,
+                span,
+                what,
+                meant(name, self.lists.keys()),
+                "correct the name, or keep the list first with `lotline members add`",
+            );
+            return None;
+        };
+        if self.world.is_some_and(|world| list.until <= world.now) {
+            let what = format!("the member list `{name}` ended ({}), so nobody is known as a member", moment(list.until));
+            self.slip(rule, span, what, None, "get a newer list from the association and keep it with `lotline members add`");
+        } else if self.world.is_some() && list.partners.is_empty() {
+            let what = format!("no partner of yours is on the member list `{name}`, so the rule would touch nobody");
+            self.slip(rule, span, what, None, "pair with a member first, or remove the rule");
+        }
+        Some(list.partners.clone())
+    }
+
+    /// When the list behind a share ends. A never holds on after it: a ban must not lapse because nobody renewed a file.
+    fn list_until(&mut self, section: &Section<'_>, with: &str, from: Option<i64>) -> Option<i64> {
+        let name = with.strip_prefix(MEMBERS_OF).filter(|_| section.share)?;
+        let until = self.lists.get(name)?.until;
+        if self.world.is_some_and(|world| world.now < until) && from.is_some_and(|from| until <= from) {
+            let what = format!("the member list `{name}` ends ({}) before the share begins, so it would never apply", moment(until));
+            let span = section.table.get("with").map_or(section.span.clone(), Spanned::span);
+            self.slip(section.name.as_deref(), span, what, None, "let the share begin earlier, or get a newer list");
+        }
+        Some(until)
     }
 
     fn feed(&mut self, section: &Section<'_>) -> Option<Feeds> {
@@ -491,7 +574,8 @@ impl Reader<'_> {
         for (item, name, span) in items {
             let slots: Masks = share.in_kinds(&item.masks()).collect();
             let open = reach.iter().any(|reach| meets(reach, &slots));
-            if meets(&slots, &slots) && !open {
+            // A rule for nobody has a slip of its own.
+            if meets(&slots, &slots) && !open && !share.partners.is_empty() {
                 let bans =
                     |never: &&Rule| share.partners.iter().any(|partner| never.outreaches(share, partner)) && meets(&never.masks, &slots);
                 let nevers: Vec<String> = policy.nevers().iter().filter(bans).map(|never| format!("`{}`", never.name)).collect();

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use lotline_schema::Hash;
 use lotline_schema::kind::{self, Group, Schema};
 use serde::Serialize;
 
@@ -19,6 +20,7 @@ pub struct Policy {
     // Invariant: both sorted by name, so that the order in the file cannot matter.
     pub(crate) shares: Vec<Rule>,
     pub(crate) nevers: Vec<Rule>,
+    pub(crate) lists: BTreeMap<String, MemberList>,
     pub(crate) stopped: Stopped,
 }
 
@@ -34,7 +36,8 @@ impl Policy {
     }
 
     /// Reads an applied version back. What it was checked against (partners, parts, today) has moved on since, and
-    /// a policy in force must not fall silent because a date passed: only the form is checked.
+    /// a policy in force must not fall silent because a date passed: only the form is checked. Rules that take their
+    /// partners from member lists are read back with [`Policy::restore_with`].
     ///
     /// ```
     /// use lotline_policy::Policy;
@@ -43,7 +46,24 @@ impl Policy {
     /// # Ok::<(), lotline_policy::Slips>(())
     /// ```
     pub fn restore(text: &str) -> Result<Policy, Slips> {
-        crate::parse::read(text, None)
+        Policy::restore_with(text, &BTreeMap::new())
+    }
+
+    /// Reads an applied version back with what was frozen when it was applied: which partners each list it names meant.
+    ///
+    /// ```
+    /// use std::collections::{BTreeMap, BTreeSet};
+    /// use lotline_policy::{MemberList, Policy};
+    /// use lotline_schema::Hash;
+    /// let text = "[[never]]\nname = 'n'\nwith = 'members-of:vda'\nshow = 'everything'";
+    /// let list = MemberList { hash: Hash([0; 32]), until: 1_798_761_600, partners: BTreeSet::from(["rival".into()]) };
+    /// let policy = Policy::restore_with(text, &BTreeMap::from([("vda".into(), list)]))?;
+    /// assert!(policy.nevers()[0].partners.contains("rival"));
+    /// assert!(Policy::restore(text).is_err());
+    /// # Ok::<(), lotline_policy::Slips>(())
+    /// ```
+    pub fn restore_with(text: &str, lists: &BTreeMap<String, MemberList>) -> Result<Policy, Slips> {
+        crate::parse::restore(text, lists)
     }
 
     /// The version applied; 0 before the first.
@@ -69,6 +89,11 @@ impl Policy {
     /// What must never be seen, sorted by name.
     pub fn nevers(&self) -> &[Rule] {
         &self.nevers
+    }
+
+    /// The member lists its rules name, as they were when it was checked.
+    pub fn lists(&self) -> &BTreeMap<String, MemberList> {
+        &self.lists
     }
 
     /// Groups of partners.
@@ -113,7 +138,7 @@ impl Policy {
             rule.partners.contains(partner)
                 && rule.feed.covers(feed)
                 && rule.from.is_none_or(|from| from <= now)
-                && rule.until.is_none_or(|until| now < until)
+                && rule.end().is_none_or(|end| now < end)
         };
         let shares = if self.stopped.covers(partner) { &[] } else { &self.shares[..] };
         let reach = move |rule| (rule, self.reach(rule, partner));
@@ -128,6 +153,21 @@ impl Policy {
         }
         reach
     }
+}
+
+/// What stands before the name of a member list where a rule names it.
+pub const MEMBERS_OF: &str = "members-of:";
+
+/// A member list as rules know it: which of our partners were on it, and how long that holds. A newer list changes
+/// nothing in a policy that was applied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberList {
+    /// SHA-256 of the signed list.
+    pub hash: Hash,
+    /// The first second it no longer holds, since 1970.
+    pub until: i64,
+    /// The partners on it, as the partner book names them.
+    pub partners: BTreeSet<String>,
 }
 
 /// Who is cut off by `lotline share stop`.
@@ -155,7 +195,7 @@ pub(crate) type Masks = Vec<u64>;
 pub struct Rule {
     /// Its name, unique in the file.
     pub name: String,
-    /// The partner or group it names.
+    /// The partner, group or member list it names.
     pub with: String,
     /// The partners that are meant.
     pub partners: BTreeSet<String>,
@@ -173,6 +213,8 @@ pub struct Rule {
     pub from: Option<i64>,
     /// First second it no longer holds; none: until revoked.
     pub until: Option<i64>,
+    /// Of a share with the members of a list: the first second that list no longer holds. A never holds on after it.
+    pub list_until: Option<i64>,
     /// `show` as slots.
     pub(crate) masks: Masks,
 }
@@ -181,6 +223,16 @@ impl Rule {
     /// The slots of a schema that `show` names; of a schema that this program does not know, none.
     pub fn mask(&self, schema: &Schema) -> u64 {
         kind::known().iter().zip(&self.masks).find(|((known, _), _)| std::ptr::eq(*known, schema)).map_or(0, |(_, mask)| *mask)
+    }
+
+    /// The moments at which it begins and ends.
+    pub(crate) fn dates(&self) -> impl Iterator<Item = i64> + use<> {
+        [self.from, self.until, self.list_until].into_iter().flatten()
+    }
+
+    /// The first second it no longer holds, whatever ends it.
+    pub(crate) fn end(&self) -> Option<i64> {
+        [self.until, self.list_until].into_iter().flatten().min()
     }
 
     pub(crate) fn covers_kind(&self, schema: &Schema) -> bool {
@@ -313,11 +365,13 @@ pub enum Condition {
     From,
     /// The rule has not ended.
     Until,
+    /// The member list that its partners come from has not ended.
+    List,
 }
 
 impl Condition {
     /// Every condition.
-    pub const ALL: [Condition; 8] = [
+    pub const ALL: [Condition; 9] = [
         Condition::Partner,
         Condition::Field,
         Condition::Feed,
@@ -326,12 +380,13 @@ impl Condition {
         Condition::Only,
         Condition::From,
         Condition::Until,
+        Condition::List,
     ];
 
     /// The key of the file that states it.
     pub fn key(self) -> &'static str {
         match self {
-            Condition::Partner => "with",
+            Condition::Partner | Condition::List => "with",
             Condition::Field => "show",
             Condition::Feed => "feed",
             Condition::Kind => "kinds",

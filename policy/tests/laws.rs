@@ -1,11 +1,12 @@
 //! Laws every policy keeps, on generated policies, viewers, records and times.
 #![allow(clippy::unwrap_used)] // tests
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use lotline_policy::{Condition, Decision, NearMiss, Policy, Reason, Viewer, decide, next_change, view_id};
+use lotline_policy::{Condition, Decision, MemberList, NearMiss, Policy, Reason, Viewer, decide, next_change, view_id};
 use lotline_schema::kind::inspection::SCHEMA;
-use lotline_schema::{Facts, Origin};
+use lotline_schema::{Facts, Hash, Origin};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -13,7 +14,9 @@ use proptest::sample::{select, subsequence};
 
 const DAY: i64 = 86_400;
 const PARTNERS: [&str; 3] = ["a", "b", "c"];
-const WITH: [&str; 5] = ["a", "b", "c", "ab", "everybody"];
+const WITH: [&str; 6] = ["a", "b", "c", "ab", "everybody", "members-of:l"];
+/// The day on which the list of `a` and `b` ends.
+const LIST_UNTIL: i64 = 7;
 const SHOWN: [&str; 9] =
     ["identity", "verdict", "capability", "measurements", "inspector", "lot", "special_values", "special_statistics", "process"];
 
@@ -75,6 +78,7 @@ impl Draft {
             Condition::Only => draft.only = None,
             Condition::From => draft.from = None,
             Condition::Until => draft.until = None,
+            Condition::List => draft.with = "ab",
         }
         draft
     }
@@ -91,8 +95,13 @@ impl Rules {
         let mut text = String::from("[groups]\nab = ['a', 'b']\neverybody = ['a', 'b', 'c']\n");
         self.shares.iter().enumerate().for_each(|(at, draft)| draft.write(true, &format!("s{at}"), &mut text));
         self.nevers.iter().enumerate().for_each(|(at, draft)| draft.write(false, &format!("n{at}"), &mut text));
-        Policy::restore(&text).unwrap()
+        Policy::restore_with(&text, &lists()).unwrap()
     }
+}
+
+fn lists() -> BTreeMap<String, MemberList> {
+    let list = MemberList { hash: Hash([0; 32]), until: LIST_UNTIL * DAY, partners: ["a", "b"].map(String::from).into() };
+    BTreeMap::from([("l".into(), list)])
 }
 
 #[derive(Clone, Debug)]
@@ -113,7 +122,7 @@ impl Asked {
         let covers = |rule: &Draft| {
             let partner = match rule.with {
                 "everybody" => true,
-                "ab" => self.partner != "c",
+                "ab" | "members-of:l" => self.partner != "c",
                 name => name == self.partner,
             };
             let feed = rule.feed == "all" || rule.feed == self.feed;
@@ -127,7 +136,8 @@ impl Asked {
         let holds = |share: &Draft| {
             let time = share.from.is_none_or(|from| from * DAY <= self.now) && share.until.is_none_or(|until| self.now < until * DAY);
             let verdict = share.only.is_none_or(|only| self.facts.verdict.as_deref() == Some(only));
-            covers(share) && time && verdict && share.kind.is_none_or(|kind| kind == "inspection")
+            let listed = share.with != "members-of:l" || self.now < LIST_UNTIL * DAY;
+            covers(share) && time && listed && verdict && share.kind.is_none_or(|kind| kind == "inspection")
         };
         let mut mask = 0;
         for (slot, field) in SCHEMA.fields.iter().enumerate() {
@@ -198,7 +208,7 @@ proptest! {
         let starts: Vec<usize> = blocks.iter().enumerate().filter(|(_, line)| line.starts_with('[')).map(|(at, _)| at).chain([blocks.len()]).collect();
         let sections: Vec<String> = starts.windows(2).rev().map(|pair| blocks[pair[0]..pair[1]].concat()).collect();
         blocks.clear();
-        let turned = Policy::restore(&sections.concat()).unwrap();
+        let turned = Policy::restore_with(&sections.concat(), &lists()).unwrap();
         prop_assert_eq!((policy.shares(), policy.nevers()), (turned.shares(), turned.nevers()));
         prop_assert_eq!(asked.decide(&policy, asked.now), asked.decide(&turned, asked.now));
     }

@@ -1,9 +1,14 @@
 //! Every slip people make in a rule file is refused with its rule, its place, what was meant and the next step.
 #![allow(clippy::unwrap_used)] // tests
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lotline_policy::{Policy, Slips, World, parse};
+use lotline_policy::{Condition, MemberList, Policy, Slips, World, parse};
+use lotline_schema::Hash;
+
+/// 2026-11-23.
+const NOW: i64 = 1_795_392_000;
+const DAY: i64 = 86_400;
 
 const GOOD: &str = r#"new_parts = ["Z-1"]
 
@@ -61,7 +66,19 @@ fn check(text: &str) -> Result<Policy, Slips> {
     let texts = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
     let (partners, feeds) = (texts(&["oem-a", "oem-b", "oem-c", "auditor", "rival"]), texts(&["quality", "tooling"]));
     let parts = BTreeSet::from(["X-4711".to_string(), "Y-0815".to_string()]);
-    parse(text, &World { partners: &partners, feeds: &feeds, parts: &parts, now: 1_795_392_000 })
+    let lists = lists();
+    parse(text, &World { partners: &partners, feeds: &feeds, parts: &parts, lists: &lists, now: NOW })
+}
+
+/// Lists we keep: one that holds for ten days, one that ended today, and one that no partner is on.
+fn lists() -> BTreeMap<String, MemberList> {
+    let list = |until: i64, partners: &[&str]| MemberList {
+        hash: Hash([7; 32]),
+        until,
+        partners: partners.iter().map(|name| name.to_string()).collect(),
+    };
+    let lists = [("vda", list(NOW + 10 * DAY, &["oem-a", "oem-c"])), ("old", list(NOW, &["oem-a"])), ("far", list(NOW + DAY, &[]))];
+    lists.into_iter().map(|(name, list)| (name.to_string(), list)).collect()
 }
 
 /// One change to the good file gives exactly this one slip.
@@ -347,6 +364,66 @@ fn slips_the_study_did_not_have() {
     let single = "[share]\nname = 'x'";
     assert!(check(single).unwrap_err().to_string().contains("begin each rule with [[share]], in two brackets"));
     assert!(check(&"#".repeat(300_000)).is_err());
+}
+
+#[test]
+fn slips_about_member_lists() {
+    let keep = "correct the name, or keep the list first with `lotline members add`";
+    let pair = "correct the name, or pair with them first";
+    let b = "with   = \"oem-b\"";
+    for (with, expected) in [
+        ("members-of:vdaa", format!("no member list is called `vdaa` (did you mean `vda`?); {keep}")),
+        ("members-of:", format!("no member list is called ``; {keep}")),
+        ("member-of:vda", format!("no partner or group is called `member-of:vda` (did you mean `members-of:vda`?); {pair}")),
+        ("members_of:vda", format!("no partner or group is called `members_of:vda` (did you mean `members-of:vda`?); {pair}")),
+        ("Members-of:vda", format!("no partner or group is called `Members-of:vda` (did you mean `members-of:vda`?); {pair}")),
+        ("vda", format!("no partner or group is called `vda` (did you mean `members-of:vda`?); {pair}")),
+        (
+            "members-of:old",
+            "the member list `old` ended (2026-11-23 00:00 UTC), so nobody is known as a member; get a newer list from the association and keep it with `lotline members add`".into(),
+        ),
+        (
+            "members-of:far",
+            "no partner of yours is on the member list `far`, so the rule would touch nobody; pair with a member first, or remove the rule".into(),
+        ),
+    ] {
+        refused(b, &format!("with   = \"{with}\""), &format!("line 36, column 10: `oem-b-theirs`: {expected}"));
+    }
+    refused(
+        "with   = \"auditor\"\nfeed   = \"all\"\nparts  = \"all\"\nshow   = \"everything\"\nfrom   = 2026-12-01",
+        "with   = \"members-of:vda\"\nfeed   = \"all\"\nparts  = \"all\"\nshow   = [\"verdict\"]\nfrom   = 2026-12-04",
+        "line 27, column 10: `audit-2026`: the member list `vda` ends (2026-12-03 00:00 UTC) before the share begins, so it would never apply; let the share begin earlier, or get a newer list",
+    );
+    refused(
+        "[\"rival\"]",
+        "[\"members-of:vda\"]",
+        "line 5, column 16: the group `competitors` names `members-of:vda`, who is no partner; name the list in a rule of its own: groups hold no lists",
+    );
+    refused(
+        "[groups]\n",
+        "[groups]\n\"members-of:x\" = [\"rival\"]\n",
+        "line 4, column 1: `members-of:x` is no name for a group; give it another: with = \"members-of:…\" names a member list",
+    );
+}
+
+#[test]
+fn members_are_frozen_with_the_version_they_were_applied_with() {
+    let text = GOOD.replace("with   = \"oem-b\"", "with   = \"members-of:vda\"");
+    let policy = check(&text).unwrap();
+    let members = |policy: &Policy| policy.shares()[2].partners.iter().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!((members(&policy), policy.lists().keys().cloned().collect::<Vec<_>>()), ("oem-a oem-c".into(), vec!["vda".to_string()]));
+    // Read back with what was frozen; what the list says today does not matter.
+    let restored = Policy::restore_with(&text, policy.lists()).unwrap();
+    assert_eq!(restored, policy);
+    assert_eq!(restored.shares()[2].list_until, Some(NOW + 10 * DAY));
+    assert_eq!(restored.shares()[2].says(Condition::Partner), "is for the members of `vda`");
+    assert_eq!(restored.shares()[2].says(Condition::List), "is for the members of `vda`, whose list holds until 2026-12-03 00:00 UTC");
+    let ended = BTreeMap::from([("vda".to_string(), lists()["old"].clone())]);
+    assert_eq!(members(&Policy::restore_with(&text, &ended).unwrap()), "oem-a");
+    assert!(Policy::restore(&text).is_err(), "without what was frozen it does not read");
+    // A ban goes on when its list has ended.
+    let ban = "[[never]]\nname = 'n'\nwith = 'members-of:vda'\nshow = 'everything'";
+    assert_eq!(check(ban).unwrap().nevers()[0].list_until, None);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Members {
     pub association: String,
     /// Its members, ascending by party, none twice.
     pub members: Vec<Member>,
+    /// The first second at which it no longer holds, since 1970; rules take members only from a list that says so.
+    pub until: Option<u64>,
 }
 
 /// A list that does not hold.
@@ -87,9 +89,14 @@ impl Members {
     /// A list in its one order; none when a member is on it twice or a text is no line.
     pub fn new(association: impl Into<String>, mut members: Vec<Member>) -> Result<Members, CodecError> {
         members.sort_by_key(|member| member.party);
-        let list = Members { association: association.into(), members };
+        let list = Members { association: association.into(), members, until: None };
         list.check()?;
         Ok(list)
+    }
+
+    /// The same list, holding until this second.
+    pub fn with_end(self, until: u64) -> Members {
+        Members { until: Some(until), ..self }
     }
 
     fn check(&self) -> Result<(), CodecError> {
@@ -115,7 +122,10 @@ impl Members {
             let ids = member.ids.iter().map(|(kind, id)| (codec::text(kind.as_str()), codec::text(id.as_str()))).collect();
             codec::array([codec::text(member.party.to_string()), codec::text(member.name.as_str()), Value::Map(ids)])
         };
-        let entry = codec::map([(1, codec::text(self.association.as_str())), (2, codec::array(self.members.iter().map(member)))]);
+        let end = self.until.map(|until| (3, codec::uint(until)));
+        let entry = codec::map(
+            [(1, codec::text(self.association.as_str())), (2, codec::array(self.members.iter().map(member)))].into_iter().chain(end),
+        );
         Ok(statement::seal_entry(Type::Members, entry, &place, signer, random)?.core)
     }
 
@@ -132,8 +142,9 @@ impl Members {
         };
         let association = fields.text(1, "a member list of nobody")?;
         let members = fields.array(2, "a member list without members")?.iter().map(member).collect::<Result<_, _>>()?;
+        let until = fields.take(3).map(|end| codec::as_uint(&end).ok_or(FORM)).transpose()?;
         fields.end()?;
-        let list = Members { association, members };
+        let list = Members { association, members, until };
         list.check()?;
         Ok(list)
     }

@@ -76,3 +76,15 @@ fn a_list_has_one_form() {
     assert!(Members::new("VDZ", vec![member(10, "ACME"), member(10, "ACME once more")]).is_err());
     assert!(Members::new("VDZ", vec![member(10, "two\nlines")]).is_err());
 }
+
+#[test]
+fn a_list_may_say_until_when_it_holds() {
+    let open = |list: &Members| {
+        let core = list.seal(party(1), 5, 1_795_392_000, &signer(2), |bytes| bytes.fill(8)).unwrap();
+        MembersFile { org: association().1, core }.open().unwrap().list
+    };
+    let endless = Members::new("VDZ e. V.", vec![member(10, "ACME")]).unwrap();
+    assert_eq!((open(&endless).until, open(&endless)), (None, endless.clone()));
+    let ending = endless.with_end(1_830_297_600);
+    assert_eq!((open(&ending).until, open(&ending)), (Some(1_830_297_600), ending));
+}

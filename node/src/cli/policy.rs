@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use lotline_policy::{Policy, Viewer, World, decide, parse};
+use lotline_policy::{MemberList, Policy, Viewer, World, decide, parse};
 use lotline_schema::kind;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -64,8 +64,10 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     match verb {
         Verb::Check { file } => {
             let policy = read(desk, file)?;
-            let text = format!("The rules are in order: {}. Nothing is in force before `lotline policy apply`.", counted(&policy));
-            Ok(Answer::new(text, json!({ "shares": policy.shares().len(), "nevers": policy.nevers().len() })))
+            let mut text = format!("The rules are in order: {}. Nothing is in force before `lotline policy apply`.", counted(&policy));
+            let lists = lists_differ(desk);
+            lists.iter().for_each(|change| text.push_str(&format!("\n{change}")));
+            Ok(Answer::new(text, json!({ "shares": policy.shares().len(), "nevers": policy.nevers().len(), "lists": lists })))
         }
         Verb::Apply { file, yes } => apply(desk, file, yes),
         Verb::Show => {
@@ -100,7 +102,8 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
     let mut feeds = snapshot.own_feed_names();
     feeds.extend(snapshot.book.values().map(|partner| partner.feed.clone()));
     let parts = parts(desk)?;
-    let world = World { partners: &partners, feeds: &feeds, parts: &parts, now: now() as i64 };
+    let lists = snapshot.member_lists();
+    let world = World { partners: &partners, feeds: &feeds, parts: &parts, lists: &lists, now: now() as i64 };
     parse(&text, &world).map_err(|slips| {
         let mut hint = "nothing was changed; the rules in force stay as they are".to_owned();
         let theirs = written_for_others(desk);
@@ -212,6 +215,31 @@ pub(super) fn file_differs(desk: &Desk) -> Option<String> {
     (policy.text() != text).then(|| {
         "policy.toml is not what is in force; `lotline policy apply` applies it, `lotline policy show` prints what is in force".into()
     })
+}
+
+/// What became of the member lists that the rules in force were applied with, in words for `status` and `policy check`.
+pub(super) fn lists_differ(desk: &Desk) -> Vec<String> {
+    let (snapshot, at) = (desk.handle.snapshot(), now() as i64);
+    let kept = snapshot.member_lists();
+    let change = |(name, applied): (&String, &MemberList)| {
+        let Some(now) = kept.get(name) else {
+            return Some(format!("the list {name} is no longer kept; your rules go on with the members they were applied with"));
+        };
+        let more = now.partners.difference(&applied.partners).count();
+        let less = applied.partners.difference(&now.partners).count();
+        if more + less > 0 || now.until != applied.until {
+            let of = |count: u64| if count == 1 { "1 member".to_owned() } else { format!("{count} members") };
+            let until = if now.until == applied.until { "" } else { ", with another end" };
+            return Some(format!(
+                "the list {name} changed since you applied: {} more, {less} less{until}; lotline policy apply",
+                of(more as u64)
+            ));
+        }
+        (now.until <= at).then(|| {
+            format!("the list {name} ended, so shares with its members show nothing; get a newer one and `lotline members add` it")
+        })
+    };
+    snapshot.policy.lists().iter().filter_map(change).collect()
 }
 
 fn explain(desk: &Desk, lot: &str, partner: &str, part: Option<&str>) -> Result<Answer, Failure> {

@@ -56,6 +56,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     if let Some(trouble) = &edited {
         alarms.push(trouble.clone());
     }
+    alarms.extend(super::policy::lists_differ(desk));
     let mut text = format!("{}   {}\n", snapshot.name, snapshot.party.six_words());
     for alarm in &alarms {
         text.push_str(&format!("  ! {alarm}\n"));

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 
 use lotline_schema::bundle::BUNDLE_BYTES_MAX;
 use lotline_schema::id::{hex, thumbprint};
-use lotline_schema::members::{MEMBERS_BYTES_MAX, MembersFile};
 use lotline_schema::org::Role;
 use lotline_schema::quorum::Quorum;
 use lotline_schema::receipt::transparent_statement;
@@ -162,19 +161,13 @@ fn moment(text: &str, edge: Edge) -> Result<u64, Failure> {
 
 /// Adds the members of an association that is trusted itself.
 fn trust_members(trust: &mut Trust, file: &Path) -> Result<(), Failure> {
-    let wrong = |why: &dyn std::fmt::Display| Failure::new(format!("member list `{}`: {why}", file.display()));
-    let length = std::fs::metadata(file).map_err(|why| wrong(&why).exit(exit::NOT_FOUND))?.len();
-    if length > MEMBERS_BYTES_MAX as u64 {
-        return Err(wrong(&"it is larger than any member list").exit(exit::UNREADABLE));
-    }
-    let bytes = std::fs::read(file).map_err(|why| wrong(&why).exit(exit::UNREADABLE))?;
-    let read = MembersFile::read(&bytes).map_err(|why| wrong(&why).exit(exit::UNREADABLE))?;
-    let opened = read.open().map_err(|why| wrong(&why).exit(exit::ALTERED))?;
+    let (_, opened) = super::members::read_members(file)?;
     let association = opened.by.party();
     let Some(root) = trust.of(&association).cloned() else {
         let what =
             format!("it is signed by an association you did not name: calls itself {}, root {association}", harmless(opened.by.name()));
-        return Err(wrong(&what).exit(Outcome::SignerNotEstablished.exit_code()).hint("put the association's root into the trust file"));
+        let failure = Failure::new(format!("member list `{}`: {what}", file.display()));
+        return Err(failure.exit(Outcome::SignerNotEstablished.exit_code()).hint("put the association's root into the trust file"));
     };
     let day: String = crate::service::time_text(opened.day).chars().take("2026-11-23".len()).collect();
     for member in opened.list.members {

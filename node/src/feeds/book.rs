@@ -11,7 +11,7 @@ use lotline_schema::statement::{self, Place, Type};
 use lotline_schema::voucher::Voucher;
 use lotline_schema::{Hash, Origin, PartyId};
 
-use super::open::{first_free, open_policy};
+use super::open::{Applied, first_free, open_policy};
 use super::state::{Partner, StateError, key, put};
 use super::witness::Evidence;
 use super::{FeedError, Feeds, Snapshot};
@@ -61,7 +61,7 @@ impl Feeds {
         self.may_sign()?;
         let version = self.snapshot.policy.version() + 1;
         let place = Place { origin: Origin::new(self.snapshot.party, "policy", 1)?, seq: version, now, supersedes: None };
-        let sealed = statement::seal_entry(Type::Policy, codec::text(policy.text()), &place, &self.keys.record, random)?;
+        let sealed = statement::seal_entry(Type::Policy, Applied::entry(&policy), &place, &self.keys.record, random)?;
         let mut batch = Batch::new();
         batch.push(Entry::State { key: key::numbered(key::POLICY, version), value: Some(sealed.core) });
         let mut policy = policy.with_version(version);
@@ -113,7 +113,7 @@ impl Feeds {
     /// The text of an applied version of the sharing rules.
     pub fn policy_text(&self, version: u64) -> Result<String, FeedError> {
         let core = self.reader.state(&key::numbered(key::POLICY, version))?.ok_or(StateError("policy"))?;
-        open_policy(&core, version, &self.snapshot.orgs[&self.snapshot.party])
+        Ok(open_policy(&core, version, &self.snapshot.orgs[&self.snapshot.party])?.text)
     }
 
     /// Writes down what is about to leave, durably, what became of earlier rows, and what partners signed meanwhile.

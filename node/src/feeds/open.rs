@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use lotline_policy::{Policy, Stopped};
+use lotline_policy::{MemberList, Policy, Stopped};
 use lotline_schema::codec::{self, Value};
 use lotline_schema::org::{self, About, Entry as OrgEntry, Org, Role};
 use lotline_schema::statement::{Body, Type, Unverified};
 use lotline_schema::{Hash, Origin, tree};
 use tokio::sync::watch;
 
+use super::listed::read_lists;
 use super::state::{Head, Partner, StateError, Summary, key, put, take};
 use super::witness::read_witnessed;
 use super::{Feed, FeedError, Feeds, Snapshot, delegate, feed_state, head_state, push_statement, sign_head};
@@ -86,6 +87,7 @@ impl Feeds {
             name: org.name().to_owned(),
             policy: Arc::new(policy),
             book: Arc::new(read_book(&reader)?),
+            lists: Arc::new(read_lists(&reader)?),
             restored: opened.restored.as_ref().map(ToString::to_string),
             asked: Arc::new(asked),
             writers: Arc::new(delegate::read_writers(&reader)?),
@@ -238,8 +240,8 @@ fn read_policy(reader: &Reader, org: &Org) -> Result<Policy, FeedError> {
         0 => Policy::nothing(),
         number => {
             let core = reader.state(&key::numbered(key::POLICY, number))?.ok_or(StateError("policy"))?;
-            let text = open_policy(&core, number, org)?;
-            Policy::restore(&text).map_err(|slips| FeedError::Policy(slips.to_string()))?.with_version(number)
+            let Applied { text, lists } = open_policy(&core, number, org)?;
+            Policy::restore_with(&text, &lists).map_err(|slips| FeedError::Policy(slips.to_string()))?.with_version(number)
         }
     };
     if let Some(stopped) = reader.state(key::STOPPED.as_bytes())? {
@@ -258,8 +260,50 @@ fn read_stopped(bytes: &[u8]) -> Result<Stopped, FeedError> {
     Ok(Stopped { everybody: *everybody, partners: names.iter().map(name).collect::<Result<_, _>>()? })
 }
 
-/// The text of a stored policy version, after checking that our record key signed it.
-pub(super) fn open_policy(core: &[u8], number: u64, org: &Org) -> Result<String, FeedError> {
+/// An applied policy version: its text, and the member lists frozen in it.
+pub(super) struct Applied {
+    pub(super) text: String,
+    lists: BTreeMap<String, MemberList>,
+}
+
+impl Applied {
+    /// What is signed: the text alone, as ever, or with the lists that its rules name.
+    pub(super) fn entry(policy: &Policy) -> Value {
+        let list = |(name, list): (&String, &MemberList)| {
+            let partners = list.partners.iter().map(|partner| codec::text(partner.as_str()));
+            (codec::text(name.as_str()), codec::array([codec::bytes(list.hash.0), codec::int(list.until), codec::array(partners)]))
+        };
+        let text = codec::text(policy.text());
+        match policy.lists().is_empty() {
+            true => text,
+            false => codec::array([text, Value::Map(policy.lists().iter().map(list).collect())]),
+        }
+    }
+
+    fn read(entry: &Value) -> Option<Applied> {
+        let list = |(name, list): (&Value, &Value)| {
+            let [hash, until, partners] = codec::as_array(list)? else {
+                return None;
+            };
+            let partners = codec::as_array(partners)?.iter().map(|name| codec::as_text(name).map(str::to_owned)).collect::<Option<_>>()?;
+            let list = MemberList { hash: Hash::from_slice(codec::as_bytes(hash)?)?, until: codec::as_int(until)?, partners };
+            Some((codec::as_text(name)?.to_owned(), list))
+        };
+        match entry {
+            Value::Text(text) => Some(Applied { text: text.clone(), lists: BTreeMap::new() }),
+            Value::Array(parts) => match &parts[..] {
+                [Value::Text(text), Value::Map(lists)] => {
+                    Some(Applied { text: text.clone(), lists: lists.iter().map(list).collect::<Option<_>>()? })
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// A stored policy version, after checking that our record key signed it.
+pub(super) fn open_policy(core: &[u8], number: u64, org: &Org) -> Result<Applied, FeedError> {
     let unverified = Unverified::read(core)?;
     let claims = unverified.claims();
     if claims.typ != Type::Policy || claims.seq != number || claims.issuer != org.issuer() {
@@ -267,8 +311,8 @@ pub(super) fn open_policy(core: &[u8], number: u64, org: &Org) -> Result<String,
     }
     let key = org.key_for(Role::Record, &claims.kid, &claims.origin, number).ok_or(StateError("policy"))?;
     match &unverified.verify(key)?.claims().body {
-        Body::Entry(Value::Text(text)) => Ok(text.clone()),
-        _ => Err(StateError("policy").into()),
+        Body::Entry(entry) => Ok(Applied::read(entry).ok_or(StateError("policy"))?),
+        Body::Slots(..) => Err(StateError("policy").into()),
     }
 }
 

@@ -75,6 +75,8 @@ pub(crate) mod key {
     pub(crate) const WRITER: &str = "writer/";
     /// Of such a feed: its newest head below which every leaf is here, by origin.
     pub(crate) const LEVEL: &str = "level/";
+    /// Member lists of associations that we keep, by our name for each.
+    pub(crate) const LISTED: &str = "listed/";
     /// Imports, by identity of file and options.
     pub(crate) const IMPORT: &str = "import/";
 
