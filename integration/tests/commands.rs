@@ -193,9 +193,21 @@ fn every_verb_speaks_json_with_its_version() {
     let failed = supplier.fails(5, &["show", "no such lot"]);
     assert_eq!((failed.json["schema_version"].as_u64(), failed.json["exit"].as_u64()), (Some(1), Some(5)), "{}", failed.out);
 
-    // Verbs that need the recovery kit, and a home without a node: `keys.rs`. Files between firms: `evidence.rs`.
-    let with_the_kit =
-        ["keys witness", "keys rotate", "keys revoke", "keys successor", "keys inherit", "keys words", "keys signer", "members sign"];
+    // Verbs that need the recovery kit, and a home without a node: `keys.rs`, `delegate.rs`. Files between firms: `evidence.rs`.
+    let with_the_kit = [
+        "keys witness",
+        "keys rotate",
+        "keys revoke",
+        "keys successor",
+        "keys inherit",
+        "keys words",
+        "keys signer",
+        "keys attest",
+        "keys request-delegation",
+        "keys delegate",
+        "keys end-delegation",
+        "members sign",
+    ];
     let elsewhere = [
         "init",
         "run",
