@@ -24,7 +24,8 @@ struct Firms {
 impl Firms {
     fn new() -> Firms {
         let world = World::new();
-        let (owner, lab, oem) = (world.reachable_firm("owner"), world.firm("lab"), world.reachable_firm("oem"));
+        // Two that dial each other in the same moment are another story.
+        let (owner, lab, oem) = (world.reachable_firm("owner"), world.firm("lab"), world.firm("oem"));
         for firm in [&owner, &lab, &oem] {
             firm.start();
         }
@@ -139,6 +140,13 @@ fn what_a_laboratory_publishes_for_its_customer_reaches_that_ones_customers() {
         assert_eq!(world.verify(&bundle, &["--issuer", &lab.identity()]).code, 7, "the laboratory's key is nobody's word here");
     }
 
+    let parts = world.path("parts");
+    world.verify(&text(&world.path("oem.lotline")), &["--issuer", &owner.identity(), "--explode", &text(&parts)]);
+    let keys: Value = serde_json::from_slice(&std::fs::read(parts.join("keys.json")).unwrap()).unwrap();
+    let of_owner = keys["issuers"].as_array().unwrap().iter().find(|of| of["identity"] == owner.identity().as_str()).unwrap();
+    let log = |name: &str| string(&of_owner["vkeys"][name]).rsplit('+').next().unwrap().to_owned();
+    assert_ne!(log(&origin), log(&origin.replace("/lab/1", "/org/1")), "the feed's log key is the laboratory's");
+
     // The owner takes back, the laboratory corrects, and each only that.
     assert!(lab.fails(3, &["withdraw", "A-0000", "--reason", "wrong", "--yes"]).error().contains("owner"));
     owner.ok(&["withdraw", "A-0000", "--reason", "another lot's bag", "--yes"]);
@@ -234,15 +242,51 @@ fn only_who_was_delegated_a_feed_brings_it() {
         lotline_node::feeds::Item::View(view) => lotline_node::feeds::Item::Hidden(view.clone().trusted().unwrap().leaf()),
         lotline_node::feeds::Item::Hidden(_) => panic!("whole"),
     };
-    assert_eq!(owner.count("A-0000"), 0);
+    let half = world.file("half.lotline", CarriedFile::Feed(Carried { batches: hidden, ..carried }).to_bytes());
+    let said = owner.fails(4, &["receive", &half]);
+    assert!(said.error().contains("without all its fields"), "{}", said.out);
+    assert_eq!((owner.count("A-0000"), owner.frozen().len()), (0, 1));
+    assert!(owner.fails(4, &["receive", &file]).error().contains("frozen"));
+    owner.ok(&["thaw", "--from", "lab", "--feed", "lab", "--yes"]);
     let answer = text(&world.path("answer.lotline"));
     owner.ok(&["receive", &file, "-o", &answer]);
     assert_eq!((owner.count("A-0000"), owner.count("A-0001")), (1, 1));
     let said = lab.ok(&["receive", &answer]);
     assert_eq!(said["receipts"], 1, "{said}");
-    let half = world.file("half.lotline", CarriedFile::Feed(Carried { batches: hidden, ..carried }).to_bytes());
-    owner.ok(&["receive", &half]);
     owner.is_clean();
+    owner.start();
+    wait("the owner to go on over the network", || lab.partner("owner")["connected"] == true);
+    firms.publish("B", 1);
+    wait("the owner to have it", || owner.count("B-0000") == 1);
+    owner.is_clean();
+}
+
+#[test]
+fn a_second_word_about_one_inspection_stops_the_feed_before_a_customer_sees_it() {
+    let firms = Firms::new();
+    let Firms { owner, lab, oem, .. } = &firms;
+    firms.delegate(FAR);
+    let both = format!("{RULES}\n{}", RULES.replace("\"lab\"", "\"quality\""));
+    // The owner measured the second lot itself.
+    let second: String =
+        lots_file("A", "PIN", 2).lines().filter(|line| !line.starts_with("A-0000")).map(|line| format!("{line}\n")).collect();
+    let own = firms.world.file("own.csv", second);
+    owner.publish(&own, &["--feed", "quality"]);
+    owner.apply(&both);
+    wait("the customer to have the owner's word", || oem.count("A-0001") == 1);
+    firms.publish("A", 2);
+    wait("the feed to be frozen", || owner.frozen().len() == 1);
+    let frozen = owner.frozen().remove(0);
+    assert!(frozen["name"] == "lab" && string(&frozen["frozen"]).contains("record 1 of feed `quality`"), "{frozen}");
+    assert!(Said::of(&mut owner.command(["status"])).out.contains("FROZEN feed lab"));
+    assert_eq!((oem.count("A-0000"), oem.count("A-0001"), oem.frozen().len()), (0, 1, 0));
+    // Its own goes, the laboratory's stands.
+    owner.ok(&["withdraw", "A-0001", "--reason", "the laboratory's counts", "--yes"]);
+    owner.ok(&["thaw", "--from", "lab", "--feed", "lab", "--yes"]);
+    wait("the laboratory's word at the customer", || oem.count("A-0000") == 1);
+    for firm in [owner, lab, oem] {
+        firm.is_clean();
+    }
 }
 
 #[test]

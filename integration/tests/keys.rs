@@ -698,6 +698,35 @@ fn rules_name_the_members_of_an_association() {
     assert!(supplier.ok(&["status"])["alarms"][0].as_str().unwrap().contains("the list vdz is no longer kept"));
 }
 
+#[test]
+fn what_others_attest_of_the_root_key_is_added_and_shown() {
+    let world = World::new();
+    let firm = world.firm("firm");
+    publish(&world, &firm, "A", 1);
+    let kit = with_kit(&world, &kit_of(&world, &firm));
+    let (seal, large, empty) =
+        (world.file("root.qseal", vec![7; 32 * 1024]), world.file("scan.pdf", vec![7; 32 * 1024 + 1]), world.file("empty", ""));
+    assert!(firm.fails(11, &args(&["keys", "attest", "qseal", &large], &kit)).error().contains("32769"));
+    firm.fails(11, &args(&["keys", "attest", "qseal", &empty], &kit));
+    firm.fails(5, &args(&["keys", "attest", "qseal", "no such file"], &kit));
+    firm.fails(2, &args(&["keys", "attest", "two\nlines", &seal], &kit));
+    let other = world.firm("other");
+    let of_other = with_kit(&world, &kit_of(&world, &other));
+    assert!(firm.fails(1, &args(&["keys", "attest", "qseal", &seal], &of_other)).error().contains("not the root key"));
+    assert_eq!(firm.ok(&["keys", "show"])["attestations"], serde_json::json!([]));
+
+    assert_eq!(firm.ok(&args(&["keys", "attest", "qseal", &seal], &kit))["entry"], 2);
+    firm.ok(&args(&["keys", "attest", "rfc3161", &world.file("small", "abc")], &kit));
+    let shown = firm.ok(&["keys", "show"]);
+    let expected = serde_json::json!([{ "type": "qseal", "bytes": 32_768 }, { "type": "rfc3161", "bytes": 3 }]);
+    assert_eq!((&shown["attestations"], shown["changes"].as_array().unwrap().len()), (&expected, 2));
+    assert!(Said::of(&mut firm.command(["keys", "show"])).out.contains("attested   qseal, 32768 bytes"));
+    assert_eq!(verified(&world, &firm, "A-0000").code, 0);
+    firm.is_clean();
+    firm.start();
+    firm.fails(6, &args(&["keys", "attest", "qseal", &seal], &kit));
+}
+
 // ---- a backup from before a rotation
 
 #[test]

@@ -308,7 +308,9 @@ fn explode(report: &Report, folder: &Path) -> Result<(), Failure> {
         let roles: serde_json::Map<_, _> = roles.collect();
         let log = issuer.org.key(Role::Log).ok_or_else(|| Failure::new("an org feed without a log key"))?;
         let feeds = issuer.org.feeds().map(str::to_owned).chain(std::iter::once(Origin::org(issuer.party).to_string()));
-        let vkeys: serde_json::Map<_, _> = feeds.map(|feed| (feed.clone(), json!(note::vkey(&feed, log)))).collect();
+        // A feed that another holder writes has a log key of its own.
+        let of_feed = |feed: &str| issuer.org.delegation(feed).map_or(log, |of| of.log_key());
+        let vkeys: serde_json::Map<_, _> = feeds.map(|feed| (feed.clone(), json!(note::vkey(&feed, of_feed(&feed))))).collect();
         keys.push(json!({ "identity": issuer.party.to_string(), "keys": roles, "vkeys": vkeys }));
     }
     for (at, checkpoint) in checkpoints.iter().enumerate() {

@@ -18,7 +18,7 @@ use lotline_schema::{Hash, Origin};
 
 use super::release::push_release;
 use super::state::{Head, StateError, Summary, key};
-use super::{Feed, FeedError, Feeds, feed_state, head_state};
+use super::{Feed, FeedError, Feeds, Live, feed_state, head_state, identity_of};
 use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::store::{Batch, Entry};
 
@@ -100,6 +100,20 @@ pub enum AcceptError {
     /// A feed of ours that a partner writes hides something from us.
     #[error("this feed is ours and hides nothing from us, but entry {0} came without all its fields")]
     NotWhole(u64),
+    /// What a partner writes in our name would be a second word of ours about one inspection.
+    #[error(
+        "entry {seq} is another live statement of ours about the same inspection of lot `{lot}`, beside record {first} of feed `{feed}`"
+    )]
+    SecondWord {
+        /// Which.
+        seq: u64,
+        /// The lot.
+        lot: String,
+        /// The feed of the first.
+        feed: String,
+        /// Its place.
+        first: u64,
+    },
     /// The keyring and our partner book disagree about who this is.
     #[error("the org feed names another transport key than the partner is connected with")]
     TransportKey,
@@ -383,6 +397,9 @@ impl Feeds {
         if let Some(seq) = batch_hides(from, &items).filter(|_| delegated) {
             return Err(AcceptError::NotWhole(seq));
         }
+        if delegated {
+            self.is_one_word(&items)?;
+        }
         let mut entries = Batch::new();
         let (mut replacing, mut here) = (Vec::new(), Vec::new());
         for (seq, item) in (from..).zip(items) {
@@ -442,6 +459,33 @@ impl Feeds {
         }
         self.show();
         Ok(Accepted { next, receipt, cosigned })
+    }
+
+    /// What a partner writes in our name is looked at before it is ours: customers would find two live statements about one
+    /// inspection, and hold them against us. The same rule as for what we publish ourselves.
+    fn is_one_word(&self, items: &[VerifiedItem]) -> Result<(), AcceptError> {
+        self.settle()?;
+        let mut group = HashMap::new();
+        for item in items {
+            let VerifiedItem::View(_, view) = item else {
+                continue;
+            };
+            let (facts, claims) = (view.facts(), view.claims());
+            let Some(identity) = identity_of(&self.snapshot.party, &facts).filter(|_| view.revoked().is_none()) else {
+                continue;
+            };
+            if let Some(first) = self.live(self.snapshot.party, &facts, &group)?
+                && claims.supersedes != Some(first.leaf)
+                && !self.is_gone(&first)?
+            {
+                let feed = self.snapshot.feed_numbered(first.feed).map_or_else(String::new, |feed| feed.origin.name().to_owned());
+                return Err(AcceptError::SecondWord { seq: claims.seq, lot: facts.lot.unwrap_or_default(), feed, first: first.seq });
+            }
+            let feed = self.snapshot.feeds.get(&claims.origin).map_or(0, |feed| feed.id);
+            let summary = Summary { facts, ..Summary::default() };
+            group.insert(identity, Live { feed, seq: claims.seq, leaf: view.leaf(), summary });
+        }
+        Ok(())
     }
 
     /// Stores entries opened later, with our receipt for them; what is open already stays as it is.

@@ -381,7 +381,8 @@ impl PartnerCard {
 impl FeedLine {
     fn of(snapshot: &Snapshot, feed: &Feed, links: &[(Partner, PartnerLink)]) -> FeedLine {
         let origin = feed.origin.to_string();
-        let link = links.iter().find(|(partner, _)| partner.party == feed.origin.party()).map(|(_, link)| link);
+        let from = snapshot.writers.get(&origin).copied().unwrap_or(feed.origin.party());
+        let link = links.iter().find(|(partner, _)| partner.party == from).map(|(_, link)| link);
         let caught_up = link.and_then(|link| link.caught_up.get(&origin)).is_some_and(|size| *size <= feed.size());
         let offered = link.and_then(|link| link.offers.iter().find(|(offered, ..)| *offered == origin)).map(|(_, size, _)| *size);
         let followers = links.iter().filter(|(_, link)| link.follows.contains_key(&origin)).count() as u64;
