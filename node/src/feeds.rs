@@ -29,6 +29,7 @@ use crate::store::{self, Batch, Entry, Reader, Store, StoreError};
 pub mod accept;
 mod book;
 pub mod forks;
+pub mod ledger;
 mod open;
 mod release;
 mod root;
@@ -36,7 +37,7 @@ pub mod state;
 pub mod witness;
 
 pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};
-pub use book::{Intent, numbered_faults, vouchers};
+pub use book::{numbered_faults, vouchers};
 pub use open::Founded;
 pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in};
 pub use root::{Rotated, WrongRoot};
@@ -231,7 +232,8 @@ pub struct Feeds {
     snapshot: Snapshot,
     changed: watch::Sender<Arc<Snapshot>>,
     next_feed: u32,
-    next_ledger: u64,
+    /// The head of the ledger.
+    ledger: Head,
     next_receipt: u64,
     /// How often this home was restored: witness keys are other ones after each.
     epoch: u64,

@@ -85,7 +85,8 @@ impl Feeds {
             orgs,
         };
         let next_feed = snapshot.feeds.values().map(|feed| feed.id + 1).max().unwrap_or(0);
-        let next_ledger = first_free(|number| Ok(reader.state(&key::numbered(key::LEDGER, number))?.is_some()))?;
+        let ledger = reader.state(&key::of(key::HEAD, crate::ledger::origin(party).as_str()))?;
+        let ledger = ledger.map(|head| Head::read(&head)).transpose()?.unwrap_or_default();
         let count = |name: &str| -> Result<u64, FeedError> {
             let Some(value) = reader.state(name.as_bytes())? else {
                 return Ok(0);
@@ -95,7 +96,8 @@ impl Feeds {
         let (next_receipt, epoch) = (count(key::RECEIPTS)?, count(key::EPOCH)?);
         let (changed, watching) = watch::channel(Arc::new(snapshot.clone()));
         let (cosigned_to, recent) = (HashMap::new(), HashMap::new());
-        let feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, next_ledger, next_receipt, epoch, cosigned_to, recent };
+        let mut feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, ledger, next_receipt, epoch, cosigned_to, recent };
+        feeds.carry_ledger_over()?;
         Ok((feeds, opened, watching))
     }
 
@@ -105,8 +107,12 @@ impl Feeds {
         self.keys_fit()?;
         // Witness keys of the time before are never used again: what they signed after the backup is unknown here. Before
         // the store is sealed anew: a crash between the two costs a number, and the other way round it would cost the rule.
-        self.commit_state(key::EPOCH.into(), Some(put(codec::uint(self.epoch + 1))))?;
+        let mut batch = Batch::new();
+        batch.push(store::Entry::State { key: key::EPOCH.into(), value: Some(put(codec::uint(self.epoch + 1))) });
+        let ledger = self.note_restore(&mut batch, now)?;
+        self.store.commit(batch)?;
         self.epoch += 1;
+        self.ledger = ledger;
         self.store.confirm_restored()?;
         self.snapshot.restored = None;
         let mut renewed = Vec::new();
