@@ -381,7 +381,7 @@ impl Node {
         let listen = vec!["127.0.0.1:0".parse().expect("an address")];
         let (net, events) = Net::start(net::Config::new(service.keys.transport_seed(), listen)).await.expect("the network starts");
         let board = LinkBoard::default();
-        let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone() };
+        let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), capture: None };
         let linking = tokio::spawn(links::run(context, events));
         Node { service, net, board, folder, linking }
     }

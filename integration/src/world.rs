@@ -245,14 +245,19 @@ impl Firm {
 
     /// Starts the node and waits until it answers.
     pub fn start(&self) {
-        if let Err(code) = self.try_start() {
+        self.start_with(&[]);
+    }
+
+    /// The same with more flags of `run`.
+    pub fn start_with(&self, more: &[&str]) {
+        if let Err(code) = self.try_start(more) {
             panic!("the node ended with {code:?}: {}", self.log());
         }
     }
 
     /// Starts the node although commands may hold the home at times: for tests that run both at once.
     pub fn start_among_commands(&self) {
-        wait("a node to get the home", || match self.try_start() {
+        wait("a node to get the home", || match self.try_start(&[]) {
             Ok(()) => true,
             Err(Some(6)) => false,
             Err(code) => panic!("the node ended with {code:?}: {}", self.log()),
@@ -260,8 +265,8 @@ impl Firm {
     }
 
     /// Starts the node and waits until it answers, or ends with a code.
-    fn try_start(&self) -> Result<(), Option<i32>> {
-        self.spawn();
+    fn try_start(&self, more: &[&str]) -> Result<(), Option<i32>> {
+        self.spawn_with(more);
         let pid = self.node.borrow().as_ref().unwrap().id();
         let mut ended = None;
         wait("a node to start", || {
@@ -281,9 +286,13 @@ impl Firm {
 
     /// Starts the node and does not wait.
     pub fn spawn(&self) {
+        self.spawn_with(&[]);
+    }
+
+    fn spawn_with(&self, more: &[&str]) {
         assert!(self.node.borrow().is_none(), "a node runs already");
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = self.command(["run", "--until-stdin-ends", "--verbose"]);
+        let mut command = self.command(["run", "--until-stdin-ends", "--verbose"].iter().chain(more));
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         *self.node.borrow_mut() = Some(child);
     }

@@ -80,7 +80,7 @@ async fn stuck() -> (Node, Forge, Peer, Wire) {
     let mut wire = peer.follow(&open).await;
     assert!(matches!(wire.next().await, Some(Message::Opened { .. })));
     // Both entries may go in one batch or in two; the large one is written down last.
-    let large = |rows: &[lotline_node::ledger::Row]| rows.iter().any(|row| row.items.iter().any(|(seq, _)| *seq == 1));
+    let large = |rows: &[lotline_node::ledger::Row]| rows.iter().any(|row| row.items.iter().any(|sent| sent.seq == 1));
     loop {
         let rows = node.with(|feeds| feeds.settle().and_then(|()| feeds.ledger(0, 100))).await.unwrap();
         if large(&rows) {

@@ -12,7 +12,7 @@ use lotline_node::exchange::BATCH_ENTRIES_MAX;
 use lotline_node::exchange::message::Cosigned;
 use lotline_node::feeds::witness::{self, Evidence, FRESH_FOR_SECONDS};
 use lotline_node::feeds::{OnConflict, Submission, accept};
-use lotline_node::ledger::{Outcome, Row};
+use lotline_node::ledger::{Intent, Items, Outcome, Sent};
 use lotline_schema::delivery::{Delivery, Way};
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::{Hash, Origin};
@@ -250,17 +250,10 @@ fn own_feed(dice: &mut Dice) -> (u64, u64) {
             at: time,
             way,
         };
-        let items = (from..to).map(|seq| (seq, 1)).collect();
-        let row = Row {
-            number,
-            at: time,
-            to: partner.into(),
-            origin: origin.to_string(),
-            items,
-            policy: Some(1),
-            digest: delivery.items,
-            outcome: Outcome::Open,
-        };
+        let items = Items { sent: (from..to).map(|seq| Sent { seq, mask: 1, shares: 0 }).collect(), shares: Vec::new() };
+        let intent =
+            Intent { to: partner.into(), origin: origin.to_string(), way: way.into(), items, policy: Some(1), digest: delivery.items };
+        let row = keeper.feeds().intend(intent, &[], &[], time).unwrap();
         number += 1;
         let core = forge.receipt(&delivery);
         let mut evidence = vec![Evidence::Receipt(row.clone(), core.clone())];
@@ -277,7 +270,7 @@ fn own_feed(dice: &mut Dice) -> (u64, u64) {
             model.newest.insert(partner.into(), cosigned.line.clone());
             evidence.push(Evidence::Cosignature { by: partner.into(), checkpoint, cosigned });
         }
-        keeper.feeds().conclude(&[(row, Outcome::Acknowledged)], &evidence).unwrap();
+        keeper.feeds().conclude(&[(row, Outcome::Acknowledged)], &evidence, time).unwrap();
         if dice.below(30) == 0 {
             keeper.restart();
         }

@@ -170,7 +170,7 @@ impl Bench {
             .await
             .map_err(Failure::new)?;
         let board = LinkBoard::default();
-        let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone() };
+        let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), capture: None };
         let linking = tokio::spawn(links::run(context, events));
         let address = net.listen_addresses().await.first().map(ToString::to_string).unwrap_or_default();
         let (exe, home) = (std::env::current_exe()?, customer.path().to_path_buf());

@@ -12,7 +12,8 @@ use lotline_schema::{Origin, PartyId};
 
 use crate::exchange::message::{Cosigned, Message, items_digest};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
-use crate::feeds::{Feed, FeedError, Intent, Item, Partner, Received, Snapshot};
+use crate::feeds::{Feed, FeedError, Item, Partner, Received, Snapshot};
+use crate::ledger::{Intent, Items, Way};
 use crate::links::clear_row;
 use crate::store::Reader;
 
@@ -152,21 +153,18 @@ pub fn pack(
     let mut packed = Vec::new();
     let mut next = from;
     while next < size {
-        let (mut items, mut masks, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut items, mut listed, mut bytes) = (Vec::new(), Items::default(), 0);
         for row in reader.rows(feed.id, next, BATCH_ENTRIES_MAX)?.into_iter().take_while(|row| row.seq < size) {
             let cleared = clear_row(reader, snapshot, feed, &viewer, &row)?;
-            let (leaf, mask) = (cleared.leaf(), cleared.mask());
-            let item = cleared.into_view().map_or(Item::Hidden(leaf), Item::View);
-            let len = match &item {
-                Item::View(view) => view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>(),
-                Item::Hidden(_) => 40,
-            };
+            let leaf = cleared.leaf();
+            let len =
+                cleared.view().map_or(40, |view| view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>());
             if !items.is_empty() && (bytes + len > BATCH_BYTES_MAX || ends.contains(&row.seq)) {
                 break;
             }
             bytes += len;
-            masks.push((row.seq, mask));
-            items.push(item);
+            listed.add(&cleared, &snapshot.policy);
+            items.push(cleared.into_view().map_or(Item::Hidden(leaf), Item::View));
         }
         if items.is_empty() {
             return Err(crate::feeds::StateError("entry of our own feed").into());
@@ -174,7 +172,8 @@ pub fn pack(
         let to = next + items.len() as u64;
         let tail = if to == size { Vec::new() } else { reader.tree(feed.id, size).consistency(to, size)? };
         let digest = items_digest(&items);
-        let intent = Intent { to: partner.name.clone(), origin: feed.origin.to_string(), items: masks, policy, digest };
+        let (name, origin) = (partner.name.clone(), feed.origin.to_string());
+        let intent = Intent { to: name, origin, way: Way::Carried, items: listed, policy, digest };
         packed.push((Received { from: next, items, checkpoint: feed.head.checkpoint.clone(), tail, policy }, intent));
         next = to;
     }

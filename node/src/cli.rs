@@ -15,6 +15,7 @@ mod against;
 mod audit;
 mod backup;
 mod bundle;
+mod captured;
 mod carry;
 pub(crate) mod init;
 mod keys;
@@ -121,7 +122,9 @@ pub enum HomeVerb {
     /// Take in a carried file, or the answer to one.
     Receive(carry::ReceiveArgs),
     /// Re-read and re-verify the whole store. Repairs nothing.
-    #[command(after_help = "Example: lotline audit\n         lotline audit --against from-another-customer.lotline")]
+    #[command(
+        after_help = "Example: lotline audit\n         lotline audit --against from-another-customer.lotline\n         lotline audit --ledger --captured traffic.capture"
+    )]
     Audit(audit::Args),
     /// Withdraw a record of yours: it stays provable, and every verdict says so.
     Withdraw(withdraw::WithdrawArgs),
@@ -130,7 +133,6 @@ pub enum HomeVerb {
     /// Write the proof that somebody signed two truths.
     ForkProof(against::Args),
     /// What left, to whom, when, under which rules.
-    #[command(after_help = "Example: lotline ledger --to oem-a --last 20")]
     Ledger(ledger::Args),
     /// The keys of this organisation: show, rotate, revoke, name a successor, delegate, attest.
     #[command(subcommand)]
@@ -198,7 +200,7 @@ impl HomeVerb {
             HomeVerb::ForkProof(args) => absolute(&mut args.output),
             HomeVerb::Carry(args) => absolute(&mut args.output),
             HomeVerb::Receive(args) => std::iter::once(&mut args.file).chain(&mut args.output).for_each(absolute),
-            HomeVerb::Audit(args) => args.against.iter_mut().for_each(absolute),
+            HomeVerb::Audit(args) => args.against.iter_mut().chain(&mut args.captured).for_each(absolute),
             HomeVerb::Partner(verb) => verb.paths().into_iter().for_each(absolute),
             HomeVerb::Members(verb) => verb.paths().into_iter().for_each(absolute),
             HomeVerb::Keys(verb) => verb.paths().into_iter().for_each(absolute),

@@ -31,6 +31,7 @@ pub mod accept;
 mod book;
 mod delegate;
 pub mod forks;
+pub mod ledger;
 mod listed;
 mod open;
 mod release;
@@ -39,7 +40,7 @@ pub mod state;
 pub mod witness;
 
 pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};
-pub use book::{Intent, numbered_faults, vouchers};
+pub use book::{numbered_faults, vouchers};
 pub use delegate::{Asked, DelegateError, Delegated, Granted};
 pub use listed::{ListError, Listed};
 pub use open::Founded;
@@ -269,7 +270,8 @@ pub struct Feeds {
     snapshot: Snapshot,
     changed: watch::Sender<Arc<Snapshot>>,
     next_feed: u32,
-    next_ledger: u64,
+    /// The head of the ledger.
+    ledger: Head,
     next_receipt: u64,
     /// 0, and larger after each restore: witness keys are other ones then.
     epoch: u64,

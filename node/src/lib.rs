@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod api;
 pub mod bench;
+pub mod capture;
 pub mod carry;
 pub mod certificate;
 pub mod cli;

@@ -13,10 +13,12 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use lotline_schema::note::Checkpoint;
 
+use crate::capture::Capture;
 use crate::exchange::message::{Listing, VERSION};
 use crate::exchange::{Code, FIRST_FRAME, FRAME_BYTES_MAX, Message, MessageError, SILENCE, WRITE_DEADLINE};
-use crate::feeds::witness::ReceiptError;
-use crate::feeds::{Feed, Partner, Snapshot};
+use crate::feeds::ledger::refill_due;
+use crate::feeds::witness::{self, ReceiptError};
+use crate::feeds::{Feed, FeedError, Partner, Snapshot};
 use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
 use crate::service::{Handle, LinkBoard, now};
 
@@ -52,6 +54,8 @@ pub struct Context {
     pub handle: Handle,
     /// How the links stand.
     pub board: LinkBoard,
+    /// Where to write what the transport is handed, when the owner wants that.
+    pub capture: Option<Capture>,
 }
 
 /// Runs until the network stops.
@@ -269,6 +273,7 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
         None => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
     }
     let mut told: Option<Vec<(String, String)>> = None;
+    let mut asked = false;
     let mut following = follow::Following::new(context.clone(), peer);
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut heard = tokio::time::Instant::now();
@@ -283,6 +288,13 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
             told = Some(terms);
         }
         following.set_wanted(&partner);
+        // After a restore: what the ledger lost stands in the receipts that partners gave.
+        if !asked && context.handle.snapshot().restored.is_none() {
+            asked = true;
+            if let Some(ask) = ask_for_lost(&context, &partner, None).await? {
+                write(&mut writer, &ask).await?;
+            }
+        }
         tokio::select! {
             changed = snapshots.changed() => changed.map_err(|_| LinkError::Stopping)?,
             _ = ping.tick() => write(&mut writer, &Message::Ping).await?,
@@ -294,11 +306,72 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
                     Some((Message::Catalog(listings), _)) => following.take_catalog(listings, &partner),
                     Some((Message::Ping, _)) => write(&mut writer, &Message::Pong).await?,
                     Some((Message::Pong, _)) => {}
+                    Some((Message::Lost { since, after }, _)) => {
+                        if let Some(given) = given_again(&context, &partner, since, after).await? {
+                            write(&mut writer, &given).await?;
+                        }
+                    }
+                    Some((Message::Given { receipts, next }, _)) if asked => {
+                        if let Some(ask) = take_given(&context, &partner, receipts, next).await? {
+                            write(&mut writer, &ask).await?;
+                        }
+                    }
                     Some(_) => return Err(LinkError::Unexpected),
                     None => return Ok(()),
                 }
             }
         }
+    }
+}
+
+/// What to ask a partner for whose receipts tell of rows that a restored ledger lost; none when nothing is due.
+async fn ask_for_lost(context: &Context, partner: &Partner, after: Option<Vec<u8>>) -> Result<Option<Message>, LinkError> {
+    let (reader, name) = (context.handle.reader().clone(), partner.name.clone());
+    let due = blocking(move || {
+        reader.settle()?;
+        refill_due(&reader, &name)
+    });
+    let due = due.await?.map_err(|why: FeedError| LinkError::Ours(why.to_string()))?;
+    Ok(due.map(|due| Message::Lost { since: due.since, after }))
+}
+
+/// A page of the receipts we gave a partner that was restored. While we wait for our own owner we say nothing.
+async fn given_again(context: &Context, partner: &Partner, since: u64, after: Option<Vec<u8>>) -> Result<Option<Message>, LinkError> {
+    if context.handle.snapshot().restored.is_some() {
+        return Ok(None);
+    }
+    let (reader, party) = (context.handle.reader().clone(), partner.party);
+    let page = blocking(move || {
+        reader.settle()?;
+        witness::given_to(&reader, &party, since, after.as_deref())
+    });
+    let (receipts, next) = page.await?.map_err(|why: FeedError| LinkError::Ours(why.to_string()))?;
+    Ok(Some(Message::Given { receipts, next }))
+}
+
+/// Enters what a partner signed for into the ledger, and says how to go on.
+async fn take_given(
+    context: &Context,
+    partner: &Partner,
+    receipts: Vec<Vec<u8>>,
+    next: Option<Vec<u8>>,
+) -> Result<Option<Message>, LinkError> {
+    // They are verified with its keys, which come on a stream of their own; a page that came too early is asked for again
+    // with the next connection.
+    let (party, mut snapshots) = (partner.party, context.handle.watch());
+    let here = snapshots.wait_for(|shown| shown.orgs.get(&party).is_some_and(|org| org.size() > 0));
+    if tokio::time::timeout(ORG_WAIT, here).await.is_err() {
+        return Ok(None);
+    }
+    let (whom, last) = (partner.clone(), next.is_none());
+    let filled = context.handle.with(move |feeds| feeds.refill(&whom, &receipts, last, now())).await?;
+    let filled = filled.map_err(|why| LinkError::Ours(why.to_string()))?;
+    if filled > 0 {
+        tracing::info!(partner = partner.name, filled, "rows of the ledger refilled from receipts");
+    }
+    match next {
+        Some(after) => ask_for_lost(context, partner, Some(after)).await,
+        None => Ok(None),
     }
 }
 

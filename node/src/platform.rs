@@ -13,6 +13,18 @@ pub fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
     write_replacing(path, content, false)
 }
 
+/// Opens a file to add to it; one that is made may be read by its owner only.
+pub fn append_private(path: &Path) -> io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(path)
+}
+
 fn write_replacing(path: &Path, content: &[u8], secret: bool) -> io::Result<()> {
     use std::io::Write as _;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

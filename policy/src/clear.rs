@@ -51,6 +51,7 @@ pub struct Cleared {
     seq: u64,
     leaf: Hash,
     mask: u64,
+    shares: Vec<usize>,
     basis: Basis,
     view: Option<SealedView>,
 }
@@ -92,15 +93,16 @@ impl FullDisclosure {
 ///
 /// An example stands on the [first page](crate).
 pub fn clear(policy: &Policy, viewer: &Viewer, item: &Item<'_>, now: i64) -> Cleared {
-    let mask = match item.schema {
+    let (mask, shares) = match item.schema {
         Some(schema) if item.disclosures.len() == schema.fields.len() => {
             let question = Question { partner: &viewer.partner, feed: item.feed, schema, facts: item.facts, now };
-            question.mask(policy)
+            let mask = question.mask(policy);
+            (mask, question.opening(policy, mask))
         }
-        _ => 0,
+        _ => (0, Vec::new()),
     };
     let view = (mask != 0).then(|| item.view(mask));
-    Cleared::new(&viewer.partner, item, mask, Basis::Policy(policy.version()), view)
+    Cleared { shares, ..Cleared::new(&viewer.partner, item, mask, Basis::Policy(policy.version()), view) }
 }
 
 /// The mask of a release that is shown: it has no slots, and the ledger must still know that it left.
@@ -114,9 +116,10 @@ pub fn clear_release(policy: &Policy, viewer: &Viewer, release: &Item<'_>, recor
         let of_the_record = fields.filter(|(_, field)| field.group == Group::Verdict && field.name.starts_with("verdict"));
         of_the_record.fold(0, |mask, (slot, _)| mask | 1 << slot)
     });
-    let seen = release.is_about(record) && clear(policy, viewer, record, now).mask & verdict != 0;
-    let mask = if seen { RELEASE_SHOWN } else { 0 };
-    Cleared::new(&viewer.partner, release, mask, Basis::Policy(policy.version()), seen.then(|| release.view(0)))
+    let record_cleared = clear(policy, viewer, record, now);
+    let seen = release.is_about(record) && record_cleared.mask & verdict != 0;
+    let (mask, shares) = if seen { (RELEASE_SHOWN, record_cleared.shares) } else { (0, Vec::new()) };
+    Cleared { shares, ..Cleared::new(&viewer.partner, release, mask, Basis::Policy(policy.version()), seen.then(|| release.view(0))) }
 }
 
 impl Cleared {
@@ -166,7 +169,16 @@ impl Cleared {
     }
 
     fn new(partner: &str, item: &Item<'_>, mask: u64, basis: Basis, view: Option<SealedView>) -> Cleared {
-        Cleared { partner: partner.into(), origin: item.origin.into(), seq: item.seq, leaf: item.leaf, mask, basis, view }
+        Cleared {
+            partner: partner.into(),
+            origin: item.origin.into(),
+            seq: item.seq,
+            leaf: item.leaf,
+            mask,
+            shares: Vec::new(),
+            basis,
+            view,
+        }
     }
 
     /// For whom.
@@ -192,6 +204,11 @@ impl Cleared {
     /// Bit = slot shown.
     pub fn mask(&self) -> u64 {
         self.mask
+    }
+
+    /// The shares that open some of it, by their place in [`Policy::shares`]; for a release, those that open its record.
+    pub fn shares(&self) -> &[usize] {
+        &self.shares
     }
 
     /// Why it may leave.

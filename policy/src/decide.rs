@@ -136,6 +136,12 @@ impl Question<'_> {
         open & !bare.fold(0, |mask, slot| mask | bit(slot))
     }
 
+    /// The shares that open some of these slots, by their place.
+    pub(crate) fn opening(&self, policy: &Policy, mask: u64) -> Vec<usize> {
+        let opens = |rule: &Rule| self.holds(rule) && rule.mask(self.schema) & mask != 0;
+        policy.shares.iter().enumerate().filter(|(_, rule)| mask != 0 && opens(rule)).map(|(at, _)| at).collect()
+    }
+
     /// The slots named by those rules that hold.
     fn named(&self, rules: &[Rule]) -> u64 {
         rules.iter().filter(|rule| self.holds(rule)).fold(0, |mask, rule| mask | rule.mask(self.schema))

@@ -24,6 +24,14 @@ pub struct Args {
     /// Instead: compare somebody else's bundle with what is here, to find out whether both were shown the same.
     #[arg(long, value_name = "FILE")]
     pub(super) against: Option<PathBuf>,
+    /// The ledger alone: its entries against its signed head, and each row against the receipts.
+    #[arg(long, conflicts_with = "against")]
+    #[serde(default)]
+    ledger: bool,
+    /// And against what `lotline run --capture FILE` wrote down.
+    #[arg(long, value_name = "FILE", requires = "ledger", num_args = 1..)]
+    #[serde(default)]
+    pub(super) captured: Vec<PathBuf>,
 }
 
 /// Entries read at once.
@@ -33,6 +41,9 @@ const PAGE: usize = 512;
 pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     if let Some(file) = args.against {
         return super::against::compare(desk, &file);
+    }
+    if args.ledger {
+        return super::captured::audit_ledger(desk, &args.captured);
     }
     let reader = desk.handle.reader();
     let stored = reader.audit(&show_progress)?;
@@ -50,13 +61,16 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let (numbered, faults) = numbered_faults(reader, &snapshot)?;
     signatures += numbered;
     problems.extend(faults);
+    let ledger = super::captured::audit_now(desk)?;
+    problems.extend(ledger.problems.iter().map(|problem| format!("ledger: {problem}")));
     let clean = problems.is_empty();
     let mut text = if clean {
         format!(
-            "Clean. {} commits, {} index keys, {} feeds, {entries} entries, {signatures} signatures, every root equal to its signed checkpoint.",
+            "Clean. {} commits, {} index keys, {} feeds, {entries} entries, {signatures} signatures, {} entries of the ledger, every root equal to its signed checkpoint.",
             stored.commits,
             stored.keys,
-            snapshot.feeds.len()
+            snapshot.feeds.len(),
+            ledger.entries
         )
     } else {
         format!("NOT CLEAN: {} problems.\n", problems.len())
@@ -70,7 +84,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     if !clean {
         text.push_str("Nothing was changed. Restore a backup, or fetch what is missing from a partner; `docs/operating.md` says how.");
     }
-    let json = json!({ "clean": clean, "commits": stored.commits, "journal_bytes": stored.bytes, "index_keys": stored.keys, "entries": entries, "signatures": signatures, "revoked": revoked, "problems": problems });
+    let json = json!({ "clean": clean, "commits": stored.commits, "journal_bytes": stored.bytes, "index_keys": stored.keys, "entries": entries, "signatures": signatures, "revoked": revoked, "ledger_entries": ledger.entries, "problems": problems });
     Ok(Answer { text, json, exit: if clean { 0 } else { exit::ALTERED } })
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use lotline_policy::{Cleared, FullDisclosure, Item, Viewer};
+use lotline_policy::{Cleared, FullDisclosure, Item, Policy, Viewer};
 use lotline_schema::bundle::BUNDLE_BYTES_MAX;
 use lotline_schema::view::SealedView;
 use lotline_schema::{Hash, PartyId, kind};
@@ -17,8 +17,8 @@ use super::lists::{open_row, owner};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::{Desk, show_done};
 use crate::evidence::{EvidenceError, Gathering, Whom};
-use crate::feeds::{Feed, Intent, Summary, Whole, release_rows, vouchers};
-use crate::ledger::Outcome;
+use crate::feeds::{Feed, Summary, Whole, release_rows, vouchers};
+use crate::ledger::{Intent, Items, Sent, Way};
 use crate::platform;
 use crate::service::now;
 use crate::store::Row;
@@ -92,22 +92,22 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     }
     let door = door(desk, &args, own)?;
     let snapshot = desk.handle.snapshot();
+    let policy = snapshot.policy.clone();
     let mut gathering = Gathering::new(&snapshot, desk.handle.reader(), door.whom());
     if args.without_voucher {
         gathering.without_ours();
     }
-    let (mut items, mut released) = (BTreeMap::<String, Vec<(u64, u64)>>::new(), 0);
+    let (mut items, mut released) = (BTreeMap::<String, Items>::new(), 0);
     let total = found.len() as u64;
     for (done, one) in (1..).zip(&found) {
         let (sealed, _) = open_row(desk.handle.reader(), &one.row)?;
-        if let Some((view, mask)) = door.pass(desk, one, sealed)? {
+        let listed = items.entry(one.feed.origin.to_string()).or_default();
+        if let Some(view) = door.pass(desk, &policy, one, sealed, listed)? {
             gathering.add(&one.feed, one.row.seq, view)?;
-            items.entry(one.feed.origin.to_string()).or_default().push((one.row.seq, mask));
             for release in releases(desk, one)? {
                 let (sealed, _) = open_row(desk.handle.reader(), &release.row)?;
-                if let Some((view, mask)) = door.pass(desk, &release, sealed)? {
+                if let Some(view) = door.pass(desk, &policy, &release, sealed, listed)? {
                     gathering.add(&release.feed, release.row.seq, view)?;
-                    items.entry(release.feed.origin.to_string()).or_default().push((release.row.seq, mask));
                     released += 1;
                 }
             }
@@ -116,6 +116,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
             show_done("bundling", done, total);
         }
     }
+    items.retain(|_, listed| !listed.sent.is_empty());
     if items.is_empty() {
         let whom = args.partner.as_deref().unwrap_or_default();
         let what = format!("your rules show {whom} nothing of {}", args.what());
@@ -138,7 +139,10 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     if bytes.len() > BUNDLE_BYTES_MAX {
         return Err(Failure::new("the bundle would be larger than 1 GiB").hint("bundle lots instead of the whole feed"));
     }
-    door.write_down(desk, items, &bytes)?;
+    if matches!(door, Door::Policy(_)) && !std::sync::Arc::ptr_eq(&policy, &desk.handle.snapshot().policy) {
+        return Err(Failure::new("the rules changed while the bundle was made; nothing was written").exit(exit::BUSY).hint("try again"));
+    }
+    door.write_down(desk, policy.version(), items, &bytes)?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
     let text = format!(
         "{} of {} in {} ({} bytes){}.\nAnybody can check it without a network or an account: lotline verify {}",
@@ -285,9 +289,18 @@ impl Door {
         }
     }
 
-    fn pass(&self, desk: &Desk, one: &Found, sealed: SealedView) -> Result<Option<(SealedView, u64)>, Failure> {
+    /// What of a record leaves, and the ledger's word on it.
+    fn pass(
+        &self,
+        desk: &Desk,
+        policy: &Policy,
+        one: &Found,
+        sealed: SealedView,
+        listed: &mut Items,
+    ) -> Result<Option<SealedView>, Failure> {
         if let Door::Received = self {
-            return Ok(Some((sealed, one.row.slots())));
+            listed.sent.push(Sent { seq: one.row.seq, mask: one.row.slots(), shares: 0 });
+            return Ok(Some(sealed));
         }
         let origin = one.feed.origin.to_string();
         let item = Item {
@@ -303,36 +316,32 @@ impl Door {
         let whole = Whole::read(desk.handle.reader(), &one.feed, &one.row)?;
         let cleared = match (self, whole.record_of(desk.handle.reader(), &one.feed)?) {
             (Door::Policy(partner), Some(record)) => {
-                let policy = desk.handle.snapshot().policy.clone();
-                lotline_policy::clear_release(&policy, &Viewer::new(partner.as_str()), &item, &record.item(), now() as i64)
+                lotline_policy::clear_release(policy, &Viewer::new(partner.as_str()), &item, &record.item(), now() as i64)
             }
-            (Door::Policy(partner), None) => {
-                let snapshot = desk.handle.snapshot();
-                lotline_policy::clear(&snapshot.policy, &Viewer::new(partner.as_str()), &item, now() as i64)
-            }
+            (Door::Policy(partner), None) => lotline_policy::clear(policy, &Viewer::new(partner.as_str()), &item, now() as i64),
             (Door::Full(confirmed), _) => Cleared::full(&item, confirmed),
             (Door::Received, _) => unreachable!("answered above"),
         };
-        let mask = cleared.mask();
-        Ok(cleared.into_view().map(|view| (view, mask)))
+        if !cleared.is_hidden() {
+            listed.add(&cleared, policy);
+        }
+        Ok(cleared.into_view())
     }
 
     /// Our own records leave: the ledger says so before the file is written.
-    fn write_down(&self, desk: &Desk, items: BTreeMap<String, Vec<(u64, u64)>>, bytes: &[u8]) -> Result<(), Failure> {
+    fn write_down(&self, desk: &Desk, version: u64, items: BTreeMap<String, Items>, bytes: &[u8]) -> Result<(), Failure> {
         let (to, policy) = match self {
             Door::Received => return Ok(()),
-            Door::Policy(partner) => (partner.clone(), Some(desk.handle.snapshot().policy.version())),
+            Door::Policy(partner) => (partner.clone(), Some(version)),
             Door::Full(confirmed) => (confirmed.to().to_owned(), None),
         };
         let digest = Hash::of(&[bytes]);
-        // One row a feed: after a restore the lives of a feed are several.
-        let intent = |(origin, items)| Intent { to: to.clone(), origin, items, policy, digest };
-        let intents: Vec<Intent> = items.into_iter().map(intent).collect();
-        desk.feeds(move |feeds| {
-            let rows = intents.into_iter().map(|intent| feeds.intend(intent, &[], &[], now())).collect::<Result<Vec<_>, _>>()?;
-            let outcomes: Vec<_> = rows.into_iter().map(|row| (row, Outcome::Exported)).collect();
-            feeds.conclude(&outcomes, &[])
-        })
+        // After a restore the lives of a feed are several, and each has rows of its own.
+        let rows = items.into_iter().flat_map(|(origin, items)| items.rows().into_iter().map(move |items| (origin.clone(), items)));
+        let intent = |(origin, items)| Intent { to: to.clone(), origin, way: Way::Bundle, items, policy, digest };
+        let intents = rows.map(intent).collect();
+        desk.feeds(move |feeds| feeds.export(intents, now()))?;
+        Ok(())
     }
 }
 

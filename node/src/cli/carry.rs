@@ -1,6 +1,6 @@
 //! `lotline carry` and `lotline receive`: the same exchange on a stick or by e-mail.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use lotline_schema::delivery::{Delivery, Receipt, Way};
@@ -17,8 +17,9 @@ use crate::desk::Desk;
 use crate::exchange::message::{Cosigned, Message};
 use crate::feeds::accept::{self, AcceptError};
 use crate::feeds::forks::Accusation;
+use crate::feeds::ledger::{places_between, row_for};
 use crate::feeds::witness::{self, Evidence};
-use crate::feeds::{Accepted, Feed, FeedError, Feeds, Head, Partner, Received, forks};
+use crate::feeds::{Accepted, Feed, FeedError, Head, Partner, Received, forks};
 use crate::ledger::{Outcome, Row};
 use crate::platform;
 use crate::service::now;
@@ -85,19 +86,19 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
     let org = snapshot.feeds[&Origin::org(snapshot.party).to_string()].clone();
     let (mut batches, mut intents, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     let reader = desk.handle.reader();
-    let name = partner.name.clone();
-    let before = desk.feeds(move |feeds| rows_to(feeds, &name))?;
     for feed in std::iter::once(&org).chain(&feeds) {
-        let of_feed = before.iter().filter(|row| row.origin == feed.origin.as_str());
-        let mut ends: BTreeSet<u64> = of_feed.filter_map(|row| Some(row.items.last()?.0 + 1)).collect();
-        if feed.origin.is_org() {
-            // It may be known there in part by other ways, and is small: one entry a batch always fits.
-            ends.extend(1..feed.size());
-        }
         let from = match (feed.origin.is_org(), args.from) {
             (true, _) => 0,
             (false, Some(from)) => from,
             (false, None) => signed_for(desk, &partner, feed)?,
+        };
+        let ends: BTreeSet<u64> = match feed.origin.is_org() {
+            // It may be known there in part by other ways, and is small: one entry a batch always fits.
+            true => (1..feed.size()).collect(),
+            false => {
+                let before = places_between(reader, &partner.name, feed.origin.as_str(), from, feed.size())?;
+                before.into_iter().map(|place| place.end).collect()
+            }
         };
         for (batch, intent) in pack(reader, &snapshot, &partner, feed, from, &ends)? {
             batches.push((feed.origin.clone(), batch));
@@ -107,7 +108,7 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
             lines.push(format!("{}: entries {from} to {}", feed_name(feed), feed.size().saturating_sub(1)));
         }
     }
-    let count = intents.iter().filter(|intent| intent.origin != org.origin.as_str()).map(|intent| intent.items.len()).sum::<usize>();
+    let count = intents.iter().filter(|intent| intent.origin != org.origin.as_str()).map(|intent| intent.items.sent.len()).sum::<usize>();
     if count == 0 && !keys_alone {
         return Err(Failure::new(format!("{} has signed for everything already", partner.name))
             .exit(exit::NOT_FOUND)
@@ -118,11 +119,7 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
         return Err(Failure::new("the file would be larger than 1 GiB").hint("carry one feed, or from a later entry on"));
     }
     // The ledger knows before the file exists.
-    desk.feeds(move |feeds| {
-        let rows = intents.into_iter().map(|intent| feeds.intend(intent, &[], &[], now())).collect::<Result<Vec<Row>, _>>()?;
-        let outcomes: Vec<(Row, Outcome)> = rows.into_iter().map(|row| (row, Outcome::Exported)).collect();
-        feeds.conclude(&outcomes, &[])
-    })?;
+    desk.feeds(move |feeds| feeds.export(intents, now()))?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
     let file = args.output.display();
     let text = format!(
@@ -339,26 +336,25 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
     }
     take_org(desk, &partner, &answer, &org)?;
     desk.settle()?;
-    let name = partner.name.clone();
-    let rows = desk.feeds(move |feeds| rows_to(feeds, &name))?;
-    let (mut outcomes, mut evidence, mut strange) = (Vec::new(), Vec::new(), 0u64);
-    // By what left: of several rows for the same, the last one that may have left counts.
-    let may_have_left = |row: &&Row| !matches!(row.outcome, Outcome::NotSent);
-    let by_items: HashMap<(Hash, Option<u64>), &Row> =
-        rows.iter().filter(may_have_left).map(|row| ((row.digest, row.policy), row)).collect();
+    let (mut outcomes, mut evidence, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     for core in answer.receipts {
-        let row = Receipt::peek(&core).and_then(|claimed| by_items.get(&(claimed.items, claimed.policy)).copied().zip(Some(claimed.way)));
+        let claimed = Receipt::peek(&core);
+        let row = claimed.as_ref().map(|claimed| row_for(desk.handle.reader(), &partner.name, claimed)).transpose()?.flatten();
         let answered =
-            |(row, way): &(&Row, Way)| witness::check_receipt(&core, &org, row, *way).is_ok_and(|delivery| is_ours(desk, &delivery));
-        match row.filter(answered).map(|(row, _)| row) {
+            |(row, way): &(Row, Way)| witness::check_receipt(&core, &org, row, *way).is_ok_and(|delivery| is_ours(desk, &delivery));
+        match row.zip(claimed.map(|claimed| claimed.way)).filter(answered).map(|(row, _)| row) {
             Some(row) if row.outcome == Outcome::Acknowledged => {}
             Some(row) => {
                 evidence.push(Evidence::Receipt(row.clone(), core));
-                outcomes.push((row.clone(), Outcome::Acknowledged));
+                outcomes.push((row, Outcome::Acknowledged));
             }
-            None => strange += 1,
+            None => lost.push(core),
         }
     }
+    // After a restore, rows may have been lost with the disk: then this answer holds every receipt the partner gave.
+    let (whom, unknown) = (partner.clone(), lost.len() as u64);
+    let filled = desk.feeds(move |feeds| feeds.refill(&whom, &lost, true, now()))?;
+    let mut strange = unknown - filled;
     let snapshot = desk.handle.snapshot();
     for (origin, cosigned) in answer.cosigned {
         let Some(feed) = snapshot.feeds.get(origin.as_str()).filter(|feed| (feed.ours || feed.written) && feed.size() >= cosigned.size)
@@ -376,12 +372,15 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
         }
     }
     let (new, signed) = (outcomes.len(), evidence.len() - outcomes.len());
-    desk.feeds(move |feeds| feeds.conclude(&outcomes, &evidence))?;
+    desk.feeds(move |feeds| feeds.conclude(&outcomes, &evidence, now()))?;
     let mut text = format!("{new} deliveries to {} are signed for, {signed} checkpoints cosigned; the ledger says so.", partner.name);
+    if filled > 0 {
+        text.push_str(&format!("\n{filled} deliveries that this restored home had lost stand in the ledger again, by their receipts."));
+    }
     if strange > 0 {
         text.push_str(&format!("\n{strange} parts of the answer are for something else than what left here; they count for nothing."));
     }
-    Ok(Answer::new(text, json!({ "from": partner.name, "receipts": new, "cosignatures": signed, "strange": strange })))
+    Ok(Answer::new(text, json!({ "from": partner.name, "receipts": new, "cosignatures": signed, "refilled": filled, "strange": strange })))
 }
 
 /// Whether the checkpoint that a receipt names is of our feed.
@@ -401,11 +400,4 @@ fn take_org(desk: &Desk, partner: &Partner, answer: &CarriedAnswer, org: &Org) -
     let items = answer.org.entries.iter().skip(from as usize).map(view).collect();
     let batch = Received { from, items, checkpoint: answer.org.checkpoint.clone(), tail: Vec::new(), policy: None };
     take_batch(desk, partner, &origin, batch).map(drop)
-}
-
-/// Everything the ledger has for a partner.
-fn rows_to(feeds: &Feeds, to: &str) -> Result<Vec<Row>, FeedError> {
-    let mut found = Vec::new();
-    feeds.each_row(|row| found.extend(Some(row).filter(|row| row.to == to)))?;
-    Ok(found)
 }

@@ -1,11 +1,13 @@
 //! `lotline run`: the node. Exchange with partners, the local API and the page, until it is told to stop.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 
 use serde_json::json;
 
 use crate::answer::{Answer, Failure, exit};
 use crate::api;
+use crate::capture::Capture;
 use crate::config::Home;
 use crate::desk;
 use crate::links;
@@ -22,6 +24,10 @@ pub struct Args {
     /// Show what happens (set LOTLINE_LOG for more, as LOTLINE_LOG=debug).
     #[arg(long, short)]
     verbose: bool,
+    /// Write every frame with entries that is handed to the transport into this file, to compare it with the ledger later
+    /// (`lotline audit --ledger --captured FILE`). It holds what partners are shown, in the clear.
+    #[arg(long, value_name = "FILE")]
+    capture: Option<PathBuf>,
     /// End when standard input ends: for programs that start nodes.
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
@@ -50,8 +56,13 @@ pub fn run(home: Home, args: Args) -> Result<Answer, Failure> {
     let snapshot = service.handle.snapshot();
     let dialled = snapshot.book.values().flat_map(|partner| partner.addresses.iter().cloned());
     refuse_examples_off_loopback(service.keys.are_examples(), listen.iter().map(ToString::to_string).chain(dialled))?;
+    let capture = args
+        .capture
+        .as_deref()
+        .map(|file| Capture::open(file).map_err(|why| Failure::new(format!("cannot write the capture `{}`: {why}", file.display()))));
+    let capture = capture.transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(&service, listen, args.until_stdin_ends));
+    let outcome = runtime.block_on(serve(&service, listen, capture, args.until_stdin_ends));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     service.close()?;
     outcome
@@ -67,7 +78,7 @@ pub(super) fn refuse_examples_off_loopback(examples: bool, addresses: impl IntoI
     }
 }
 
-async fn serve(service: &Service, listen: Vec<Address>, until_stdin_ends: bool) -> Result<Answer, Failure> {
+async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>, until_stdin_ends: bool) -> Result<Answer, Failure> {
     let mut seed = service.keys.transport_seed();
     let config = net::Config::new(seed, listen);
     zeroize::Zeroize::zeroize(&mut seed);
@@ -78,7 +89,7 @@ async fn serve(service: &Service, listen: Vec<Address>, until_stdin_ends: bool) 
     let board = LinkBoard::default();
     board.set_listening(net.listen_addresses().await.iter().map(ToString::to_string).collect());
     let api = api::start(api::Context { home: service.home.clone(), handle: service.handle.clone(), board: board.clone() }).await?;
-    let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone() };
+    let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), capture };
     let linking = tokio::spawn(links::run(context, events));
     announce(service, &board, &api);
     until_stopped(until_stdin_ends).await;

@@ -6,6 +6,7 @@ use lotline_schema::slot::Disclosure;
 use lotline_schema::view::SealedView;
 
 use super::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
+use crate::feeds::witness::GIVEN_MAX;
 use crate::feeds::{Backfill, Item, Received};
 
 /// Version of the protocol; the number in the protocol's name is the incompatible one.
@@ -16,6 +17,9 @@ const LISTINGS_MAX: usize = 1024;
 
 /// The most receipts sent again at once: those of the frames that may have been under way.
 pub const RECEIPTS_MAX: usize = 4;
+
+/// What names a page of receipts: a key of the giver's store.
+const PAGE_BYTES_MAX: usize = 256;
 
 /// Why a stream ends. `NoSuchFeed` answers for "forbidden" and for "does not exist" alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -169,6 +173,20 @@ pub enum Message {
         /// The share's own filter in words.
         term: String,
     },
+    /// A restored home asks for the receipts it was given: its ledger may lack rows. May be skipped.
+    Lost {
+        /// Receipts from this time on, by the giver's clock.
+        since: u64,
+        /// Where the page before said that the next begins.
+        after: Option<Vec<u8>>,
+    },
+    /// A page of them. May be skipped.
+    Given {
+        /// Delivery receipts.
+        receipts: Vec<Vec<u8>>,
+        /// Where the next page begins; none: that was all.
+        next: Option<Vec<u8>>,
+    },
     /// The stream ends.
     Error(Code),
 }
@@ -207,6 +225,8 @@ impl Message {
             Message::Cosigned(_) => 23,
             Message::Receipts(_) => 24,
             Message::Error(_) => 32,
+            Message::Lost { .. } => SKIPPABLE | 5,
+            Message::Given { .. } => SKIPPABLE | 6,
         }
     }
 
@@ -254,6 +274,15 @@ impl Message {
             Message::CaughtUp { size } => codec::map([(1, codec::uint(*size))]),
             Message::Backfill(backfill) => return put_backfill(out, backfill),
             Message::View { view, term } => codec::map([(1, codec::bytes(view.0)), (2, codec::text(term.as_str()))]),
+            Message::Lost { since, after } => {
+                let after = after.as_ref().map(|after| (2, codec::bytes(after.as_slice())));
+                codec::map([(1, codec::uint(*since))].into_iter().chain(after))
+            }
+            Message::Given { receipts, next } => {
+                let next = next.as_ref().map(|next| (2, codec::bytes(next.as_slice())));
+                let receipts = codec::array(receipts.iter().map(|receipt| codec::bytes(receipt.as_slice())));
+                codec::map([(1, receipts)].into_iter().chain(next))
+            }
             Message::Error(code) => codec::map([(1, codec::uint(code.number()))]),
         };
         codec::put(out, &body);
@@ -264,7 +293,7 @@ impl Message {
         let Some((typ, body)) = frame.split_first().filter(|_| frame.len() <= FRAME_BYTES_MAX) else {
             return Err(MessageError::Length(frame.len()));
         };
-        let known = matches!(typ, 1..=4 | 16..=24 | 32);
+        let known = matches!(typ, 1..=4 | 16..=24 | 32 | 0x85 | 0x86);
         if !known {
             return if typ & SKIPPABLE != 0 { Ok(None) } else { Err(MessageError::Type(*typ)) };
         }
@@ -414,15 +443,9 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
             let items = items.into_iter().map(read_backfill).collect::<Result<_, _>>()?;
             Message::Backfill(Backfill { items, policy: read_policy(fields)? })
         }
-        24 => {
-            let receipts = fields.array(1, "no receipts")?;
-            if receipts.len() > RECEIPTS_MAX {
-                return Err(CodecError::Shape("too many receipts at once"));
-            }
-            let bytes =
-                |item| if let Value::Bytes(bytes) = item { Ok(bytes) } else { Err(CodecError::Shape("a receipt that is no byte string")) };
-            Message::Receipts(receipts.into_iter().map(bytes).collect::<Result<_, _>>()?)
-        }
+        24 => Message::Receipts(read_receipts(fields, RECEIPTS_MAX)?),
+        0x85 => Message::Lost { since: fields.uint(1, "no time")?, after: read_page(fields)? },
+        0x86 => Message::Given { receipts: read_receipts(fields, GIVEN_MAX)?, next: read_page(fields)? },
         22 => Message::View { view: hash(fields, 1, "no view")?, term: fields.text(2, "no term")? },
         23 => Message::Cosigned(Cosigned {
             size: fields.uint(1, "no size")?,
@@ -435,6 +458,23 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
             Message::Error(code.ok_or(CodecError::Shape("an unknown code"))?)
         }
     })
+}
+
+fn read_receipts(fields: &mut Fields, max: usize) -> Result<Vec<Vec<u8>>, CodecError> {
+    let receipts = fields.array(1, "no receipts")?;
+    if receipts.len() > max {
+        return Err(CodecError::Shape("too many receipts at once"));
+    }
+    let bytes = |item| if let Value::Bytes(bytes) = item { Ok(bytes) } else { Err(CodecError::Shape("a receipt that is no byte string")) };
+    receipts.into_iter().map(bytes).collect()
+}
+
+fn read_page(fields: &mut Fields) -> Result<Option<Vec<u8>>, CodecError> {
+    let page = fields.take_bytes(2, "a page that is no byte string")?;
+    match page.as_ref().is_some_and(|page| page.len() > PAGE_BYTES_MAX) {
+        true => Err(CodecError::Shape("the name of a page is too long")),
+        false => Ok(page),
+    }
 }
 
 fn read_policy(fields: &mut Fields) -> Result<Option<u64>, CodecError> {
@@ -515,6 +555,10 @@ mod tests {
             Message::Backfill(Backfill { items: vec![(3, view())], policy: None }),
             Message::Backfill(Backfill { items: vec![(3, view())], policy: Some(3) }),
             Message::View { view: hash, term: "t".into() },
+            Message::Lost { since: 7, after: None },
+            Message::Lost { since: 7, after: Some(vec![1]) },
+            Message::Given { receipts: vec![vec![1], vec![2]], next: None },
+            Message::Given { receipts: Vec::new(), next: Some(vec![3]) },
             Message::Error(Code::Fork),
         ]
     }

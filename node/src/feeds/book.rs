@@ -1,4 +1,4 @@
-//! Partners, sharing rules and the ledger: changing state, in the same durable commits.
+//! Partners, sharing rules, vouchers and member lists: changing state, in the same durable commits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,30 +9,13 @@ use lotline_schema::codec;
 use lotline_schema::members::{Members, MembersFile};
 use lotline_schema::statement::{self, Place, Type};
 use lotline_schema::voucher::Voucher;
-use lotline_schema::{Hash, Origin, PartyId};
+use lotline_schema::{Origin, PartyId};
 
 use super::open::{Applied, first_free, open_policy};
 use super::state::{Partner, StateError, key, put};
-use super::witness::Evidence;
 use super::{FeedError, Feeds, Snapshot};
 use crate::keys::random;
-use crate::ledger::{Outcome, Row};
 use crate::store::{Batch, Entry, Reader};
-
-/// A disclosure about to happen, for [`Feeds::intend`].
-#[derive(Clone, Debug)]
-pub struct Intent {
-    /// To whom.
-    pub to: String,
-    /// From which feed.
-    pub origin: String,
-    /// Entries, and the slots of each.
-    pub items: Vec<(u64, u64)>,
-    /// Under which policy version; none for a full disclosure.
-    pub policy: Option<u64>,
-    /// SHA-256 over the items as sent.
-    pub digest: Hash,
-}
 
 impl Feeds {
     /// Adds a partner, or changes one: the root stays what it was.
@@ -116,64 +99,6 @@ impl Feeds {
         Ok(open_policy(&core, version, &self.snapshot.orgs[&self.snapshot.party])?.text)
     }
 
-    /// Writes down what is about to leave, durably, what became of earlier rows, and what partners signed meanwhile.
-    /// Returns the row.
-    pub fn intend(&mut self, intent: Intent, outcomes: &[(Row, Outcome)], evidence: &[Evidence], now: u64) -> Result<Row, FeedError> {
-        if let Some(why) = &self.snapshot.restored {
-            return Err(FeedError::Restored(why.clone()));
-        }
-        let Intent { to, origin, items, policy, digest } = intent;
-        let row = Row { number: self.next_ledger, at: now, to, origin, items, policy, digest, outcome: Outcome::Open };
-        let mut batch = Batch::new();
-        for (row, outcome) in outcomes {
-            batch.push(ledger_state(&Row { outcome: *outcome, ..row.clone() }));
-        }
-        batch.push(ledger_state(&row));
-        self.keep(&mut batch, evidence)?;
-        self.store.commit(batch)?;
-        self.next_ledger += 1;
-        Ok(row)
-    }
-
-    /// Writes down what became of rows, and what partners signed meanwhile.
-    pub fn conclude(&mut self, outcomes: &[(Row, Outcome)], evidence: &[Evidence]) -> Result<(), FeedError> {
-        let mut batch = Batch::new();
-        for (row, outcome) in outcomes {
-            batch.push(ledger_state(&Row { outcome: *outcome, ..row.clone() }));
-        }
-        self.keep(&mut batch, evidence)?;
-        if !batch.is_empty() {
-            self.store.commit(batch)?;
-        }
-        Ok(())
-    }
-
-    /// Shows every row of the ledger, oldest first, in bounded memory.
-    pub fn each_row(&self, mut show: impl FnMut(Row)) -> Result<(), FeedError> {
-        const PAGE: usize = 512;
-        self.settle()?;
-        let mut from = 0;
-        loop {
-            let rows = self.ledger(from, PAGE)?;
-            let Some(last) = rows.last() else {
-                return Ok(());
-            };
-            from = last.number + 1;
-            rows.into_iter().for_each(&mut show);
-        }
-    }
-
-    /// The ledger, newest last, from a row number on.
-    pub fn ledger(&self, from: u64, max: usize) -> Result<Vec<Row>, FeedError> {
-        let after = from.checked_sub(1).map(|before| key::numbered(key::LEDGER, before));
-        let mut rows = Vec::new();
-        for (state_key, value) in self.reader.states(key::LEDGER.as_bytes(), after.as_deref(), max)? {
-            let number = state_key[key::LEDGER.len()..].try_into().map(u64::from_be_bytes).map_err(|_| StateError("ledger row"))?;
-            rows.push(Row::read(number, &value)?);
-        }
-        Ok(rows)
-    }
-
     pub(super) fn commit_state(&mut self, state_key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), FeedError> {
         let mut batch = Batch::new();
         batch.push(Entry::State { key: state_key, value });
@@ -222,8 +147,4 @@ pub fn numbered_faults(reader: &Reader, snapshot: &Snapshot) -> Result<(u64, Vec
         }
     }
     Ok((checked, faults))
-}
-
-fn ledger_state(row: &Row) -> Entry {
-    Entry::State { key: key::numbered(key::LEDGER, row.number), value: Some(row.to_bytes()) }
 }

@@ -95,7 +95,8 @@ impl Feeds {
             orgs,
         };
         let next_feed = snapshot.feeds.values().map(|feed| feed.id + 1).max().unwrap_or(0);
-        let next_ledger = first_free(|number| Ok(reader.state(&key::numbered(key::LEDGER, number))?.is_some()))?;
+        let ledger = reader.state(&key::of(key::HEAD, crate::ledger::origin(party).as_str()))?;
+        let ledger = ledger.map(|head| Head::read(&head)).transpose()?.unwrap_or_default();
         let count = |name: &str| -> Result<u64, FeedError> {
             let Some(value) = reader.state(name.as_bytes())? else {
                 return Ok(0);
@@ -105,8 +106,8 @@ impl Feeds {
         let (next_receipt, epoch) = (count(key::RECEIPTS)?, count(key::EPOCH)?);
         let (changed, watching) = watch::channel(Arc::new(snapshot.clone()));
         let (cosigned_to, recent) = (HashMap::new(), HashMap::new());
-        let feeds =
-            Feeds { store, reader, keys, snapshot, changed, next_feed, next_ledger, next_receipt, epoch, pens, cosigned_to, recent };
+        let mut feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, ledger, next_receipt, epoch, pens, cosigned_to, recent };
+        feeds.carry_ledger_over()?;
         Ok((feeds, opened, watching))
     }
 
@@ -142,9 +143,10 @@ impl Feeds {
         batch.push(Entry::State { key: key::EPOCH.into(), value: Some(put(codec::uint(epoch))) });
         batch.push(Entry::State { key: key::RECEIPTS.into(), value: Some(put(codec::uint(next_receipt))) });
         self.forget_pens(&mut batch);
+        let ledger = self.note_restore(&mut batch, now)?;
         let origins = renewed.iter().map(|(origin, _)| origin.clone()).collect();
         self.open_feeds(renewed, batch, now)?;
-        (self.epoch, self.next_receipt) = (epoch, next_receipt);
+        (self.epoch, self.next_receipt, self.ledger) = (epoch, next_receipt, ledger);
         self.pens.clear();
         self.snapshot.asked = Arc::default();
         Ok(origins)

@@ -126,8 +126,10 @@ impl Feeds {
                 heads.push((feed.origin.to_string(), head));
             }
         }
+        let ledger = if role == Role::Log { self.sign_ledger_again(&mut batch, &keys) } else { None };
         let seq = org.size() - 1;
         self.store.commit(batch)?;
+        self.ledger = ledger.unwrap_or_else(|| std::mem::take(&mut self.ledger));
         self.keys = Arc::new(keys);
         self.take_org(org, org_head);
         for (origin, head) in heads {

@@ -48,8 +48,12 @@ pub(crate) mod key {
     pub(crate) const POLICY: &str = "policy/";
     /// Sharing that was stopped: a list of partner names, `*` for all.
     pub(crate) const STOPPED: &str = "stopped";
-    /// The ledger, by number.
-    pub(crate) const LEDGER: &str = "ledger/";
+    /// Rows of the ledger as they were kept before it was a tree, by number.
+    pub(crate) const FORMER_LEDGER: &str = "ledger/";
+    /// What rows of the ledger say of entries: by recipient and feed (16 bytes of a hash), place (8 bytes) and row.
+    pub(crate) const SENT: &str = "sent/";
+    /// Partners that are to be asked for the receipts they gave, since the ledger may lack rows: by name.
+    pub(crate) const REFILL: &str = "refill/";
     /// Size and root of the last checkpoint we cosigned of a followed feed, by origin.
     pub(crate) const WITNESSED: &str = "witnessed/";
     /// The first cosignature of each witness on each checkpoint, by origin, size (8 bytes, big-endian) and witness.

@@ -10,7 +10,7 @@ use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::org::Org;
 use lotline_schema::receipt;
 use lotline_schema::tree::ProofError;
-use lotline_schema::{Hash, Origin};
+use lotline_schema::{Hash, Origin, PartyId};
 
 use super::accept::AcceptError;
 use super::state::{StateError, key, put, take};
@@ -24,6 +24,11 @@ use crate::store::{Batch, Entry, Reader};
 /// How old our newest cosignature of a feed at rest may get before we sign the same checkpoint again: a later time shows
 /// that nothing was revoked or withdrawn until then.
 pub const FRESH_FOR_SECONDS: u64 = 3600;
+
+/// Receipts sent to a restored partner at once: 50 kB.
+pub const GIVEN_MAX: usize = 64;
+/// Receipts looked at for one such page.
+const GIVEN_SCANNED_MAX: usize = 2048;
 
 /// A cosignature that is kept, with the checkpoint it is on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,7 +90,7 @@ fn fresh_key(origin: &str, by: &str) -> Vec<u8> {
     [key::FRESH.as_bytes(), origin.as_bytes(), b"/", by.as_bytes()].concat()
 }
 
-fn receipt_key(prefix: &str, delivery: &Delivery, number: u64) -> Vec<u8> {
+pub(super) fn receipt_key(prefix: &str, delivery: &Delivery, number: u64) -> Vec<u8> {
     let way = match delivery.way {
         Way::Batch => prefix.to_owned(),
         Way::Backfill => format!("{prefix}late/"),
@@ -324,16 +329,48 @@ pub struct RowReceipt {
 
 /// The receipt we hold for a row of the ledger, if there is one. It was verified when it came.
 pub fn receipt_of(reader: &Reader, row: &Row) -> Result<Option<RowReceipt>, FeedError> {
-    let end = row.items.iter().map(|(seq, _)| seq + 1).max().unwrap_or(0);
+    let core = receipt_core(reader, row)?;
+    let read = core.and_then(|core| Some((Receipt::numbered(&core)?, Hash::of(&[&core]))));
+    Ok(read.map(|((number, delivery), sha256)| RowReceipt { number, at: delivery.at, sha256 }))
+}
+
+/// The same as it was signed.
+pub(super) fn receipt_core(reader: &Reader, row: &Row) -> Result<Option<Vec<u8>>, FeedError> {
     for prefix in [key::GOT.to_owned(), format!("{}late/", key::GOT)] {
-        let place = [key::placed(&prefix, &row.origin, end), row.number.to_be_bytes().to_vec()].concat();
-        if let Some(core) = reader.state(&place)?
-            && let Some((number, delivery)) = Receipt::numbered(&core)
-        {
-            return Ok(Some(RowReceipt { number, at: delivery.at, sha256: Hash::of(&[&core]) }));
+        let place = [key::placed(&prefix, &row.origin, row.end), row.number.to_be_bytes().to_vec()].concat();
+        if let Some(core) = reader.state(&place)? {
+            return Ok(Some(core));
         }
     }
     Ok(None)
+}
+
+/// Receipts we gave for the feeds of one party from a time on, in pages: the receipts, and where the next page begins.
+/// For a partner whose ledger was restored from a backup.
+#[allow(clippy::type_complexity, reason = "a page, as everywhere")]
+pub fn given_to(reader: &Reader, party: &PartyId, since: u64, after: Option<&[u8]>) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), FeedError> {
+    let under = |prefix: &str| format!("{prefix}{}/", party.key_text()).into_bytes();
+    let mut receipts = Vec::new();
+    // In the order of their keys; what comes before a page was sent with the pages before.
+    for prefix in [under(&format!("{}late/", key::GIVEN)), under(key::GIVEN)] {
+        if after.is_some_and(|after| after > prefix.as_slice() && !after.starts_with(&prefix)) {
+            continue;
+        }
+        let page = reader.states(&prefix, after, GIVEN_SCANNED_MAX)?;
+        let more = (page.len() == GIVEN_SCANNED_MAX).then(|| page[GIVEN_SCANNED_MAX - 1].0.clone());
+        for (state_key, core) in page {
+            if Receipt::peek(&core).is_some_and(|of| of.at >= since) {
+                receipts.push(core);
+                if receipts.len() == GIVEN_MAX {
+                    return Ok((receipts, Some(state_key)));
+                }
+            }
+        }
+        if more.is_some() {
+            return Ok((receipts, more));
+        }
+    }
+    Ok((receipts, None))
 }
 
 /// A receipt that is not one for what was sent.
@@ -356,13 +393,5 @@ pub enum ReceiptError {
 /// Verifies what a partner answered to a row of the ledger. Whether the checkpoint it names is ours is not known here.
 pub fn check_receipt(core: &[u8], receiver: &Org, row: &Row, way: Way) -> Result<Delivery, ReceiptError> {
     let delivery = Receipt::open(core, receiver)?.delivery;
-    let first = row.items.iter().map(|(seq, _)| *seq).min();
-    let end = row.items.iter().map(|(seq, _)| seq + 1).max();
-    let fits = delivery.origin == row.origin
-        && Some(delivery.from) == first
-        && Some(delivery.to) == end
-        && delivery.items == row.digest
-        && delivery.policy == row.policy
-        && delivery.way == way;
-    if fits { Ok(delivery) } else { Err(ReceiptError::Other) }
+    if row.fits(&delivery) && delivery.way == way { Ok(delivery) } else { Err(ReceiptError::Other) }
 }

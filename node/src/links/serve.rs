@@ -16,12 +16,14 @@ use lotline_schema::{Hash, Origin};
 use tokio::io::{AsyncWriteExt as _, WriteHalf};
 
 use super::{Context, Frames, LinkError, ORG_WAIT, Shown, blocking, end, split, write};
+use crate::capture::Captured;
 use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::exchange::send::{Input, Output, Sender, Standing, UNRECEIPTED_MAX};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
+use crate::feeds::ledger::{acknowledged, row_for};
 use crate::feeds::witness::{self, Evidence, FRESH_FOR_SECONDS, ReceiptError};
-use crate::feeds::{Backfill, Feed, FeedError, Feeds, Head, Intent, Item, Partner, Received, Snapshot, Summary, Whole};
-use crate::ledger::{Outcome, Row};
+use crate::feeds::{Backfill, Feed, FeedError, Head, Item, Partner, Received, Snapshot, Summary, Whole};
+use crate::ledger::{self, Intent, Items, Outcome, Row};
 use crate::net::Stream;
 use crate::service::now;
 use crate::store::{FeedTree, Reader, StoreError};
@@ -52,7 +54,6 @@ pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) ->
         sender: Sender::new(),
         origin: None,
         pinned: None,
-        sent: None,
         looked: now() as i64,
         unacknowledged: VecDeque::new(),
         concluded: Vec::new(),
@@ -74,8 +75,6 @@ struct Serving {
     origin: Option<Origin>,
     /// The head a catch-up works towards.
     pinned: Option<Arc<Head>>,
-    /// Slots the partner has acknowledged, by entry; read from the ledger when a backfill first asks.
-    sent: Option<HashMap<u64, u64>>,
     /// When the session last heard how the partner stands.
     looked: i64,
     unacknowledged: VecDeque<(Row, Way)>,
@@ -100,6 +99,13 @@ impl Rules {
     /// its owner.
     fn policy(&self, feed: &Feed) -> Option<u64> {
         self.policy_of(&feed.origin)
+    }
+
+    /// What a row says of cleared entries.
+    fn items(&self, cleared: &[Cleared]) -> Items {
+        let mut items = Items::default();
+        cleared.iter().for_each(|cleared| items.add(cleared, &self.snapshot.policy));
+        items
     }
 
     fn policy_of(&self, origin: &Origin) -> Option<u64> {
@@ -212,31 +218,35 @@ impl Serving {
         let next = self.checkpoints.front().map_or(0, |checkpoint| checkpoint.size);
         let (to, name) = (self.partner.name.clone(), origin.to_string());
         let claimed: Vec<Delivery> = receipts.iter().map(|core| Receipt::peek(core)).collect::<Option<_>>().ok_or(LinkError::Unexpected)?;
-        let digests: Vec<Hash> = claimed.iter().map(|of| of.items).collect();
-        let rows = self.context.handle.with(move |feeds| {
-            // Several rows may be for one range: what was cut is sent again, and the last one counts.
-            let mut rows = HashMap::new();
-            each_row(feeds, &to, &name, |row| {
-                if digests.contains(&row.digest) {
-                    rows.insert((row.digest, row.policy), row);
-                }
-            })?;
-            Ok::<_, FeedError>(rows)
+        let (reader, asked) = (self.context.handle.reader().clone(), claimed.clone());
+        let rows = blocking(move || {
+            reader.settle()?;
+            asked.iter().map(|of| if of.origin == name { row_for(&reader, &to, of) } else { Ok(None) }).collect::<Result<Vec<_>, _>>()
         });
-        let rows = rows.await?.map_err(|why| LinkError::Ours(why.to_string()))?;
-        let mut paid = false;
-        for (core, claimed) in receipts.into_iter().zip(claimed) {
+        let rows = rows.await?.map_err(|why: FeedError| LinkError::Ours(why.to_string()))?;
+        let (mut paid, mut lost) = (false, Vec::new());
+        for ((core, claimed), row) in receipts.into_iter().zip(claimed).zip(rows) {
+            if claimed.origin != origin.as_str() {
+                return Err(ReceiptError::Other.into());
+            }
             // A row that a restored home lost is no fault of the partner's: what it signed counts all the same.
-            let lost = || Row::lost(&self.partner.name, &claimed);
-            let row = rows.get(&(claimed.items, claimed.policy)).cloned();
-            self.check_receipt(&core, &row.clone().unwrap_or_else(lost), claimed.way).await?;
+            let expected = row.clone().unwrap_or_else(|| Row::refilled(&self.partner.name, &claimed, 0, 0));
+            self.check_receipt(&core, &expected, claimed.way).await?;
             paid |= (claimed.from..claimed.to).contains(&next.saturating_sub(1));
-            if let Some(row) = row {
-                self.evidence.push(Evidence::Receipt(row.clone(), core));
-                self.concluded.push((row, Outcome::Acknowledged));
+            match row {
+                Some(row) => {
+                    self.evidence.push(Evidence::Receipt(row.clone(), core));
+                    self.concluded.push((row, Outcome::Acknowledged));
+                }
+                None => lost.push(core),
             }
         }
         self.conclude().await?;
+        if !lost.is_empty() {
+            let partner = self.partner.clone();
+            let filled = self.context.handle.with(move |feeds| feeds.refill(&partner, &lost, false, now())).await?;
+            filled.map_err(|why| LinkError::Ours(why.to_string()))?;
+        }
         if paid { Ok(self.sender.handle(Input::Signed)) } else { Err(LinkError::Unexpected) }
     }
 
@@ -355,7 +365,7 @@ impl Serving {
             let size = head.frontier.size();
             self.of_tree(&feed, move |tree| tree.consistency(to, size)).await?
         };
-        let items: Vec<(u64, u64)> = cleared.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
+        let items = rules.items(&cleared);
         let item = |cleared: Cleared| {
             let leaf = cleared.leaf();
             cleared.into_view().map_or(Item::Hidden(leaf), Item::View)
@@ -375,18 +385,12 @@ impl Serving {
         if origin.is_org() || !feed.ours {
             return Ok(self.sender.handle(Input::Nothing));
         }
-        if self.sent.is_none() {
-            self.conclude().await?;
-            let (to, origin) = (self.partner.name.clone(), origin.to_string());
-            let sent = self.context.handle.with(move |feeds| sent_before(feeds, &to, &origin)).await?;
-            self.sent = Some(sent.map_err(|why| LinkError::Ours(why.to_string()))?);
-        }
+        self.conclude().await?;
         let rules = self.rules();
-        let sent = self.sent.clone().expect("read above");
         let mut at = from;
         while at < before {
             let page_end = before.min(at + BATCH_ENTRIES_MAX as u64);
-            let known = sent.clone();
+            let known = self.sent_between(&origin, at, page_end).await?;
             let fresh = move |seq: u64, cleared: Cleared| {
                 let new = cleared.mask() & !known.get(&seq).copied().unwrap_or(0);
                 (new != 0).then_some(cleared)
@@ -396,7 +400,7 @@ impl Serving {
                 at = read;
                 continue;
             }
-            let items: Vec<(u64, u64)> = page.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
+            let items = rules.items(&page);
             let views: Vec<(u64, SealedView)> =
                 page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
             return self
@@ -404,6 +408,20 @@ impl Serving {
                 .await;
         }
         Ok(self.sender.handle(Input::Nothing))
+    }
+
+    /// Slots of these entries that need not go again: acknowledged, or under way on this stream.
+    async fn sent_between(&self, origin: &Origin, from: u64, end: u64) -> Result<HashMap<u64, u64>, LinkError> {
+        let (reader, to, name) = (self.context.handle.reader().clone(), self.partner.name.clone(), origin.to_string());
+        let known = blocking(move || {
+            reader.settle()?;
+            acknowledged(&reader, &to, &name, from, end)
+        });
+        let mut known = known.await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+        for sent in self.unacknowledged.iter().flat_map(|(row, _)| &row.items) {
+            *known.entry(sent.seq).or_default() |= sent.mask;
+        }
+        Ok(known)
     }
 
     /// Clears entries from `from` on, as many as one batch takes; what `keep` drops is not counted. Returns where it stopped.
@@ -455,7 +473,7 @@ impl Serving {
         &mut self,
         rules: &Rules,
         message: Message,
-        items: Vec<(u64, u64)>,
+        items: Items,
         writer: &mut WriteHalf<Stream>,
         next: u64,
         backfilled: bool,
@@ -467,7 +485,8 @@ impl Serving {
             Message::Backfill(backfill) => (backfill_digest(&backfill.items), Way::Backfill),
             _ => return Err(LinkError::Ours("only batches and backfills are sent in bulk".into())),
         };
-        let intent = Intent { to: self.partner.name.clone(), origin: origin.to_string(), items, policy: rules.policy_of(&origin), digest };
+        let (to, policy) = (self.partner.name.clone(), rules.policy_of(&origin));
+        let intent = Intent { to, origin: origin.to_string(), way: ledger::Way::from(way), items, policy, digest };
         let (outcomes, evidence) = (std::mem::take(&mut self.concluded), std::mem::take(&mut self.evidence));
         let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, &evidence, now())).await?;
         let row = row.map_err(|why| LinkError::Ours(why.to_string()))?;
@@ -478,21 +497,19 @@ impl Serving {
             outputs.extend(self.sender.handle(Input::Stale));
             return Ok(outputs);
         }
-        if let Err(error) = self.write_watching(&frame, rules.view, writer).await {
+        let mut handed = 0;
+        let written = self.write_watching(&frame, rules.view, writer, &mut handed).await;
+        let captured = self.capture(&row, handed, &frame);
+        if let Err(error) = written.and(captured) {
             self.concluded.push((row, Outcome::Cut));
             return Err(error);
-        }
-        if let Some(sent) = &mut self.sent {
-            for (seq, mask) in &row.items {
-                *sent.entry(*seq).or_default() |= mask;
-            }
         }
         self.unacknowledged.push_back((row, way));
         Ok(self.sender.handle(Input::Loaded { message, bytes: frame.len() as u64, next, backfilled }))
     }
 
     /// Hands a frame over in chunks, looking at the rules before each and while one waits.
-    async fn write_watching(&self, frame: &[u8], view: Hash, writer: &mut WriteHalf<Stream>) -> Result<(), LinkError> {
+    async fn write_watching(&self, frame: &[u8], view: Hash, writer: &mut WriteHalf<Stream>, handed: &mut u64) -> Result<(), LinkError> {
         let mut snapshots = self.context.handle.watch();
         let deadline = tokio::time::sleep(WRITE_DEADLINE);
         tokio::pin!(deadline);
@@ -507,7 +524,11 @@ impl Serving {
                     biased;
                     changed = snapshots.changed() => changed.map_err(|_| LinkError::Stopping)?,
                     () = &mut deadline => return Err(LinkError::Silent),
-                    written = writer.write(rest) => rest = &rest[written?..],
+                    written = writer.write(rest) => {
+                        let written = written?;
+                        *handed += written as u64;
+                        rest = &rest[written..];
+                    }
                     // Time alone may have changed the rules while the partner took nothing.
                     () = tokio::time::sleep(LOOK_EVERY) => {}
                 }
@@ -517,6 +538,15 @@ impl Serving {
             flushed = writer.flush() => Ok(flushed?),
             () = &mut deadline => Err(LinkError::Silent),
         }
+    }
+
+    /// Writes down what the transport was handed, when the owner wants that.
+    fn capture(&self, row: &Row, handed: u64, frame: &[u8]) -> Result<(), LinkError> {
+        let Some(capture) = self.context.capture.as_ref().filter(|_| handed > 0) else {
+            return Ok(());
+        };
+        let captured = Captured { at: now(), to: row.to.clone(), origin: row.origin.clone(), handed, frame: frame.to_vec() };
+        capture.write(&captured).map_err(|why| LinkError::Ours(format!("cannot write the capture: {why}")))
     }
 
     async fn acknowledged(&mut self, next: u64, receipt: Option<Vec<u8>>) -> Result<(), LinkError> {
@@ -607,7 +637,7 @@ impl Serving {
         if outcomes.is_empty() && evidence.is_empty() {
             return Ok(());
         }
-        let done = self.context.handle.with(move |feeds| feeds.conclude(&outcomes, &evidence)).await?;
+        let done = self.context.handle.with(move |feeds| feeds.conclude(&outcomes, &evidence, now())).await?;
         done.map_err(|why| LinkError::Ours(why.to_string()))
     }
 }
@@ -651,24 +681,4 @@ pub(crate) fn clear_row(
         return Ok(lotline_policy::clear_release(&snapshot.policy, viewer, &item, &record.item(), now() as i64));
     }
     Ok(lotline_policy::clear(&snapshot.policy, viewer, &item, now() as i64))
-}
-
-/// Slots of each entry that a partner has acknowledged, from the ledger.
-fn sent_before(feeds: &Feeds, to: &str, origin: &str) -> Result<HashMap<u64, u64>, FeedError> {
-    let mut sent = HashMap::new();
-    each_row(feeds, to, origin, |row| {
-        for (seq, mask) in row.items.iter().filter(|_| row.outcome == Outcome::Acknowledged) {
-            *sent.entry(*seq).or_default() |= mask;
-        }
-    })?;
-    Ok(sent)
-}
-
-/// Shows everything the ledger has of one feed for one partner, oldest first.
-fn each_row(feeds: &Feeds, to: &str, origin: &str, mut show: impl FnMut(Row)) -> Result<(), FeedError> {
-    feeds.each_row(|row| {
-        if row.to == to && row.origin == origin {
-            show(row);
-        }
-    })
 }

@@ -60,7 +60,7 @@ impl Node {
 
     fn links(&self, net: &Net, events: mpsc::Receiver<Event>) -> (LinkBoard, JoinHandle<()>) {
         let board = LinkBoard::default();
-        let context = Context { net: net.clone(), handle: self.service.handle.clone(), board: board.clone() };
+        let context = Context { net: net.clone(), handle: self.service.handle.clone(), board: board.clone(), capture: None };
         (board, tokio::spawn(run(context, events)))
     }
 }

@@ -14,7 +14,7 @@ use super::words::{self, BAD, CALM, GOOD, Prose, Tag, WARN};
 use super::{Context, Frame, rendered, settled};
 use crate::answer::Failure;
 use crate::certificate::harmless;
-use crate::feeds::{Feed, FeedError, Feeds, Partner, Snapshot, Summary};
+use crate::feeds::{Feed, FeedError, Partner, Snapshot, Summary};
 use crate::ledger;
 use crate::service::{PartnerLink, now};
 use crate::store::{Reader, Row, StoreError};
@@ -22,7 +22,7 @@ use crate::store::{Reader, Row, StoreError};
 /// Records shown: a screen or two; `?q=` finds the others.
 const RECORDS_MAX: usize = 50;
 /// Rows of the ledger shown.
-const LEDGER_MAX: u64 = 20;
+const LEDGER_MAX: usize = 20;
 /// Entries looked at, in all feeds together, for a text within lot or part: about a tenth of a second.
 const SEARCHED_MAX: u64 = 100_000;
 /// Entries looked at in a feed for the newest that can be seen: most may be hidden from us.
@@ -39,7 +39,7 @@ pub(super) struct Asked {
 /// Answers.
 pub(super) async fn show(State(context): State<Context>, Query(asked): Query<Asked>) -> Response {
     // The ledger is read where it is written; everything else beside it.
-    let ledger = match context.handle.with(last_rows).await {
+    let ledger = match context.handle.with(|feeds| feeds.last_rows(LEDGER_MAX, |_| true)).await {
         Ok(Err(FeedError::Store(StoreError::Rebuilding))) => Ok(Ok(Vec::new())),
         ledger => ledger,
     };
@@ -445,42 +445,21 @@ impl RuleLine {
     }
 }
 
-/// The newest rows of the ledger. Rows are numbered without a gap, so their number is found by halving.
-fn last_rows(feeds: &mut Feeds) -> Result<Vec<ledger::Row>, FeedError> {
-    let exists = |number: u64| feeds.ledger(number, 1).map(|rows| !rows.is_empty());
-    let mut beyond = 1;
-    while exists(beyond - 1)? {
-        beyond *= 2;
-    }
-    let (mut below, mut above) = (beyond / 2, beyond - 1);
-    while below < above {
-        let middle = below + (above - below) / 2;
-        if exists(middle)? {
-            below = middle + 1;
-        } else {
-            above = middle;
-        }
-    }
-    feeds.ledger(below.saturating_sub(LEDGER_MAX), LEDGER_MAX as usize)
-}
-
 impl LedgerLine {
     fn of(snapshot: &Snapshot, row: &ledger::Row) -> LedgerLine {
-        let shown = row.items.iter().filter(|(_, mask)| *mask != 0).count() as u64;
+        let shown = row.items.iter().filter(|sent| sent.mask != 0).count() as u64;
         let bare = row.items.len() as u64 - shown;
         let feed = row.origin.split('/').nth(1).unwrap_or_default();
-        let range = match (row.items.first(), row.items.last()) {
-            (Some((first, _)), Some((last, _))) if first == last => format!("/{first}"),
-            (Some((first, _)), Some((last, _))) => format!("/{first}–{last}"),
-            _ => String::new(),
-        };
+        let (first, last) = (row.from, row.end.saturating_sub(1));
+        let range = if first == last { format!("/{first}") } else { format!("/{first}–{last}") };
         let what = match (shown, bare) {
             _ if feed == "org" => format!("your keys and feeds: org{range}"),
+            _ if row.is_refilled() => format!("{feed}{range}: lost here, told by the receipt"),
             (0, bare) => format!("{feed}{range}: {} without fields", words::count(bare, "place")),
             (shown, 0) => format!("{feed}{range}: {}", words::count(shown, "record")),
             (shown, bare) => format!("{feed}{range}: {}, {} without fields", words::count(shown, "record"), words::count(bare, "place")),
         };
-        let mask = row.items.iter().fold(0, |all, (_, mask)| all | mask);
+        let mask = row.items.iter().fold(0, |all, sent| all | sent.mask);
         LedgerLine {
             when: in_utc(&crate::service::time_text(row.at)),
             to: harmless(&row.to),
