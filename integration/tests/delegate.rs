@@ -24,8 +24,8 @@ struct Firms {
 impl Firms {
     fn new() -> Firms {
         let world = World::new();
-        // Two that dial each other in the same moment are another story.
-        let (owner, lab, oem) = (world.reachable_firm("owner"), world.firm("lab"), world.firm("oem"));
+        // The owner dials, and nobody dials it: two that dial each other in the same moment are another story.
+        let (owner, lab, oem) = (world.firm("owner"), world.reachable_firm("lab"), world.reachable_firm("oem"));
         for firm in [&owner, &lab, &oem] {
             firm.start();
         }
@@ -178,7 +178,7 @@ fn what_a_laboratory_publishes_for_its_customer_reaches_that_ones_customers() {
 fn a_laboratory_shows_its_customers_feed_to_nobody_else() {
     let firms = Firms::new();
     let Firms { world, owner, lab, .. } = &firms;
-    let rival = world.reachable_firm("rival");
+    let rival = world.firm("rival");
     rival.start();
     lab.pair("lab", &rival, "rival");
     firms.delegate(FAR);
