@@ -16,12 +16,13 @@ use lotline_node::exchange::Message;
 use lotline_node::exchange::message::{Cosigned, Listing, VERSION, backfill_digest, items_digest};
 use lotline_node::feeds::accept;
 use lotline_node::feeds::{
-    AcceptError, Accepted, Backfill, Feed, Feeds, Founded, Head, Item, OnConflict, Partner, Published, Received, Submission,
+    AcceptError, Accepted, Backfill, Feed, FeedError, Feeds, Founded, Head, Item, OnConflict, Partner, Published, Received, Submission,
 };
 use lotline_node::keys::{Founding, Keys, random};
 use lotline_node::links;
 use lotline_node::net::{self, Event, Net, PeerId, Protocol, Stream, transport_peer_id};
 use lotline_node::service::{LinkBoard, Service, now};
+use lotline_node::store::StoreError;
 use lotline_policy::Policy;
 use lotline_schema::delivery::{Delivery, Way};
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
@@ -294,8 +295,12 @@ impl Keeper {
     }
 
     fn open(&mut self) {
-        let (feeds, ..) = Feeds::open(&self.folder.path().join("store"), self.keys.clone(), &|_| {}).expect("the home opens");
-        self.feeds = Some(feeds);
+        // A command that another test of this program starts has our files, and the lock, for a moment.
+        crate::world::wait("the home to open", || match Feeds::open(&self.folder.path().join("store"), self.keys.clone(), &|_| {}) {
+            Ok((feeds, ..)) => self.feeds.replace(feeds).is_none(),
+            Err(FeedError::Store(StoreError::Locked)) => false,
+            Err(why) => panic!("the home does not open: {why}"),
+        });
     }
 
     /// Its writer.

@@ -132,7 +132,9 @@ fn mention_exists(span: &str) -> Result<(), String> {
         if let Some(sub) = at.find_subcommand(word) {
             at = sub;
         } else if word.starts_with("--") {
-            let known = at.get_arguments().any(|arg| arg.get_long() == Some(flag)) || ["help", "version"].contains(&flag);
+            let known =
+                at.get_arguments().any(|arg| arg.get_long() == Some(flag) || arg.get_all_aliases().is_some_and(|all| all.contains(&flag)))
+                    || ["help", "version"].contains(&flag);
             known.then_some(()).ok_or(format!("no flag `{word}`"))?;
         } else if word.starts_with('-') {
             let known = at.get_arguments().any(|arg| arg.get_short() == flag.chars().next());

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
-use lotline_integration::forge::Keeper;
+use lotline_integration::forge::{Forge, Keeper, record};
 use lotline_integration::world::{Firm, World, lots_file, string, text, wait, wait_until_level};
 use lotline_node::capture::{self, Capture, CaptureError, Captured};
-use lotline_node::feeds::ledger::{acknowledged, places_between, rows_about};
+use lotline_node::feeds::ledger::{self, acknowledged, places_between, rows_about};
+use lotline_node::feeds::{OnConflict, Submission, witness};
 use lotline_node::ledger::{Intent, Items, Outcome, Sent, Way};
-use lotline_node::store::{Batch, Entry, Options, Reader, Store};
+use lotline_node::store::{Batch, Entry, Options, Reader, Store, StoreError};
 use lotline_schema::codec;
+use lotline_schema::delivery::{self, Delivery};
 use lotline_schema::tree::leaf_hash;
 use lotline_schema::{Hash, Origin};
 use serde_json::{Value, json};
@@ -189,6 +191,7 @@ fn every_way_out_is_in_the_ledger() {
         // Receipts, cosignatures and our org feed: no record of ours.
         ("receive", false),
         ("fork-proof", false),
+        ("keys successor", false),
         ("members sign", false),
         ("partner trust-file", false),
         // Sealed, whole, for nobody else.
@@ -196,11 +199,11 @@ fn every_way_out_is_in_the_ledger() {
     ]
     .into();
     let mut writers = BTreeSet::new();
-    let command = lotline_node::cli::command();
-    let writes = |command: &clap::Command| command.get_arguments().any(|arg| arg.get_id() == "output");
-    for verb in command.get_subcommands() {
-        writers.extend(writes(verb).then(|| verb.get_name().to_owned()));
-        writers.extend(verb.get_subcommands().filter(|part| writes(part)).map(|part| format!("{} {}", verb.get_name(), part.get_name())));
+    for verb in lotline_node::cli::command().get_subcommands() {
+        writers.extend(verb.get_arguments().any(|arg| arg.get_id() == "output").then(|| verb.get_name().to_owned()));
+        for part in verb.get_subcommands().filter(|part| part.get_arguments().any(|arg| arg.get_id() == "output")) {
+            writers.insert(format!("{} {}", verb.get_name(), part.get_name()));
+        }
     }
     assert_eq!(writers, decided.keys().map(|name| (*name).to_owned()).collect(), "decide whether a new file is in the ledger");
 
@@ -215,7 +218,7 @@ fn every_way_out_is_in_the_ledger() {
         let found: Vec<_> = record["received"].as_array().unwrap().iter().map(|row| (string(&row["way"]), row["rules"].clone())).collect();
         let expected: Vec<_> = expected.iter().map(|(way, rule)| ((*way).to_owned(), json!([rule]))).collect();
         assert_eq!(found, expected);
-        assert_eq!(names(&record["received"][0]["fields"]), names(&record["shown"]));
+        assert_eq!(names(&record["received"].as_array().unwrap().last().unwrap()["fields"]), names(&record["shown"]));
     };
     supplier.ok(&["bundle", "--feed", "quality", "--for", "oem", "-o", &path("a.lotline")]);
     expected.push(("bundle", "little"));
@@ -263,6 +266,17 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(&path, &target).unwrap();
         }
     }
+}
+
+/// The store of a firm whose node does not run. A command that another test starts has our files for a moment.
+fn open_store(firm: &Firm) -> Store {
+    let mut opened = None;
+    wait("the store to open", || match Store::open(&firm.path("store"), Options::default(), &|_| {}) {
+        Ok((store, _)) => opened.replace(store).is_none(),
+        Err(StoreError::Locked) => false,
+        Err(why) => panic!("{why}"),
+    });
+    opened.unwrap()
 }
 
 /// The entries of a ledger as they are signed.
@@ -322,7 +336,7 @@ fn a_row_that_is_altered_removed_or_moved_is_found() {
     for (what, tamper) in tampers {
         let other = Firm::at(&world.path(what));
         copy(supplier.home(), other.home());
-        let (mut store, _) = Store::open(&other.path("store"), Options::default(), &|_| {}).unwrap();
+        let mut store = open_store(&other);
         store.settle().unwrap();
         let mut batch = Batch::new();
         tamper(&store.reader()).into_iter().for_each(|entry| batch.push(entry));
@@ -438,7 +452,7 @@ fn a_store_of_an_earlier_build_keeps_its_rows() {
     publish(&world, &supplier, "A");
     let origin = supplier.heads()[0].0.clone();
     let org = origin.replace("/quality/", "/org/");
-    let (mut store, _) = Store::open(&supplier.path("store"), Options::default(), &|_| {}).unwrap();
+    let mut store = open_store(&supplier);
     let mut batch = Batch::new();
     let rows = [
         former(100, "oem", &org, &[(0, 0), (1, 0)], None, 1),
@@ -467,7 +481,7 @@ fn a_store_of_an_earlier_build_keeps_its_rows() {
     supplier.ok(&["bundle", "--lot", "A-0000", "--full", "The Court", "--yes", "-o", &text(&world.path("f.lotline"))]);
     assert_eq!(supplier.ok(&["ledger", "--last", "1"])["rows"][0]["number"], 5);
     supplier.is_clean();
-    let (store, _) = Store::open(&supplier.path("store"), Options::default(), &|_| {}).unwrap();
+    let store = open_store(&supplier);
     store.settle().unwrap();
     assert_eq!(store.reader().states(b"ledger/", None, 10).unwrap(), []);
     store.close().unwrap();
@@ -511,4 +525,101 @@ fn a_long_ledger_is_not_read_for_a_few_entries() {
     assert_eq!(places_between(&reader, "rival", origin.as_str(), 0, ROWS).unwrap(), []);
     assert_eq!(keeper.feeds().last_rows(1, |row| row.way == Way::Batch).unwrap().len(), 1);
     eprintln!("{few:?} for 256 entries of {ROWS} rows, {all:?} for all of them");
+}
+
+const NOW: u64 = 1_795_392_000;
+
+/// What a partner may say after a restore: its own word, about feeds of ours, as far as we cannot know better.
+#[test]
+fn what_a_partner_claims_after_a_restore_is_bounded() {
+    let (mut keeper, forge, stranger) = (Keeper::new("maker"), Forge::new("oem"), Forge::new("stranger"));
+    let partner = forge.as_partner(false);
+    keeper.feeds().put_partner(partner.clone()).unwrap();
+    keeper.know_keys_of(&forge).unwrap();
+    let origin = keeper.feeds().ensure_feed("quality", NOW).unwrap();
+    let records = (0..9).map(|at| record(&format!("L-{at}"), "P-1", "ok"));
+    let submit = |record| Submission { record, feed: "quality".into(), on_conflict: OnConflict::Refuse };
+    keeper.feeds().submit(records.map(submit).collect(), NOW).unwrap();
+    keeper.feeds().settle().unwrap();
+    let id = keeper.feeds().snapshot().feeds[origin.as_str()].id;
+    let root = keeper.feeds().reader().tree(id, 10).root(10).unwrap();
+    let delivery = |from, to, size, root| {
+        let (items, way) = (Hash::of(&[&[from as u8, to as u8]]), delivery::Way::Batch);
+        Delivery { origin: origin.to_string(), from, to, size, root, items, policy: Some(1), terms: None, at: NOW, way }
+    };
+    let honest = forge.receipt(&delivery(0, 4, 10, root));
+    // Nobody was restored: nothing is entered on anybody's word.
+    assert_eq!(keeper.feeds().refill(&partner, std::slice::from_ref(&honest), false, NOW).unwrap(), 0);
+    keeper.restore();
+    assert_eq!(keeper.feeds().refill(&partner, std::slice::from_ref(&honest), false, NOW).unwrap(), 0, "nor before the owner confirms");
+    keeper.feeds().confirm_restored(NOW).unwrap();
+    let newer = Delivery { origin: origin.renewed().to_string(), ..delivery(0, 4, 90, root) };
+    let long = Delivery { to: 700, ..delivery(0, 700, 700, root) };
+    let wide = Delivery { way: delivery::Way::Backfill, ..delivery(3, 1 << 40, 1 << 40, root) };
+    let of_others = Delivery { origin: Origin::new(forge.party(), "quality", 1).unwrap().to_string(), ..delivery(0, 4, 10, root) };
+    let refused = [
+        stranger.receipt(&delivery(0, 4, 10, root)),
+        forge.receipt(&delivery(0, 4, 10, Hash([3; 32]))),
+        forge.receipt(&newer),
+        forge.receipt(&long),
+        forge.receipt(&of_others),
+        b"no receipt".to_vec(),
+    ];
+    assert_eq!(keeper.feeds().refill(&partner, &refused, false, NOW).unwrap(), 0);
+    // Its word counts once, and beyond what is here in the life that ended; no range sizes anything.
+    let taken = [honest.clone(), honest.clone(), forge.receipt(&delivery(10, 14, 14, Hash([4; 32]))), forge.receipt(&wide)];
+    assert_eq!(keeper.feeds().refill(&partner, &taken, false, NOW).unwrap(), 3);
+    assert_eq!(keeper.feeds().refill(&partner, &[honest], false, NOW).unwrap(), 0);
+    keeper.feeds().settle().unwrap();
+    let reader = keeper.feeds().reader().clone();
+    for (seq, rows) in [(0, 1), (3, 2), (9, 1), (12, 2), (1 << 30, 1), (1 << 40, 0)] {
+        assert_eq!(rows_about(&reader, "oem", origin.as_str(), seq).unwrap().len(), rows, "entry {seq}");
+    }
+    assert!(acknowledged(&reader, "oem", origin.as_str(), 0, 10).unwrap().is_empty(), "which fields is not known");
+    // The last page ends it.
+    assert_eq!(keeper.feeds().refill(&partner, &[], true, NOW).unwrap(), 0);
+    assert_eq!(keeper.feeds().refill(&partner, &[forge.receipt(&delivery(4, 6, 10, root))], false, NOW).unwrap(), 0);
+    let snapshot = keeper.feeds().snapshot().clone();
+    let audit = ledger::audit(&reader, &snapshot, &|_, _| ()).unwrap();
+    assert_eq!((audit.problems, audit.refilled, audit.receipted), (Vec::new(), 3, 3));
+}
+
+/// The other side: every receipt of a party's feeds once, page by page.
+#[test]
+fn receipts_are_given_again_in_pages() {
+    let (mut forge, mut keeper) = (Forge::new("maker"), Keeper::new("oem"));
+    keeper.know_keys_of(&forge).unwrap();
+    let mut given = BTreeSet::new();
+    for name in ["quality", "other"] {
+        let mut line = forge.open(name);
+        (1..100).for_each(|at| line.publish(&forge, &record(&format!("{name}-{at}"), "P-1", "ok")));
+        keeper.know_keys_of(&forge).unwrap();
+        for at in 0..100 {
+            given.extend(keeper.take(&line.origin.clone(), line.batch(&forge, at, at + 1), NOW + at).unwrap().receipt);
+        }
+    }
+    keeper.feeds().settle().unwrap();
+    let reader = keeper.feeds().reader().clone();
+    for (since, expected) in [(0, 200), (NOW + 50, 100), (NOW + 100, 0)] {
+        let (mut found, mut after, mut pages) = (Vec::new(), None::<Vec<u8>>, 0);
+        loop {
+            let (receipts, next) = witness::given_to(&reader, &forge.party(), since, after.as_deref()).unwrap();
+            assert!(receipts.len() <= witness::GIVEN_MAX);
+            found.extend(receipts);
+            pages += 1;
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((found.len(), found.iter().collect::<BTreeSet<_>>().len()), (expected, expected), "since {since}");
+        assert!(found.iter().all(|core| given.contains(core)) && pages <= 4);
+    }
+    let party = Forge::new("nobody").party();
+    assert_eq!(witness::given_to(&reader, &party, 0, None).unwrap(), (Vec::new(), None));
+    // A page that nobody named begins nowhere else.
+    for after in [&b"given/zzz"[..], b"keys", b"", b"zzz"] {
+        let (receipts, _) = witness::given_to(&reader, &forge.party(), NOW + 100, Some(after)).unwrap();
+        assert_eq!(receipts, Vec::<Vec<u8>>::new());
+    }
 }

@@ -118,7 +118,9 @@ pub fn clear_release(policy: &Policy, viewer: &Viewer, release: &Item<'_>, recor
     });
     let record_cleared = clear(policy, viewer, record, now);
     let seen = release.is_about(record) && record_cleared.mask & verdict != 0;
-    let (mask, shares) = if seen { (RELEASE_SHOWN, record_cleared.shares) } else { (0, Vec::new()) };
+    let of_verdict = |at: &usize| record.schema.is_some_and(|schema| policy.shares()[*at].mask(schema) & verdict != 0);
+    let shares = record_cleared.shares.into_iter().filter(|at| seen && of_verdict(at)).collect();
+    let mask = if seen { RELEASE_SHOWN } else { 0 };
     Cleared { shares, ..Cleared::new(&viewer.partner, release, mask, Basis::Policy(policy.version()), seen.then(|| release.view(0))) }
 }
 
@@ -206,7 +208,8 @@ impl Cleared {
         self.mask
     }
 
-    /// The shares that open some of it, by their place in [`Policy::shares`]; for a release, those that open its record.
+    /// The shares that open some of it, by their place in [`Policy::shares`]; for a release, those
+    /// that open the verdict of its record.
     pub fn shares(&self) -> &[usize] {
         &self.shares
     }

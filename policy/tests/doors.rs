@@ -269,6 +269,13 @@ fn exactly_the_shown_slots_leave() {
     assert_eq!(cleared.mask(), decide(&policy, &viewer, "quality", &SCHEMA, &facts, NOVEMBER).mask);
     assert_eq!((cleared.partner(), cleared.origin(), cleared.seq(), cleared.leaf()), ("oem-a", &origin[..], 3, sealed.leaf));
     assert_eq!(cleared.basis(), Basis::Policy(4));
+    // The shares behind it: each reason that shows something names one of them, and each opens something here.
+    let names: BTreeSet<&str> = cleared.shares().iter().map(|at| policy.shares()[*at].name.as_str()).collect();
+    let reasons = decide(&policy, &viewer, "quality", &SCHEMA, &facts, NOVEMBER).reasons;
+    let shown = reasons.iter().filter_map(|reason| if let Reason::Shown { rule } = reason { Some(rule.as_str()) } else { None });
+    assert!(!names.is_empty() && shown.collect::<BTreeSet<_>>().is_subset(&names), "{names:?}");
+    assert!(names.iter().all(|name| policy.shares().iter().any(|rule| rule.name == *name && rule.partners.contains("oem-a"))));
+    assert_eq!(clear(&policy.stop(None), &viewer, &item, NOVEMBER).shares(), [0; 0]);
     let view = cleared.view().unwrap().trusted().unwrap();
     for (slot, field) in SCHEMA.fields.iter().enumerate() {
         // An absent inspector is shown as absent: a decoy, so that hidden and absent differ only for those who may know.
@@ -330,6 +337,8 @@ fn a_release_leaves_with_the_verdict_of_its_record_and_not_without() {
     let shown = cleared(&policy(), &item_of(&release), &record_item);
     assert_eq!((shown.mask(), shown.basis(), shown.is_hidden()), (RELEASE_SHOWN, Basis::Policy(4), false));
     assert_eq!(shown.view().unwrap().core, release.core);
+    let opens_verdict = |at: &usize| policy().shares()[*at].says(Condition::Field).contains("verdict");
+    assert!(!shown.shares().is_empty() && shown.shares().iter().all(opens_verdict));
     // Never through the door for records.
     assert!(clear(&policy(), &Viewer::new("oem-a"), &item_of(&release), NOVEMBER).is_hidden());
     // Another field of the same record, or another partner, shows no name.

@@ -48,13 +48,18 @@ pub(super) fn audit_ledger(desk: &Desk, captured: &[PathBuf]) -> Result<Answer, 
     Ok(Answer { text, json, exit: if clean { 0 } else { exit::ALTERED } })
 }
 
-/// The ledger as it stands; a node that goes on meanwhile is looked at once more.
+/// The ledger as it stands. Read beside a node that goes on; what seems wrong is read once more on the writer's thread,
+/// where entries and head are of one moment.
 pub(super) fn audit_now(desk: &Desk) -> Result<LedgerAudit, Failure> {
-    // On the writer's thread, so that entries and head are of one moment.
-    Ok(desk.feeds(|feeds| {
+    let progress = |done, total| show_done("reading the ledger", done, total);
+    let found = audit(desk.handle.reader(), &desk.handle.snapshot(), &progress)?;
+    if found.problems.is_empty() {
+        return Ok(found);
+    }
+    desk.feeds(move |feeds| {
         feeds.settle()?;
-        audit(feeds.reader(), feeds.snapshot(), &|done, total| show_done("reading the ledger", done, total))
-    })?)
+        audit(feeds.reader(), feeds.snapshot(), &progress)
+    })
 }
 
 fn sentence(of: &LedgerAudit) -> String {

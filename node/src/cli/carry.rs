@@ -329,6 +329,9 @@ fn answer(desk: &Desk, partner: &Partner, receipts: Vec<Vec<u8>>, cosigned: Vec<
 
 fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
     let partner = sender(desk, &answer.from)?;
+    if let Some(why) = &desk.handle.snapshot().restored {
+        return Err(FeedError::Restored(why.clone()).into());
+    }
     let altered = |what: String| Failure::new(what).exit(exit::ALTERED);
     let (org, _) = answer.org.open().map_err(|why| altered(format!("the answer's org feed does not hold: {why}")))?;
     if org.party() != partner.party {

@@ -114,7 +114,7 @@ fn about_lot(desk: &Desk, lot: &str, part: Option<&str>, to: &str) -> Result<Ans
     let (mut text, mut list, mut any) = (String::new(), Vec::new(), false);
     for (feed, row, summary) in records(desk, lot, part)? {
         let about = About::of(desk, &feed, &row, &summary, to)?;
-        any |= !about.rows.is_empty();
+        any |= !about.received.is_empty();
         text.push_str(&about.to_text(to));
         list.push(about.to_json());
     }
@@ -155,22 +155,31 @@ struct About {
     part: String,
     superseded: bool,
     schema: Option<&'static Schema>,
-    /// Row, slots, names of the rules, receipt. Without slots: the row was lost, and only the receipt tells of it.
-    rows: Vec<(Row, Option<u64>, Vec<String>, Option<RowReceipt>)>,
+    received: Vec<Received>,
     /// The same for those who released the record, with the name of each.
     releases: Vec<(String, Row, Option<RowReceipt>)>,
+}
+
+/// One time that something of a record left.
+struct Received {
+    row: Row,
+    /// The slots; none: the row was lost, and only the receipt tells of it.
+    mask: Option<u64>,
+    /// Names of the shares behind them.
+    rules: Vec<String>,
+    receipt: Option<RowReceipt>,
 }
 
 impl About {
     fn of(desk: &Desk, feed: &Feed, record: &store::Row, summary: &Summary, to: &str) -> Result<About, Failure> {
         let (reader, origin, leaf) = (desk.handle.reader(), feed.origin.as_str(), Hash(record.leaf));
-        let (mut rows, mut releases) = (Vec::new(), Vec::new());
+        let (mut received, mut releases) = (Vec::new(), Vec::new());
         for row in rows_about(reader, to, origin, record.seq)? {
             let sent = row.sent(record.seq);
             let name = |name: &str| if name == FURTHER_SHARES { "further rules".to_owned() } else { name.to_owned() };
             let rules = sent.map_or_else(Vec::new, |sent| row.shares_of(&sent).into_iter().map(name).collect());
             let receipt = receipt_of(reader, &row)?;
-            rows.push((row, sent.map(|sent| sent.mask), rules, receipt));
+            received.push(Received { mask: sent.map(|sent| sent.mask), row, rules, receipt });
         }
         for released in released_by(reader, &desk.handle.snapshot(), feed, leaf)? {
             for row in rows_about(reader, to, origin, released.entry)? {
@@ -188,20 +197,20 @@ impl About {
             part: summary.facts.part.clone().unwrap_or_default(),
             superseded: summary.superseded_by.is_some(),
             schema: kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == summary.facts.kind),
-            rows,
+            received,
             releases,
         })
     }
 
     /// The slots that may have left, by everything here.
     fn union(&self) -> u64 {
-        let left = self.rows.iter().filter(|(row, ..)| row.outcome != Outcome::NotSent);
-        left.fold(0, |all, (_, mask, ..)| all | mask.unwrap_or(0))
+        let left = self.received.iter().filter(|of| of.row.outcome != Outcome::NotSent);
+        left.fold(0, |all, of| all | of.mask.unwrap_or(0))
     }
 
     /// Whether a row was lost, so that nobody here knows which fields it was.
     fn is_uncertain(&self) -> bool {
-        self.rows.iter().any(|(_, mask, ..)| mask.is_none())
+        self.received.iter().any(|of| of.mask.is_none())
     }
 
     fn in_words(&self, mask: Option<u64>) -> String {
@@ -220,7 +229,7 @@ impl About {
     fn to_text(&self, to: &str) -> String {
         let old = if self.superseded { ", since replaced" } else { "" };
         let mut text = format!("record {} of feed {}, part {}{old}\n", self.seq, feed_name(&self.feed), harmless(&self.part));
-        for (row, mask, rules, receipt) in &self.rows {
+        for Received { row, mask, rules, receipt } in &self.received {
             let rules: Vec<String> = rules.iter().map(|rule| format!("`{}`", harmless(rule))).collect();
             let rules = if rules.is_empty() { String::new() } else { format!("rule {}, ", rules.join(", ")) };
             text.push_str(&format!("  {}  {}: {}\n", time_text(row.at), row.way.name(), self.in_words(*mask)));
@@ -230,7 +239,7 @@ impl About {
             let (at, way) = (time_text(row.at), row.way.name());
             text.push_str(&format!("  {at}  {way}: that {} released it; {}\n", harmless(name), stands(row, receipt.as_ref())));
         }
-        match (self.rows.is_empty(), self.is_uncertain(), self.schema) {
+        match (self.received.is_empty(), self.is_uncertain(), self.schema) {
             (true, ..) => text.push_str(&format!("  nothing of it ever left for {}\n", harmless(to))),
             (_, true, _) => text.push_str("  what never left is not known here: a row was lost\n"),
             (_, _, Some(schema)) if !self.never().is_empty() => {
@@ -243,7 +252,7 @@ impl About {
 
     fn to_json(&self) -> Value {
         let named = |mask: u64| self.schema.map_or_else(Vec::new, |schema| seen(schema, mask));
-        let row = |(row, mask, rules, receipt): &(Row, Option<u64>, Vec<String>, Option<RowReceipt>)| {
+        let row = |Received { row, mask, rules, receipt }: &Received| {
             json!({
                 "row": row.number, "at": time_text(row.at), "way": row.way.name(), "fields": mask.map(named), "policy_version": row.policy,
                 "rules": rules, "full_disclosure": row.policy.is_none() && !row.is_refilled(), "outcome": row.outcome.name(),
@@ -254,7 +263,7 @@ impl About {
         let never = (!self.is_uncertain()).then(|| self.never());
         json!({
             "origin": self.feed.origin.to_string(), "seq": self.seq, "leaf": self.leaf.to_string(), "part": self.part,
-            "superseded": self.superseded, "received": self.rows.iter().map(row).collect::<Vec<_>>(),
+            "superseded": self.superseded, "received": self.received.iter().map(row).collect::<Vec<_>>(),
             "releases": self.releases.iter().map(release).collect::<Vec<_>>(), "shown": named(self.union()), "never": never,
         })
     }
