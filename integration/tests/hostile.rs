@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use lotline_integration::forge::{Forge, Forged, Line, Node, Peer, Wire, delivery_of, record, until, within};
+use lotline_node::carry::{Carried, CarriedFile};
 use lotline_node::exchange::message::{Cosigned, Listing, VERSION};
 use lotline_node::exchange::receive::{Cursor, Input, Output, Receiver};
 use lotline_node::exchange::{BATCH_ENTRIES_MAX, CREDIT_BYTES, Code, FRAME_BYTES_MAX, Message};
@@ -1037,6 +1038,31 @@ async fn an_empty_batch_under_a_shorter_history_of_another_root() {
     let batch = rewritten.batch(&scene.forge, 1, 1);
     let why = format!("FORK: it signed two different histories of 1 entries of feed {}", scene.line.origin);
     scene.freezes(batch, &why).await;
+}
+
+/// The same on a stick: entries that are here already are compared with what the file says of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_carried_file_with_another_history() {
+    let mut scene = Follower::new().await;
+    let mut wire = scene.following().await;
+    let mut rewritten = scene.line.clone();
+    rewritten.entries.truncate(1);
+    rewritten.publish(&scene.forge, &record("L-1", "P-1", "another first"));
+    let folder = tempfile::tempdir().unwrap();
+    let carried = |line: &Line, name: &str| {
+        let batches = vec![(line.origin.clone(), line.batch(&scene.forge, 0, 2))];
+        let (from, to) = (scene.forge.party(), scene.node.service.handle.snapshot().party);
+        let file = folder.path().join(name);
+        std::fs::write(&file, CarriedFile::Feed(Carried { from, to, batches }).to_bytes()).unwrap();
+        serde_json::json!({ "Receive": { "file": file, "output": null } })
+    };
+    scene.node.verb(carried(&scene.line, "honest")).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(scene.node.feed(&scene.line.origin).unwrap().frozen, None);
+    let failure = scene.node.verb(carried(&rewritten, "forked")).await.unwrap_err();
+    assert_eq!(failure.exit, 4, "{failure}");
+    let why = scene.node.feed(&scene.line.origin).unwrap().frozen.unwrap();
+    assert!(why.starts_with("FORK: it signed two different histories of 2 entries"), "{why}");
+    drop(wire);
 }
 
 /// The same gap, but with the place filled by the entry after it.

@@ -194,11 +194,18 @@ fn take_feed(desk: &Desk, args: &ReceiveArgs, carried: Carried) -> Result<Answer
         receipts.extend(accepted.receipt);
         cosigned.extend(accepted.cosigned.map(|one| (origin, one)));
     }
+    let renamed = desk.handle.snapshot().book.get(&partner.name).is_some_and(|now| now.peer != partner.peer);
     // What came before, by network or by an earlier file, is signed for already: those receipts go along.
     let answer = answer(desk, &partner, receipts, cosigned)?;
     let count = answer.receipts.len();
     let bytes = CarriedFile::Answer(answer).to_bytes();
     let mut text = format!("{taken} entries from {} verified and stored; {known} were here already.", partner.name);
+    if renamed {
+        text.push_str(&format!(
+            "\n{} has a new transport key, as its root key says; your node knows it under that from now on.",
+            partner.name
+        ));
+    }
     match &args.output {
         Some(output) => {
             platform::write_file(output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", output.display())))?;
@@ -210,7 +217,10 @@ fn take_feed(desk: &Desk, args: &ReceiveArgs, carried: Carried) -> Result<Answer
         }
         None => text.push_str("\nNo answer was written: with -o FILE the sender gets your receipts."),
     }
-    Ok(Answer::new(text, json!({ "from": partner.name, "entries": taken, "known": known, "receipts": count, "answer": args.output })))
+    Ok(Answer::new(
+        text,
+        json!({ "from": partner.name, "entries": taken, "known": known, "renamed": renamed, "receipts": count, "answer": args.output }),
+    ))
 }
 
 /// The way of a batch from the network: verified whole, stored whole, or the feed is frozen with the evidence.
@@ -367,12 +377,11 @@ fn is_ours(desk: &Desk, delivery: &Delivery) -> bool {
 fn take_org(desk: &Desk, partner: &Partner, answer: &CarriedAnswer, org: &Org) -> Result<(), Failure> {
     let origin = Origin::org(partner.party);
     let known = desk.handle.snapshot().feeds.get(origin.as_str()).map_or(0, Feed::size);
-    if known >= org.size() {
-        return Ok(());
-    }
+    // What is no longer than ours is compared with it from its beginning: receipts count under keys that we know.
+    let from = if known < org.size() { known } else { 0 };
     let view = |core: &Vec<u8>| crate::feeds::Item::View(lotline_schema::view::SealedView { core: core.clone(), disclosures: Vec::new() });
-    let items = answer.org.entries.iter().skip(known as usize).map(view).collect();
-    let batch = Received { from: known, items, checkpoint: answer.org.checkpoint.clone(), tail: Vec::new(), policy: None };
+    let items = answer.org.entries.iter().skip(from as usize).map(view).collect();
+    let batch = Received { from, items, checkpoint: answer.org.checkpoint.clone(), tail: Vec::new(), policy: None };
     take_batch(desk, partner, &origin, batch).map(drop)
 }
 
