@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use lotline_policy::{Policy, Stopped};
 use lotline_schema::codec::{self, Value};
+use lotline_schema::id::peer_id_text;
 use lotline_schema::org::{self, About, Entry as OrgEntry, Org, Role};
 use lotline_schema::statement::{Body, Type, Unverified};
 use lotline_schema::{Hash, Origin, tree};
 use tokio::sync::watch;
 
 use super::state::{Head, Partner, StateError, Summary, key, put, take};
+use super::transport::Moving;
 use super::witness::read_witnessed;
 use super::{Feed, FeedError, Feeds, Snapshot, feed_state, head_state, push_statement, sign_head};
 use crate::keys::{Founding, Keys, random};
@@ -78,7 +80,8 @@ impl Feeds {
         let party = own.origin.party();
         let org = orgs.get(&party).ok_or(StateError("own org feed"))?;
         // A rotation that was cut between its commit and its last file is finished here.
-        let keys = keys.settle(org)?.map_or(keys, Arc::new);
+        let moving = reader.state(key::MOVING.as_bytes())?.map(|moving| Moving::read(&moving)).transpose()?;
+        let keys = keys.settle(org, moving.is_some())?.map_or(keys, Arc::new);
         let policy = read_policy(&reader, org)?;
         let snapshot = Snapshot {
             party,
@@ -86,6 +89,8 @@ impl Feeds {
             policy: Arc::new(policy),
             book: Arc::new(read_book(&reader)?),
             restored: opened.restored.as_ref().map(ToString::to_string),
+            peer: peer_id_text(&keys.transport()),
+            moving,
             feeds,
             orgs,
         };
