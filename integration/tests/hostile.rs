@@ -1322,7 +1322,7 @@ async fn an_org_feed_that_names_another_transport_key() {
     scene.begin(&mut wire, 3).await;
     wire.send(&Message::Batch(scene.forge.org_batch(0))).await;
     assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
-    let why = "feed org: the org feed names another transport key than the partner is connected with";
+    let why = "feed org: the org feed never named the transport key that the partner book has";
     assert_eq!(scene.node.board.of("bad").trouble.as_deref(), Some(why));
     let snapshot = scene.node.service.handle.snapshot();
     assert!(!snapshot.orgs.contains_key(&scene.forge.party()), "nothing of it is believed");
