@@ -1044,7 +1044,7 @@ async fn an_empty_batch_under_a_shorter_history_of_another_root() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_carried_file_with_another_history() {
     let mut scene = Follower::new().await;
-    let mut wire = scene.following().await;
+    let wire = scene.following().await;
     let mut rewritten = scene.line.clone();
     rewritten.entries.truncate(1);
     rewritten.publish(&scene.forge, &record("L-1", "P-1", "another first"));
