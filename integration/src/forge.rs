@@ -117,7 +117,16 @@ impl Forge {
     /// How a node's partner book names it.
     pub fn as_partner(&self, subscribed: bool) -> Partner {
         let (party, peer) = (self.party(), self.peer().to_string());
-        Partner { name: self.name.clone(), party, peer, addresses: Vec::new(), feed: "quality".into(), subscribed, added: now() }
+        Partner {
+            name: self.name.clone(),
+            party,
+            peer,
+            before: Vec::new(),
+            addresses: Vec::new(),
+            feed: "quality".into(),
+            subscribed,
+            added: now(),
+        }
     }
 
     /// States a feed and signs its first entry.
@@ -418,7 +427,16 @@ impl Node {
         let snapshot = self.service.handle.snapshot();
         let addresses = self.net.listen_addresses().await.iter().map(ToString::to_string).collect();
         let (party, peer) = (snapshot.party, self.net.peer().to_string());
-        Partner { name: snapshot.name.clone(), party, peer, addresses, feed: "quality".into(), subscribed, added: now() }
+        Partner {
+            name: snapshot.name.clone(),
+            party,
+            peer,
+            before: Vec::new(),
+            addresses,
+            feed: "quality".into(),
+            subscribed,
+            added: now(),
+        }
     }
 
     /// Does a verb of the command line, as the local API would.

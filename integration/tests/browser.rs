@@ -25,6 +25,7 @@ use lotline_schema::delivery::{Delivery, Way};
 use lotline_schema::fork::{ForkProof, Side};
 use lotline_schema::id::unhex;
 use lotline_schema::kind::inspection::{Characteristic, Inspection, Limit, Measured};
+use lotline_schema::members::{Member, Members, MembersFile};
 use lotline_schema::note::{Checkpoint, Cosignature, InclusionProof, WitnessKey, vkey, with_cosignatures};
 use lotline_schema::org::{self, About, Entry, Org, Role};
 use lotline_schema::quorum::Quorum;
@@ -1483,6 +1484,76 @@ fn a_thousand_records_take_their_time() {
     );
     assert!(said.to_string().contains("of 1000 records"), "{said}");
     assert_eq!(browser.ask("document.getElementById('progress').hidden"), true);
+}
+
+// ---- Member lists ----
+
+/// The member list that an association signs, as a file.
+fn member_list(association: &Forge, number: u64, members: &[(&Forge, &str)]) -> Vec<u8> {
+    let member = |(forge, name): &(&Forge, &str)| Member {
+        party: forge.party(),
+        name: (*name).into(),
+        ids: [("VAT".to_owned(), "DE123456789".to_owned())].into(),
+    };
+    let list = Members::new("Association of Makers", members.iter().map(member).collect()).unwrap();
+    let core = list.seal(association.party(), number, now(), &association.keys.record, random).unwrap();
+    MembersFile { org: org_part(association), core }.to_bytes()
+}
+
+#[test]
+fn a_member_list_names_signers_when_its_association_is_named() {
+    let Some(mut browser) = Browser::open() else { return };
+    let (mut maker, association, other) = (Forge::new("Ida"), Forge::new("Makers"), Forge::new("Else"));
+    let mut line = maker.open("quality");
+    line.publish(&maker, &lot("L-1"));
+    let bytes = file(&[&maker], packages(&maker, &line, 1..2, all));
+    let (good, without) =
+        (member_list(&association, 3, &[(&other, "Else AG"), (&maker, "Ida GmbH")]), member_list(&association, 4, &[(&other, "Else AG")]));
+    let mut altered = good.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    let mut ask = |trusted: &Forge, lists: &[&[u8]]| {
+        let lists: Vec<String> = lists.iter().map(|list| in_page(list)).collect();
+        let trust = json!([trusted.party().to_string()]);
+        browser.ask(&format!("lotlineVerify({}, {{ trust: {trust}, members: [{}] }})", in_page(&bytes), lists.join(", ")))
+    };
+    // The program adds the members of an association that is trusted to those it knows.
+    for (lists, exit) in [(&[][..], 7), (&[&good[..]][..], 0), (&[&without[..]][..], 7), (&[&without[..], &good[..]][..], 0)] {
+        let mut trust = Trust::none();
+        let root = |name: &str| TrustedRoot { name: name.into(), checked: "by this test".into() };
+        trust.add(association.party(), root("the association"));
+        for list in lists {
+            let opened = MembersFile::read(list).unwrap().open().unwrap();
+            opened.list.members.iter().for_each(|member| trust.add(member.party, root(&member.name)));
+        }
+        assert_eq!(verify(&bytes, &trust).outcome.exit_code(), exit);
+        let report = ask(&association, lists);
+        assert_eq!(report["exit"], exit, "{report}");
+        let said = report["checks"].to_string();
+        assert_eq!(said.contains("Ida GmbH is on the list of Association of Makers, whom you named (list 3 of"), exit == 0, "{said}");
+    }
+    let report = ask(&other, &[&good]);
+    assert!(report["exit"] == 7 && report["checks"].to_string().contains("signed by an association you did not name"), "{report}");
+    for (bad, why) in
+        [(&altered[..], "the signature does not match"), (b"a shopping list", "cut short"), (&bytes[..], "not exactly one org feed")]
+    {
+        let report = ask(&association, &[bad]);
+        assert!(report["exit"] == 7 || report["exit"] == 9, "{report}");
+        let failed = report["checks"].as_array().unwrap().iter().any(|check| check["on"] == "a member list" && check["outcome"] == "fails");
+        assert!(failed && report["exit"] == 9, "{why}: {report}");
+    }
+
+    // Dropped beside the bundle, in any order.
+    let shown = browser.show(&good);
+    assert!(shown.contains("Member lists in use: shown"), "{shown}");
+    browser.show(&bytes);
+    let before = browser.ask("document.documentElement.dataset.checked");
+    let words = association.party().six_words();
+    browser.ask(&format!("document.getElementById('identity').value = '{words}'; document.getElementById('whom').requestSubmit()"));
+    browser.until(&format!("document.documentElement.dataset.checked !== {before}"));
+    let shown = browser.text();
+    assert!(shown.contains("Intact, and the signer is on the list of an association you expect"), "{shown}");
+    assert!(shown.contains("Ida GmbH is on the list of Association of Makers"), "{shown}");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
 // ---- What a reader sees ----

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use lotline_integration::forge::{Forge, Forged, Line, Node, Peer, Wire, delivery_of, record, until, within};
+use lotline_node::carry::{Carried, CarriedFile};
 use lotline_node::exchange::message::{Cosigned, Listing, VERSION};
 use lotline_node::exchange::receive::{Cursor, Input, Output, Receiver};
 use lotline_node::exchange::{BATCH_ENTRIES_MAX, CREDIT_BYTES, Code, FRAME_BYTES_MAX, Message};
@@ -1039,6 +1040,31 @@ async fn an_empty_batch_under_a_shorter_history_of_another_root() {
     scene.freezes(batch, &why).await;
 }
 
+/// The same on a stick: entries that are here already are compared with what the file says of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_carried_file_with_another_history() {
+    let mut scene = Follower::new().await;
+    let wire = scene.following().await;
+    let mut rewritten = scene.line.clone();
+    rewritten.entries.truncate(1);
+    rewritten.publish(&scene.forge, &record("L-1", "P-1", "another first"));
+    let folder = tempfile::tempdir().unwrap();
+    let carried = |line: &Line, name: &str| {
+        let batches = vec![(line.origin.clone(), line.batch(&scene.forge, 0, 2))];
+        let (from, to) = (scene.forge.party(), scene.node.service.handle.snapshot().party);
+        let file = folder.path().join(name);
+        std::fs::write(&file, CarriedFile::Feed(Carried { from, to, batches }).to_bytes()).unwrap();
+        serde_json::json!({ "Receive": { "file": file, "output": null } })
+    };
+    scene.node.verb(carried(&scene.line, "honest")).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(scene.node.feed(&scene.line.origin).unwrap().frozen, None);
+    let failure = scene.node.verb(carried(&rewritten, "forked")).await.unwrap_err();
+    assert_eq!(failure.exit, 4, "{failure}");
+    let why = scene.node.feed(&scene.line.origin).unwrap().frozen.unwrap();
+    assert!(why.starts_with("FORK: it signed two different histories of 2 entries"), "{why}");
+    drop(wire);
+}
+
 /// The same gap, but with the place filled by the entry after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_closed_over() {
@@ -1296,7 +1322,7 @@ async fn an_org_feed_that_names_another_transport_key() {
     scene.begin(&mut wire, 3).await;
     wire.send(&Message::Batch(scene.forge.org_batch(0))).await;
     assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
-    let why = "feed org: the org feed names another transport key than the partner is connected with";
+    let why = "feed org: the org feed never named the transport key that the partner book has";
     assert_eq!(scene.node.board.of("bad").trouble.as_deref(), Some(why));
     let snapshot = scene.node.service.handle.snapshot();
     assert!(!snapshot.orgs.contains_key(&scene.forge.party()), "nothing of it is believed");

@@ -336,12 +336,13 @@ fn a_wrong_kit_a_wrong_passphrase_and_a_running_node_change_nothing() {
     firm.fails(11, &["keys", "rotate", "log", "--kit", &wrong, "--passphrase-file", &wrong]);
     firm.fails(2, &["keys", "rotate", "log", "--kit", &kit]);
     firm.fails(2, &["keys", "rotate", "log"]);
-    firm.fails(2, &args(&["keys", "rotate", "transport"], &with_kit(&world, &kit)));
+    firm.fails(2, &args(&["keys", "rotate", "record", "--now"], &with_kit(&world, &kit)));
     firm.fails(2, &args(&["keys", "revoke", "log", "--from", "quality:1"], &with_kit(&world, &kit)));
     firm.start();
     let root = with_kit(&world, &kit);
     for verb in [
         &["keys", "rotate", "record"][..],
+        &["keys", "rotate", "transport", "--now"],
         &["keys", "revoke", "record", "--from", "quality:1", "--yes"],
         &["keys", "successor", "-o", "second.txt"],
         &["keys", "inherit", "--yes"],
@@ -353,6 +354,122 @@ fn a_wrong_kit_a_wrong_passphrase_and_a_running_node_change_nothing() {
     assert_eq!(firm.ok(&["keys", "show"]), before);
     assert_eq!(["record", "log", "witness"].map(|role| secret(&firm, role)), keys);
     firm.is_clean();
+}
+
+// ---- the transport key
+
+fn rules_for_two() -> String {
+    let late = RULES.replace("\"oem\"", "\"late\"").replace("\"all\"\nwith", "\"late\"\nwith");
+    format!("{RULES}\n{late}")
+}
+
+/// What its status says of its own transport key.
+fn transport(firm: &Firm) -> Value {
+    firm.ok(&["status"])["transport"].clone()
+}
+
+/// Under which peer id a firm knows a partner, and under which others it may still come.
+fn known_at(firm: &Firm, partner: &str) -> (String, usize) {
+    let answer = firm.ok(&["partner", "list"]);
+    let row = answer["partners"].as_array().unwrap().iter().find(|row| row["name"] == partner).unwrap().clone();
+    (string(&row["peer"]), row["former_peers"].as_array().unwrap().len())
+}
+
+#[test]
+fn a_new_transport_key_is_used_when_every_partner_knows_it_and_the_old_one_is_nobody_then() {
+    let world = World::new();
+    let (supplier, oem, late) = (world.reachable_firm("supplier"), world.reachable_firm("oem"), world.firm("late"));
+    for firm in [&supplier, &oem, &late] {
+        firm.start();
+    }
+    supplier.pair("supplier", &oem, "oem");
+    supplier.pair("supplier", &late, "late");
+    publish(&world, &supplier, "A", 2);
+    supplier.apply(&rules_for_two());
+    wait_until_level(&supplier, &oem);
+    wait_until_level(&supplier, &late);
+    late.stop();
+    supplier.stop();
+
+    let (old, secret_of_old) = (string(&transport(&supplier)["peer"]), secret(&supplier, "transport"));
+    let rotated = rotate(&world, &supplier, "transport");
+    assert_eq!((&rotated["in_use"], rotated["waiting_for"].as_array().unwrap().len()), (&Value::Bool(false), 2), "{rotated}");
+    let said = supplier.fails(1, &args(&["keys", "rotate", "transport"], &with_kit(&world, &kit_of(&world, &supplier))));
+    assert!(said.error().contains("named already") && said.hint().contains("--now"), "{}", said.out);
+
+    // One of two knows it: the node goes on under the old name, with both, also after a restart.
+    supplier.start();
+    lotline_integration::world::wait("one partner to know the new key", || {
+        transport(&supplier)["waiting_for"] == serde_json::json!(["late"])
+    });
+    supplier.stop();
+    supplier.start();
+    let stands = transport(&supplier);
+    assert_eq!((string(&stands["peer"]), &stands["waiting_for"]), (old.clone(), &serde_json::json!(["late"])));
+    let shown = Said::of(&mut supplier.command(["status"])).out;
+    assert!(shown.contains("1 of 2 partners know it; not yet: late"), "{shown}");
+    assert_eq!(secret(&supplier, "transport"), secret_of_old);
+    let (new, former) = known_at(&oem, "supplier");
+    assert!(new != old && former == 1, "both are accepted while the old one is in use");
+    publish(&world, &supplier, "B", 2);
+    wait_until_level(&supplier, &oem);
+
+    // The other comes back and learns it: the node changes its name while it runs.
+    late.start();
+    lotline_integration::world::wait("the new key to be used", || string(&transport(&supplier)["peer"]) == new);
+    assert!(transport(&supplier)["waiting_for"].is_null());
+    assert!(secret(&supplier, "transport") != secret_of_old && !supplier.path("keys/transport.next.key").exists());
+    publish(&world, &supplier, "C", 2);
+    for firm in [&oem, &late] {
+        wait_until_level(&supplier, firm);
+        assert_eq!(known_at(firm, "supplier"), (new.clone(), 0), "who comes under the old name is turned away");
+    }
+    supplier.stop();
+    supplier.start();
+    publish(&world, &supplier, "D", 1);
+    wait_until_level(&supplier, &oem);
+    for firm in [&supplier, &oem, &late] {
+        firm.is_clean();
+    }
+}
+
+#[test]
+fn a_stolen_transport_key_is_replaced_at_once_and_a_carried_file_tells_partners() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.reachable_firm("oem"));
+    supplier.start();
+    oem.start();
+    supplier.pair("supplier", &oem, "oem");
+    publish(&world, &supplier, "A", 1);
+    supplier.apply(RULES);
+    wait_until_level(&supplier, &oem);
+    supplier.stop();
+
+    let old = string(&transport(&supplier)["peer"]);
+    let root = with_kit(&world, &kit_of(&world, &supplier));
+    let other = world.firm("other");
+    rotate(&world, &supplier, "transport");
+    let said = supplier.fails(1, &args(&["keys", "rotate", "transport", "--now"], &with_kit(&world, &kit_of(&world, &other))));
+    assert!(said.error().contains("not the root key"), "{}", said.out);
+    assert_eq!(string(&transport(&supplier)["peer"]), old, "another root changes nothing");
+    assert_eq!(supplier.ok(&args(&["keys", "rotate", "transport", "--now"], &root))["in_use"], true);
+    let new = string(&transport(&supplier)["peer"]);
+    assert!(new != old);
+    // Without a partner that has to know, a further one is used at once by itself.
+    assert_eq!(rotate(&world, &other, "transport")["in_use"], true);
+
+    supplier.start();
+    publish(&world, &supplier, "B", 1);
+    let file = text(&world.path("carried"));
+    supplier.ok(&["carry", "--to", "oem", "-o", &file]);
+    assert_eq!((oem.count("B-0000"), known_at(&oem, "supplier").0), (0, old), "the new name is unknown there");
+    assert_eq!(oem.ok(&["receive", &file])["renamed"], true);
+    assert_eq!((known_at(&oem, "supplier").0, &oem.ok(&["receive", &file])["renamed"]), (new.clone(), &Value::Bool(false)));
+    publish(&world, &supplier, "C", 1);
+    wait_until_level(&supplier, &oem);
+    assert_eq!(known_at(&oem, "supplier"), (new, 0));
+    supplier.is_clean();
+    oem.is_clean();
 }
 
 // ---- secrets
@@ -381,6 +498,7 @@ fn no_command_log_or_file_but_the_key_files_has_a_secret() {
         args(&["keys", "rotate", "record"], &root),
         args(&["keys", "rotate", "log"], &root),
         args(&["keys", "rotate", "witness"], &root),
+        args(&["keys", "rotate", "transport"], &root),
         args(&["keys", "revoke", "record", "--from", "quality:2", "--yes"], &root),
         args(&successor, &root),
         args(&["keys", "inherit", "--yes"], &second_root),

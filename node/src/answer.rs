@@ -187,6 +187,7 @@ impl From<crate::feeds::FeedError> for Failure {
             FeedError::Outdated(role) => {
                 failure.hint(format!("take the recovery kit and name a new one: lotline keys rotate {role} --kit FILE"))
             }
+            FeedError::Moving => failure.hint("`lotline status` says who does not know it; the same command with --now uses it at once"),
             FeedError::Store(error) => error.into(),
             FeedError::Key(error) => error.into(),
             _ => failure,

@@ -349,6 +349,7 @@ fn partner(of: &Invitation) -> crate::feeds::Partner {
         name: "customer".into(),
         party,
         peer,
+        before: Vec::new(),
         addresses: Vec::new(),
         feed: FEED.into(),
         subscribed: false,

@@ -6,7 +6,8 @@
 //! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/witness.rs`: what others sign of
 //! our feeds and we of theirs. `feeds/delegate.rs`: feeds that one organisation owns and another writes. `feeds/forks.rs`:
 //! two truths. `feeds/book.rs`: partners, sharing rules and the ledger. `feeds/listed.rs`: lists of members.
-//! `feeds/release.rs`: what named persons countersign. `feeds/root.rs`: what the root key signs. `feeds/open.rs`: founding
+//! `feeds/release.rs`: what named persons countersign. `feeds/root.rs`: what the root key signs. `feeds/transport.rs`: new
+//! names on the network. `feeds/open.rs`: founding
 //! and reading a home. `feeds/state.rs`: what is stored, and how.
 
 use std::collections::{BTreeMap, HashMap};
@@ -37,6 +38,7 @@ mod open;
 mod release;
 mod root;
 pub mod state;
+mod transport;
 pub mod witness;
 
 pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};
@@ -48,6 +50,7 @@ pub use release::{ReleaseError, Released, Whole, release_of, release_rows, relea
 pub use root::{Rotated, WrongRoot};
 use state::key;
 pub use state::{Head, Partner, StateError, Summary};
+pub use transport::Moving;
 
 /// Work of ours that could not be done. Whose fault it is comes first.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +105,9 @@ pub enum FeedError {
     /// The owner has to name a new key first.
     #[error("the {0} key in this home is not the one your org feed names: it was rotated after this backup was made")]
     Outdated(Role),
+    /// The user's: one after another.
+    #[error("a new transport key is named already and waits until your partners know it")]
+    Moving,
     /// The machine's: a key file.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -230,12 +236,16 @@ pub struct Snapshot {
     pub writers: Arc<BTreeMap<String, PartyId>>,
     /// Why nothing is signed or sent, if nothing is.
     pub restored: Option<String>,
+    /// What we are called on the network: the peer id of the transport key in use.
+    pub peer: String,
+    /// The transport key that is named and not in use yet, if there is one.
+    pub moving: Option<Moving>,
 }
 
 impl Snapshot {
     /// The partner with this transport key.
     pub fn partner_at(&self, peer: &str) -> Option<&Partner> {
-        self.book.values().find(|partner| partner.peer == peer)
+        self.book.values().find(|partner| partner.answers_to(peer))
     }
 
     /// The partner that is this party.

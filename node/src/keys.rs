@@ -178,8 +178,9 @@ impl Keys {
 
     /// Brings the files in line with the org feed: a key that it names takes the place of the old one, whose secret is
     /// gone with that; one that it does not name was prepared for a rotation that never happened, and goes. A crash
-    /// anywhere leaves something that the next call mends. None: there was nothing to do.
-    pub fn settle(&self, org: &Org) -> Result<Option<Keys>, KeyError> {
+    /// anywhere leaves something that the next call mends. `moving`: a named transport key waits beside the old one until
+    /// partners know it. None: there was nothing to do.
+    pub fn settle(&self, org: &Org, moving: bool) -> Result<Option<Keys>, KeyError> {
         let mut promoted = false;
         for role in Role::ALL {
             let (next, key) = (next_file(&self.folder, role), key_file(&self.folder, role));
@@ -187,6 +188,9 @@ impl Keys {
                 continue;
             }
             let named = org.key(role) == Some(&Signer::from_seed(&*read_seed(&next)?).public());
+            if named && moving && role == Role::Transport {
+                continue;
+            }
             let moved = if named { std::fs::rename(&next, &key) } else { std::fs::remove_file(&next) };
             moved.and_then(|()| platform::sync_folder(&self.folder)).map_err(|source| KeyError::Write { path: next, source })?;
             promoted |= named;
@@ -232,6 +236,11 @@ impl Keys {
     /// Where the sealed key of a named person lies.
     pub fn signer_file(&self, key: &VerifyingKey) -> PathBuf {
         signer_file(&self.folder, key)
+    }
+
+    /// The transport key in use.
+    pub fn transport(&self) -> VerifyingKey {
+        Signer::from_seed(&self.transport).public()
     }
 
     /// The transport key's seed, for the network.
@@ -357,7 +366,7 @@ mod tests {
         let (keys, mut org) = (Keys::read(path).unwrap(), org_of(&founding));
         // Never named: the rotation did not happen.
         keys.prepare(Role::Record).unwrap();
-        assert!(keys.settle(&org).unwrap().is_none() && !next_file(path, Role::Record).exists());
+        assert!(keys.settle(&org, false).unwrap().is_none() && !next_file(path, Role::Record).exists());
         assert_eq!(keys.outdated(&org), None);
         // Named, and cut before the file was moved.
         let next = keys.prepare(Role::Record).unwrap();
@@ -365,9 +374,9 @@ mod tests {
         let entry = Entry::Rotation { role: Role::Record, key: next.public(), from, reason: String::new() };
         org.accept(org::seal(&org, &entry, 0, &founding.root, random).unwrap().core).unwrap();
         assert_eq!((keys.outdated(&org), keys.with(&next).outdated(&org)), (Some(Role::Record), None));
-        let settled = Keys::read(path).unwrap().settle(&org).unwrap().unwrap();
+        let settled = Keys::read(path).unwrap().settle(&org, false).unwrap().unwrap();
         assert_eq!(settled.record.public(), next.public());
-        assert!(!next_file(path, Role::Record).exists() && settled.settle(&org).unwrap().is_none());
+        assert!(!next_file(path, Role::Record).exists() && settled.settle(&org, false).unwrap().is_none());
         assert_eq!(Keys::read(path).unwrap().outdated(&org), None);
     }
 
@@ -384,6 +393,23 @@ mod tests {
         keys.keep_pens(&public(&one)).unwrap();
         assert!(keys.pen(&one.record.public(), &one.log.public()).is_ok());
         assert!(keys.pen(&other.record.public(), &other.log.public()).is_err());
+    }
+
+    #[test]
+    fn a_new_transport_key_waits_beside_the_old_one_as_long_as_it_is_told() {
+        use lotline_schema::org::{self, Entry, Places};
+        let folder = tempfile::tempdir().unwrap();
+        let (founding, path) = (Founding::new(), folder.path());
+        founding.write(path).unwrap();
+        let (keys, mut org) = (Keys::read(path).unwrap(), org_of(&founding));
+        let next = keys.prepare(Role::Transport).unwrap();
+        let entry = Entry::Rotation { role: Role::Transport, key: next.public(), from: Places::new(), reason: String::new() };
+        org.accept(org::seal(&org, &entry, 0, &founding.root, random).unwrap().core).unwrap();
+        // A start in between changes nothing; a start after the move that was cut before its file finishes it.
+        assert!(keys.settle(&org, true).unwrap().is_none() && next_file(path, Role::Transport).exists());
+        assert_eq!(Keys::read(path).unwrap().transport(), keys.transport());
+        assert_eq!(keys.settle(&org, false).unwrap().unwrap().transport(), next.public());
+        assert!(!next_file(path, Role::Transport).exists());
     }
 
     #[test]

@@ -146,11 +146,13 @@ impl Links {
         if *book == *known {
             return;
         }
-        let partner = |partner: &Partner| {
-            let addresses = partner.addresses.iter().filter_map(|address| address.parse::<Address>().ok()).collect();
-            partner.peer.parse().ok().map(|peer| crate::net::Partner { peer, addresses })
+        // One that has a new transport key may still come under the old one.
+        let at = |partner: &Partner| {
+            let addresses: Vec<_> = partner.addresses.iter().filter_map(|address| address.parse::<Address>().ok()).collect();
+            let at = |peer: &str| Some(crate::net::Partner { peer: peer.parse().ok()?, addresses: addresses.clone() });
+            partner.peers().filter_map(at).collect::<Vec<_>>()
         };
-        self.context.net.set_partners(book.values().filter_map(partner).collect()).await;
+        self.context.net.set_partners(book.values().flat_map(at).collect()).await;
         *known = BTreeMap::clone(&book);
     }
 
@@ -166,6 +168,7 @@ impl Links {
                     link.trouble = None;
                 });
                 tracing::info!(%peer, dialed_by_us, "connected");
+                self.seen_at(peer).await;
                 if dialed_by_us {
                     self.dialled(peer);
                 }
@@ -174,6 +177,7 @@ impl Links {
             Event::Disconnected { peer } => {
                 tracing::info!(%peer, "disconnected");
                 self.with_name(peer, |link| link.connected = false);
+                self.redial_others(peer).await;
                 self.dialled.remove(&peer);
                 if let Some(control) = self.controls.forget(peer) {
                     control.abort();
@@ -187,8 +191,34 @@ impl Links {
                 let context = self.context.clone();
                 self.tasks.spawn(async move { Ended { peer, control: None, result: serve::serve(context, partner, stream).await } });
             }
-            Event::DialFailed { peer, why } => self.with_name(peer, |link| link.trouble = Some(format!("cannot connect: {why}"))),
+            Event::DialFailed { peer, why } => self.with_name(peer, |link| {
+                // Under another name it may be connected all the same.
+                if !link.connected {
+                    link.trouble = Some(format!("cannot connect: {why}"));
+                }
+            }),
             Event::Refused { peer } => tracing::info!(%peer, "turned an unknown peer away"),
+        }
+    }
+
+    /// A partner that came under a newer name comes under no older one again.
+    async fn seen_at(&self, peer: PeerId) {
+        let text = peer.to_string();
+        let Some(partner) = self.context.handle.snapshot().partner_at(&text).filter(|partner| !partner.before.is_empty()).cloned() else {
+            return;
+        };
+        let seen = self.context.handle.with(move |feeds| feeds.partner_is_at(&partner.name, &text)).await;
+        if let Ok(Err(why)) = seen {
+            tracing::warn!(%peer, %why, "could not write down under which name a partner came");
+        }
+    }
+
+    /// A partner that is gone under one name may be on its way back under another.
+    async fn redial_others(&self, peer: PeerId) {
+        let text = peer.to_string();
+        let known = self.context.handle.snapshot().partner_at(&text).cloned();
+        for other in known.iter().flat_map(Partner::peers).filter(|other| *other != text).filter_map(|other| other.parse().ok()) {
+            self.context.net.redial(other).await;
         }
     }
 
@@ -397,7 +427,7 @@ fn catalog(snapshot: &Snapshot, partner: &Partner) -> Vec<Listing> {
     for feed in snapshot.feeds.values().filter(|feed| feed.written && !feed.ours && feed.origin.party() == partner.party) {
         listings.push(Listing { origin: feed.origin.to_string(), size: feed.size(), term: OWN_TERM.into() });
     }
-    if for_its_rules || owes_keys(snapshot, partner) {
+    if for_its_rules || snapshot.owes_keys(partner) {
         let origin = lotline_schema::Origin::org(snapshot.party).to_string();
         let size = snapshot.orgs[&snapshot.party].size();
         listings.insert(0, Listing { origin, size, term: "keys and feeds of the organisation; hides nothing".into() });
@@ -407,13 +437,6 @@ fn catalog(snapshot: &Snapshot, partner: &Partner) -> Vec<Listing> {
         Listing { origin: feed.origin.to_string(), size: feed.size(), term: term.into() }
     }));
     listings
-}
-
-/// Whether a partner needs our keys though we share nothing with it: we follow it, and sign receipts for what it sends; or
-/// it writes a feed of ours, and our org feed says for how long.
-fn owes_keys(snapshot: &Snapshot, partner: &Partner) -> bool {
-    snapshot.delegates_to(&partner.party)
-        || partner.subscribed && snapshot.feeds.values().any(|feed| feed.origin.party() == partner.party && !feed.origin.is_org())
 }
 
 /// What we hold of a partner's own org feed, whole up to a checkpoint of its. A restored node takes it from its

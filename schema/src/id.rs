@@ -306,6 +306,19 @@ impl FromStr for Origin {
     }
 }
 
+/// What a transport key's node is called on the network: the libp2p peer id of an Ed25519 key, as text.
+///
+/// ```
+/// use lotline_schema::id::peer_id_text;
+/// let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
+/// assert!(peer_id_text(&key).starts_with("12D3KooW"));
+/// ```
+pub fn peer_id_text(key: &VerifyingKey) -> String {
+    // A multihash "identity" of 36 bytes: the protobuf of a public key of type Ed25519.
+    const HEAD: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+    bs58::encode([&HEAD[..], key.as_bytes()].concat()).into_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

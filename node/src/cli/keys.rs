@@ -22,7 +22,7 @@ mod attest;
 mod delegate;
 mod kit;
 pub(super) mod root;
-mod rotate;
+pub(super) mod rotate;
 pub(super) mod signer;
 mod successor;
 
@@ -34,7 +34,7 @@ pub enum Verb {
     Show(kit::ShowArgs),
     /// Give a role a new key. What the old one signed stays valid.
     #[command(
-        after_help = "Example: lotline keys rotate record --kit /media/stick/lotline-kit.txt\n\nThe transport key cannot be rotated yet: partners know your node by it, and would have to be told first."
+        after_help = "Example: lotline keys rotate record --kit /media/stick/lotline-kit.txt\n         lotline keys rotate transport --kit /media/stick/lotline-kit.txt\n\nA new transport key is used as soon as your partners know it; --now uses it at once."
     )]
     Rotate(rotate::RotateArgs),
     /// Give a role a new key and take back what the stolen old one signed, from an entry on.

@@ -81,8 +81,6 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
 
 fn invite(desk: &Desk) -> Result<Answer, Failure> {
     let snapshot = desk.handle.snapshot();
-    let org = &snapshot.orgs[&snapshot.party];
-    let transport = org.key(lotline_schema::org::Role::Transport).ok_or_else(|| Failure::new("our keyring has no transport key"))?;
     // What partners are told: the announced addresses, else the ones listened on, with their real ports.
     let listening = desk.board.as_ref().map(crate::service::LinkBoard::listening).unwrap_or_default();
     let addresses =
@@ -91,7 +89,7 @@ fn invite(desk: &Desk) -> Result<Answer, Failure> {
     let invitation = Invitation {
         party: snapshot.party,
         name: snapshot.name.clone(),
-        peer: crate::net::peer_id_of(transport.as_bytes()).to_string(),
+        peer: snapshot.peer.clone(),
         addresses: addresses
             .filter(|address| !address.contains("/0.0.0.0/") && !address.contains("/ip6/::/") && !address.ends_with("/tcp/0"))
             .collect(),
@@ -135,6 +133,7 @@ fn accept(desk: &Desk, line: &str, name: Option<String>, subscribe: bool) -> Res
     let partner = Partner {
         party: invitation.party,
         peer: invitation.peer.clone(),
+        before: Vec::new(),
         addresses: invitation.addresses.clone(),
         // Opaque: the name of a feed is seen by everybody who may follow any feed of ours.
         feed: before.map_or_else(|| format!("f-{}", lotline_schema::id::hex(&opaque)), |before| before.feed.clone()),
@@ -193,7 +192,7 @@ fn list(desk: &Desk) -> Answer {
         rows.push(json!({
             "ids": ids,
             "vouched": vouched.map(|of| json!({ "legal_name": of.name, "ids": of.ids, "how": of.how, "day": time_text(of.day) })),
-            "name": partner.name, "identity": partner.party.to_string(), "six_words": partner.party.six_words(), "peer": partner.peer,
+            "name": partner.name, "identity": partner.party.to_string(), "six_words": partner.party.six_words(), "peer": partner.peer, "former_peers": partner.before,
             "addresses": partner.addresses, "feed": partner.feed, "subscribed": partner.subscribed, "added": time_text(partner.added),
             "connected": link.as_ref().map(|link| link.connected), "trouble": link.and_then(|link| link.trouble),
         }));

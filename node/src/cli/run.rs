@@ -12,7 +12,7 @@ use crate::config::Home;
 use crate::desk;
 use crate::links;
 use crate::net::{self, Address, Net};
-use crate::service::{LinkBoard, Service, ServiceError};
+use crate::service::{LinkBoard, Service, ServiceError, now};
 
 /// Flags of `run`.
 #[derive(clap::Args)]
@@ -79,25 +79,67 @@ pub(super) fn refuse_examples_off_loopback(examples: bool, addresses: impl IntoI
 }
 
 async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>, until_stdin_ends: bool) -> Result<Answer, Failure> {
-    let mut seed = service.keys.transport_seed();
-    let config = net::Config::new(seed, listen);
-    zeroize::Zeroize::zeroize(&mut seed);
-    let (net, events) = Net::start(config).await.map_err(|error| match error {
-        net::NetError::KeyLog => Failure::new(error).hint("unset SSLKEYLOGFILE: with it, whoever reads that file reads what you exchange"),
-        other => Failure::new(other),
-    })?;
+    // Rules or the book may have changed since the last partner acknowledged.
+    service.handle.with(|feeds| feeds.move_when_known(now())).await??;
     let board = LinkBoard::default();
-    board.set_listening(net.listen_addresses().await.iter().map(ToString::to_string).collect());
+    let mut network = Network::start(service, listen, &board, capture.clone()).await?;
     let api = api::start(api::Context { home: service.home.clone(), handle: service.handle.clone(), board: board.clone() }).await?;
-    let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), capture };
-    let linking = tokio::spawn(links::run(context, events));
     announce(service, &board, &api);
-    until_stopped(until_stdin_ends).await;
+    let stopped = until_stopped(until_stdin_ends);
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => break,
+            () = network.renamed(service) => {
+                tracing::info!("the new transport key is in use");
+                let listen = network.stop().await;
+                network = Network::start(service, listen, &board, capture.clone()).await?;
+            }
+        }
+    }
     tracing::info!("stopping");
     api.stop().await;
-    net.shutdown().await;
-    let _ = linking.await;
+    network.stop().await;
     Ok(Answer::new("", json!({ "stopped": true })))
+}
+
+/// The node's part in the network under one transport key.
+struct Network {
+    net: Net,
+    linking: tokio::task::JoinHandle<()>,
+}
+
+impl Network {
+    async fn start(service: &Service, listen: Vec<Address>, board: &LinkBoard, capture: Option<Capture>) -> Result<Network, Failure> {
+        let mut seed = service.handle.with(|feeds| feeds.keys().transport_seed()).await?;
+        let config = net::Config::new(seed, listen);
+        zeroize::Zeroize::zeroize(&mut seed);
+        let (net, events) = Net::start(config).await.map_err(|error| match error {
+            net::NetError::KeyLog => {
+                Failure::new(error).hint("unset SSLKEYLOGFILE: with it, whoever reads that file reads what you exchange")
+            }
+            other => Failure::new(other),
+        })?;
+        board.set_listening(net.listen_addresses().await.iter().map(ToString::to_string).collect());
+        let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), capture };
+        Ok(Network { net, linking: tokio::spawn(links::run(context, events)) })
+    }
+
+    /// Waits until the home has another transport key in use than this network.
+    async fn renamed(&self, service: &Service) {
+        let ours = self.net.peer().to_string();
+        if service.handle.watch().wait_for(|shown| shown.peer != ours).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Closes everything; says where it listened, with the real ports.
+    async fn stop(self) -> Vec<Address> {
+        let listened = self.net.listen_addresses().await;
+        self.net.shutdown().await;
+        let _ = self.linking.await;
+        listened
+    }
 }
 
 fn announce(service: &Service, board: &LinkBoard, api: &api::Running) {

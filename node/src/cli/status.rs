@@ -65,6 +65,16 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     if org.successor().is_none() {
         text.push_str("  kit        no successor named: if the recovery kit is lost, nobody can name new keys (lotline keys successor)\n");
     }
+    if let Some(moving) = &snapshot.moving {
+        let waiting = super::keys::rotate::waiting_for(&snapshot);
+        let told = snapshot.told_partners(crate::service::now()).count();
+        let known = told - waiting.len();
+        let missing = if waiting.is_empty() { String::new() } else { format!("; not yet: {}", waiting.join(", ")) };
+        text.push_str(&format!(
+            "  transport  new key named (entry {} of the org feed), {known} of {told} partners know it{missing}\n",
+            moving.entry
+        ));
+    }
     let shares = policy.shares().len();
     let rules = match policy.version() {
         0 => "none yet: nothing is shared".to_owned(),
@@ -114,6 +124,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     text.push_str(&format!("  node       {node}"));
     let json = json!({
         "name": snapshot.name, "identity": snapshot.party.to_string(), "running": desk.board.is_some(), "alarms": alarms,
+        "transport": { "peer": snapshot.peer, "waiting_for": snapshot.moving.as_ref().map(|_| super::keys::rotate::waiting_for(&snapshot)) },
         "successor": org.successor().map(ToString::to_string),
         "policy": { "version": policy.version(), "shares": shares, "nevers": policy.nevers().len(), "stopped": policy.stopped() },
         "feeds": feeds, "delegated": delegated.iter().map(super::lists::delegation_json).collect::<Vec<_>>(), "partners": partners, "restored": snapshot.restored,

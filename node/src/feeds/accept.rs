@@ -18,7 +18,7 @@ use lotline_schema::{Hash, Origin};
 
 use super::release::push_release;
 use super::state::{Head, StateError, Summary, key};
-use super::{Feed, FeedError, Feeds, Live, feed_state, head_state, identity_of};
+use super::{Feed, FeedError, Feeds, Live, feed_state, head_state, identity_of, transport};
 use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::store::{Batch, Entry};
 
@@ -115,7 +115,7 @@ pub enum AcceptError {
         first: u64,
     },
     /// The keyring and our partner book disagree about who this is.
-    #[error("the org feed names another transport key than the partner is connected with")]
+    #[error("the org feed never named the transport key that the partner book has")]
     TransportKey,
     /// A backfilled entry is another than the one we have the leaf hash of.
     #[error("FORK: entry {0} has another leaf hash than the one we were given before")]
@@ -401,6 +401,11 @@ impl Feeds {
             self.is_one_word(&items)?;
         }
         let mut entries = Batch::new();
+        let partner = org.as_ref().and_then(|org| self.snapshot.partner_of(&org.party()));
+        let renamed = org.as_ref().zip(partner).map(|(org, partner)| transport::renamed(org, partner)).transpose()?.flatten();
+        if let Some(partner) = &renamed {
+            entries.push(Entry::State { key: key::of(key::PARTNER, &partner.name), value: Some(partner.to_bytes()) });
+        }
         let (mut replacing, mut here) = (Vec::new(), Vec::new());
         for (seq, item) in (from..).zip(items) {
             match item {
@@ -456,6 +461,9 @@ impl Feeds {
         feed.view = view.or(feed.view);
         if let Some(org) = org {
             self.snapshot.orgs.insert(org.party(), Arc::new(org));
+        }
+        if let Some(partner) = renamed {
+            Arc::make_mut(&mut self.snapshot.book).insert(partner.name.clone(), partner);
         }
         self.show();
         Ok(Accepted { next, receipt, cosigned })

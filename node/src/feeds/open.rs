@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lotline_policy::{MemberList, Policy, Stopped};
 use lotline_schema::codec::{self, Value};
+use lotline_schema::id::peer_id_text;
 use lotline_schema::org::{self, About, Entry as OrgEntry, Org, Role};
 use lotline_schema::statement::{Body, Type, Unverified};
 use lotline_schema::{Hash, Origin, tree};
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 
 use super::listed::read_lists;
 use super::state::{Head, Partner, StateError, Summary, key, put, take};
+use super::transport::Moving;
 use super::witness::read_witnessed;
 use super::{Feed, FeedError, Feeds, Snapshot, delegate, feed_state, head_state, push_statement, sign_head};
 use crate::keys::{Founding, Keys, random};
@@ -79,7 +81,8 @@ impl Feeds {
         let party = own.origin.party();
         let org = orgs.get(&party).ok_or(StateError("own org feed"))?;
         // A rotation that was cut between its commit and its last file is finished here.
-        let keys = keys.settle(org)?.map_or(keys, Arc::new);
+        let moving = reader.state(key::MOVING.as_bytes())?.map(|moving| Moving::read(&moving)).transpose()?;
+        let keys = keys.settle(org, moving.is_some())?.map_or(keys, Arc::new);
         let (asked, pens) = delegate::read_asked(&reader, &keys)?;
         let policy = read_policy(&reader, org)?;
         let snapshot = Snapshot {
@@ -91,6 +94,8 @@ impl Feeds {
             restored: opened.restored.as_ref().map(ToString::to_string),
             asked: Arc::new(asked),
             writers: Arc::new(delegate::read_writers(&reader)?),
+            peer: peer_id_text(&keys.transport()),
+            moving,
             feeds,
             orgs,
         };

@@ -9,6 +9,7 @@ use lotline_schema::{Hash, Origin, PartyId};
 
 use super::open::first_free;
 use super::state::{Head, key};
+use super::transport::Moving;
 use super::{FeedError, Feeds, head_state, sign_head};
 use crate::store::Batch;
 
@@ -84,13 +85,17 @@ impl Feeds {
             self.may_sign()?;
         }
         self.settle()?;
+        // The file of the one that waits is the only place of its secret.
+        if role == Role::Transport && self.snapshot.moving.is_some() {
+            return Err(FeedError::Moving);
+        }
         let next = self.keys.prepare(role)?;
         let from = if matches!(role, Role::Record | Role::Log) { from } else { Places::new() };
         let entry = OrgEntry::Rotation { role, key: next.public(), from: from.clone(), reason: reason.to_owned() };
         match self.commit_rotation(role, &next, &entry, root, now) {
             Ok(seq) => {
                 // The key in memory is the new one already; a file that cannot be moved is moved at the next start.
-                if let Err(why) = self.keys.settle(&self.snapshot.orgs[&self.snapshot.party]) {
+                if let Err(why) = self.keys.settle(&self.snapshot.orgs[&self.snapshot.party], self.snapshot.moving.is_some()) {
                     tracing::warn!(%role, %why, "the new key's file is moved into place at the next start");
                 }
                 Ok(Rotated { entry: seq, kid: thumbprint(&next.public()), from })
@@ -128,8 +133,13 @@ impl Feeds {
         }
         let ledger = if role == Role::Log { self.sign_ledger_again(&mut batch, &keys) } else { None };
         let seq = org.size() - 1;
+        let moving = (role == Role::Transport).then(|| Moving::begun(seq));
+        if let Some(moving) = &moving {
+            batch.push(moving.state());
+        }
         self.store.commit(batch)?;
         self.ledger = ledger.unwrap_or_else(|| std::mem::take(&mut self.ledger));
+        self.snapshot.moving = moving.or(self.snapshot.moving.take());
         self.keys = Arc::new(keys);
         self.take_org(org, org_head);
         for (origin, head) in heads {

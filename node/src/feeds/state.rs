@@ -81,6 +81,8 @@ pub(crate) mod key {
     pub(crate) const LEVEL: &str = "level/";
     /// Member lists of associations that we keep, by our name for each.
     pub(crate) const LISTED: &str = "listed/";
+    /// A transport key of ours that is named and not in use yet: where it is named, and who knows.
+    pub(crate) const MOVING: &str = "moving";
     /// Imports, by identity of file and options.
     pub(crate) const IMPORT: &str = "import/";
 
@@ -201,6 +203,8 @@ pub struct Partner {
     pub party: PartyId,
     /// Its transport key's peer id.
     pub peer: String,
+    /// Former ones that it may still use, oldest first, until it is seen under a later one.
+    pub before: Vec<String>,
     /// Where to dial it; empty when it dials us.
     pub addresses: Vec<String>,
     /// The feed we write for it.
@@ -212,30 +216,52 @@ pub struct Partner {
 }
 
 impl Partner {
+    /// Whether it may come under this peer id.
+    pub fn answers_to(&self, peer: &str) -> bool {
+        self.peer == peer || self.before.iter().any(|before| before == peer)
+    }
+
+    /// Every peer id it may come under, that of its newest key first.
+    pub fn peers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.peer.as_str()).chain(self.before.iter().map(String::as_str))
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        put(codec::array([
+        let texts = |texts: &[String]| codec::array(texts.iter().map(|text| codec::text(text.as_str())));
+        let mut parts = vec![
             codec::text(self.name.as_str()),
             codec::text(self.party.to_string()),
             codec::text(self.peer.as_str()),
-            codec::array(self.addresses.iter().map(|address| codec::text(address.as_str()))),
+            texts(&self.addresses),
             codec::text(self.feed.as_str()),
             Value::Bool(self.subscribed),
             codec::uint(self.added),
-        ]))
+        ];
+        // As in earlier stores when there is nothing to add.
+        parts.extend((!self.before.is_empty()).then(|| texts(&self.before)));
+        put(codec::array(parts))
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Result<Partner, StateError> {
         const WHAT: StateError = StateError("partner");
         let value = take(bytes, "partner")?;
-        let [name, party, peer, addresses, feed, Value::Bool(subscribed), added] = codec::as_array(&value).unwrap_or_default() else {
+        let [name, party, peer, addresses, feed, Value::Bool(subscribed), added, before @ ..] = codec::as_array(&value).unwrap_or_default()
+        else {
             return Err(WHAT);
         };
         let text = |value: &Value| codec::as_text(value).map(str::to_owned).ok_or(WHAT);
+        let texts = |value: &Value| codec::as_array(value).ok_or(WHAT)?.iter().map(text).collect::<Result<Vec<_>, _>>();
+        let before = match before {
+            [] => Vec::new(),
+            [before] => texts(before)?,
+            _ => return Err(WHAT),
+        };
         Ok(Partner {
+            before,
             name: text(name)?,
             party: text(party)?.parse().map_err(|_| WHAT)?,
             peer: text(peer)?,
-            addresses: codec::as_array(addresses).ok_or(WHAT)?.iter().map(text).collect::<Result<_, _>>()?,
+            addresses: texts(addresses)?,
             feed: text(feed)?,
             subscribed: *subscribed,
             added: codec::as_uint(added).ok_or(WHAT)?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lotline_schema::delivery::{Receipt, Way};
 use lotline_schema::fork::ForkProof;
-use lotline_schema::org::{Org, Role};
+use lotline_schema::org::Org;
 use lotline_schema::{Hash, Origin};
 use tokio::io::WriteHalf;
 use tokio::task::JoinSet;
@@ -14,7 +14,7 @@ use super::{Context, Frames, LinkError, ORG_WAIT, RETRY_AFTER, blocking, split, 
 use crate::exchange::message::{Listing, RECEIPTS_MAX};
 use crate::exchange::receive::{Cursor, Input, Output, Receiver};
 use crate::exchange::{Code, FIRST_FRAME, Message};
-use crate::feeds::accept::{self, AcceptError, VerifiedBatch};
+use crate::feeds::accept::{self, AcceptError};
 use crate::feeds::forks;
 use crate::feeds::witness::FRESH_FOR_SECONDS;
 use crate::feeds::{Accepted, Backfill, Feed, Partner, Received};
@@ -319,7 +319,7 @@ impl Run<'_> {
             Ok(batch) => (batch.lots(), batch.org().is_some()),
             Err(_) => Default::default(),
         };
-        let stored = match verified.and_then(|batch| self.check_transport_key(batch)) {
+        let stored = match verified {
             Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view, now())).await?,
             Err(error) => Err(error),
         };
@@ -409,16 +409,5 @@ impl Run<'_> {
         let frozen = self.context.handle.with(move |feeds| feeds.freeze(&origin, &why, &frame, proof.as_ref())).await?;
         frozen.map_err(|why| LinkError::Ours(why.to_string()))?;
         Ok(if here { self.receiver.handle(Input::Refused(Code::Frozen)) } else { Vec::new() })
-    }
-
-    /// The keyring must name the key this partner is connected with: else its org feed and our partner book disagree.
-    fn check_transport_key(&self, batch: VerifiedBatch) -> Result<VerifiedBatch, AcceptError> {
-        if self.origin.party() != self.partner.party {
-            return Ok(batch);
-        }
-        match batch.org().and_then(|org| org.key(Role::Transport)) {
-            Some(key) if crate::net::peer_id_of(key.as_bytes()).to_string() != self.partner.peer => Err(AcceptError::TransportKey),
-            _ => Ok(batch),
-        }
     }
 }

@@ -189,6 +189,9 @@ impl Serving {
         } else {
             Some(self.of_tree(&feed, move |tree| tree.root(next)).await?)
         };
+        if root.is_some() {
+            self.holds_org(next).await?;
+        }
         if let (Some(root), Some(origin)) = (root, &self.origin) {
             self.checkpoints = VecDeque::from([Checkpoint { origin: origin.clone(), size: next, root }]);
         }
@@ -270,13 +273,13 @@ impl Serving {
         let snapshot = self.context.handle.snapshot();
         let origin = self.origin.as_ref()?;
         let (feed, now) = (self.feed()?, now() as i64);
-        if snapshot.restored.is_some() || snapshot.book.get(&self.partner.name).is_none_or(|known| known.peer != self.partner.peer) {
+        if snapshot.restored.is_some() || snapshot.book.get(&self.partner.name).is_none_or(|known| !known.answers_to(&self.partner.peer)) {
             return None;
         }
         let offered = snapshot.policy.feeds_for(&self.partner.name, &snapshot.own_feed_names(), now);
         let allowed = match origin.is_org() {
             // Its own org feed is its own.
-            true => origin.party() == self.partner.party || !offered.is_empty() || super::owes_keys(&snapshot, &self.partner),
+            true => origin.party() == self.partner.party || !offered.is_empty() || snapshot.owes_keys(&self.partner),
             // What we write in a partner's name is its own, whatever our rules say, and no rule of ours opens it to others.
             false if !feed.ours => origin.party() == self.partner.party,
             false => offered.iter().any(|name| name == origin.name()),
@@ -549,6 +552,18 @@ impl Serving {
         capture.write(&captured).map_err(|why| LinkError::Ours(format!("cannot write the capture: {why}")))
     }
 
+    /// The partner has this much of our org feed: a new transport key may wait for that.
+    async fn holds_org(&self, size: u64) -> Result<(), LinkError> {
+        let snapshot = self.context.handle.snapshot();
+        let is_org = self.origin.as_ref().is_some_and(|origin| origin.is_org() && origin.party() == snapshot.party);
+        if is_org && snapshot.moving.is_some() {
+            let name = self.partner.name.clone();
+            let held = self.context.handle.with(move |feeds| feeds.partner_holds_org(&name, size, now())).await?;
+            held.map_err(|why| LinkError::Ours(why.to_string()))?;
+        }
+        Ok(())
+    }
+
     async fn acknowledged(&mut self, next: u64, receipt: Option<Vec<u8>>) -> Result<(), LinkError> {
         // Frames are acknowledged one by one, in the order they were sent.
         if let Some((row, way)) = self.unacknowledged.pop_front() {
@@ -559,6 +574,7 @@ impl Serving {
             }
             self.concluded.push((row, Outcome::Acknowledged));
         }
+        self.holds_org(next).await?;
         if let Some(origin) = &self.origin {
             let name = origin.to_string();
             self.context.board.update(&self.partner.name, |link| {

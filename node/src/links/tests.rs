@@ -50,6 +50,7 @@ impl Node {
             name: "other".into(),
             party: other.service.handle.snapshot().party,
             peer: at.peer().to_string(),
+            before: Vec::new(),
             addresses: at.listen_addresses().await.iter().map(ToString::to_string).collect(),
             feed: "quality".into(),
             subscribed: false,

@@ -622,6 +622,8 @@ fn peer_ids_are_those_of_libp2p() {
     assert_eq!(peer, peer_id_of(&key));
     assert_eq!(peer.public_key(), Some(key));
     assert_eq!(peer.to_string().parse(), Ok(peer));
+    let verifying = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
+    assert_eq!(lotline_schema::id::peer_id_text(&verifying), peer.to_string());
     assert!(peer.to_string().starts_with("12D3KooW"));
     assert_eq!(PeerId::from_bytes(&peer.to_bytes()), Ok(peer));
     // The id of an RSA key, too little, and no base58.

@@ -24,6 +24,8 @@ pub enum Rotatable {
     Log,
     /// From which witness keys are derived; those who count on your witness lines need their new names.
     Witness,
+    /// By which partners know your node; it is used as soon as they know it.
+    Transport,
 }
 
 impl Rotatable {
@@ -32,6 +34,7 @@ impl Rotatable {
             Rotatable::Record => Role::Record,
             Rotatable::Log => Role::Log,
             Rotatable::Witness => Role::Witness,
+            Rotatable::Transport => Role::Transport,
         }
     }
 }
@@ -53,6 +56,9 @@ pub struct RotateArgs {
     /// Why, for your partners and auditors.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Of the transport key: use it at once (the old one is stolen), though partners that do not know it cannot connect.
+    #[arg(long)]
+    now: bool,
 }
 
 /// Flags of `keys revoke`.
@@ -76,11 +82,20 @@ pub struct RevokeArgs {
 /// Gives a role a new key; everything signed so far stays good.
 pub fn rotate(desk: &Desk, args: RotateArgs) -> Result<Answer, Failure> {
     let (role, reason) = (args.role.role(), reason(args.reason.as_deref().unwrap_or_default())?);
+    if args.now && role != Role::Transport {
+        return Err(Failure::new("--now is for the transport key; every other new key is used at once").exit(exit::USAGE));
+    }
     let root = args.root.open()?;
+    if args.now && desk.handle.snapshot().moving.is_some() {
+        return move_now(desk, &root);
+    }
     let rotated = desk.feeds(move |feeds| {
         let places = feeds.places_now()?;
         feeds.rotate(role, places, &reason, root.signer(), now())
     })?;
+    if role == Role::Transport {
+        return moving(desk, &rotated, args.now);
+    }
     let more = match role {
         Role::Witness => "\nWhoever counts your witness lines by name needs their new names.",
         _ => " What it signed stays valid.",
@@ -93,7 +108,55 @@ pub fn rotate(desk: &Desk, args: RotateArgs) -> Result<Answer, Failure> {
     Ok(stated(text, to_json(role, &rotated)))
 }
 
-/// The same, with earlier places: what the old key signed from there on is not vouched for.
+/// The new transport key is named: it is used when partners know it, or at once.
+fn moving(desk: &Desk, rotated: &Rotated, at_once: bool) -> Result<Answer, Failure> {
+    let moved = desk.feeds(move |feeds| match at_once {
+        true => feeds.move_now().map(|()| true),
+        false => feeds.move_when_known(now()),
+    })?;
+    let (snapshot, kid) = (desk.handle.snapshot(), rotated.kid.short());
+    let mut json = to_json(Role::Transport, rotated);
+    let waiting: Vec<&str> = waiting_for(&snapshot);
+    json["in_use"] = json!(moved);
+    json["waiting_for"] = json!(waiting);
+    let text = match moved {
+        true => format!(
+            "The transport key is new and in use: {kid} (entry {} of your org feed). The old one is removed from this computer.\n{ANEW}",
+            rotated.entry
+        ),
+        false => format!(
+            "A new transport key is named: {kid} (entry {} of your org feed). Your node goes on under the old one until {} know it: \
+             start it, and `lotline status` says how far that is. If the old one is stolen: the same command with --now.",
+            rotated.entry,
+            waiting.join(", ")
+        ),
+    };
+    Ok(stated(text, json))
+}
+
+/// What to do for partners that do not know a new key which is in use.
+const ANEW: &str =
+    "Partners that do not know it yet cannot connect: send them a new line of `lotline partner invite`, or a file of `lotline carry`.";
+
+/// The key that is named already, at once.
+fn move_now(desk: &Desk, root: &crate::keys::kit::Secret) -> Result<Answer, Failure> {
+    let (signer, waiting) = (root.signer().clone(), waiting_for(&desk.handle.snapshot()).join(", "));
+    desk.feeds(move |feeds| {
+        feeds.is_root(&signer)?;
+        feeds.move_now()
+    })?;
+    let text =
+        format!("The new transport key is in use; {waiting} did not know it yet. The old one is removed from this computer.\n{ANEW}");
+    Ok(stated(text, json!({ "role": Role::Transport.name(), "in_use": true, "waiting_for": [] })))
+}
+
+/// Partners that learn of a new transport key by themselves and have not yet.
+pub fn waiting_for(snapshot: &Snapshot) -> Vec<&str> {
+    let known = |name: &str| snapshot.moving.as_ref().is_none_or(|moving| moving.known_by.contains(name));
+    snapshot.told_partners(now()).map(|partner| partner.name.as_str()).filter(|name| !known(name)).collect()
+}
+
+/// A role's new key with earlier places: what the old key signed from there on is not vouched for.
 pub fn revoke(desk: &Desk, args: RevokeArgs) -> Result<Answer, Failure> {
     let Revocable::Record = args.role;
     let reason = reason(&args.reason)?;
