@@ -538,7 +538,7 @@ fn what_a_partner_claims_after_a_restore_is_bounded() {
     keeper.know_keys_of(&forge).unwrap();
     let origin = keeper.feeds().ensure_feed("quality", NOW).unwrap();
     let records = (0..9).map(|at| record(&format!("L-{at}"), "P-1", "ok"));
-    let submit = |record| Submission { record, feed: "quality".into(), on_conflict: OnConflict::Refuse };
+    let submit = |record| Submission { record, feed: "quality".into(), owner: None, on_conflict: OnConflict::Refuse };
     keeper.feeds().submit(records.map(submit).collect(), NOW).unwrap();
     keeper.feeds().settle().unwrap();
     let id = keeper.feeds().snapshot().feeds[origin.as_str()].id;
