@@ -66,6 +66,10 @@ fn what_did_they_ever_receive_about_this_lot_under_which_rule() {
     wait_until_level(&supplier, &oem);
     all_acknowledged(&supplier, "oem");
 
+    // Our keys went too, under no rule: an org feed hides nothing.
+    let org: Vec<_> = supplier.ledger("oem").into_iter().filter(|row| string(&row["origin"]).ends_with("/org/1")).collect();
+    assert!(!org.is_empty() && org.iter().all(|row| row["way"] == "network" && row["policy_version"].is_null()), "{org:?}");
+
     // One row, one rule, a receipt, and the rest never.
     let [record] = &about(&supplier, "A-0000", "oem")[..] else { panic!("one record") };
     let [row] = &record["received"].as_array().unwrap()[..] else { panic!("one row: {record}") };
@@ -244,8 +248,8 @@ fn every_way_out_is_in_the_ledger() {
     check(&expected);
     let b = about(&supplier, "B-0000", "oem");
     assert_eq!((&b[0]["received"][0]["way"], &b[0]["received"][0]["rules"]), (&json!("network"), &json!(["little"])));
-    let org = supplier.ledger("oem").into_iter().filter(|row| string(&row["origin"]).ends_with("/org/1"));
-    assert!(org.map(|row| string(&row["way"])).any(|way| way == "network"), "the org feed went over the network");
+    let org = |rows: Vec<Value>| rows.into_iter().filter(|row| string(&row["origin"]).ends_with("/org/1")).map(|row| string(&row["way"]));
+    assert!(org(supplier.ledger("oem")).all(|way| way == "carried file") && org(supplier.ledger("oem")).count() > 1);
     // Nothing offers the ledger, and nobody can publish into its name.
     let feeds = oem.ok(&["feeds"])["feeds"].to_string() + &supplier.ok(&["feeds"])["feeds"].to_string();
     assert!(!feeds.contains("/policy/"), "{feeds}");

@@ -181,6 +181,7 @@ impl Feeds {
     /// Enters what a partner signed for and our ledger does not know: it was lost with a disk. Returns how many rows it
     /// filled, and whether the partner may go on.
     pub fn refill(&mut self, partner: &Partner, receipts: &[Vec<u8>], last: bool, now: u64) -> Result<u64, FeedError> {
+        self.settle()?;
         let Some(Refill { taken, since }) = refill_due(&self.reader, &partner.name)? else {
             return Ok(0);
         };
@@ -192,7 +193,6 @@ impl Feeds {
     }
 
     fn fill(&mut self, partner: &Partner, receipts: &[Vec<u8>], now: u64) -> Result<u64, FeedError> {
-        self.settle()?;
         let (mut entries, mut outcomes, mut evidence, mut seen) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
         let mut number = self.ledger.frontier.size();
         for core in receipts {
