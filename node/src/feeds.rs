@@ -40,7 +40,7 @@ pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfi
 pub use book::{Intent, numbered_faults, vouchers};
 pub use listed::{ListError, Listed};
 pub use open::Founded;
-pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in};
+pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in, with_release};
 pub use root::{Rotated, WrongRoot};
 use state::key;
 pub use state::{Head, Partner, StateError, Summary};

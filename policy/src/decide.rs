@@ -163,6 +163,7 @@ impl Question<'_> {
                 Parts::List(parts) => self.facts.part.as_ref().is_some_and(|part| parts.contains(part)),
             },
             Condition::Only => rule.only.is_none_or(|only| self.facts.conforming() == Some(only == Only::Conforming)),
+            Condition::Released => !rule.released || self.facts.released,
             Condition::From => rule.from.is_none_or(|from| from <= self.now),
             Condition::Until => rule.until.is_none_or(|until| self.now < until),
             Condition::List => rule.list_until.is_none_or(|until| self.now < until),

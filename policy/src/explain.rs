@@ -100,6 +100,7 @@ impl Rule {
                 Parts::List(parts) => format!("covers parts {}", list(parts)),
             },
             Condition::Only => format!("covers {}", self.only.map_or("every lot".into(), |only| format!("{} lots only", only.name()))),
+            Condition::Released => format!("covers {}", if self.released { "released records only" } else { "every record" }),
             Condition::From => self.from.map_or("has always held".into(), |from| format!("begins on {}", moment(from))),
             Condition::Until => format!("lasts until {}", self.until.map_or("revoked".into(), moment)),
             Condition::List => match self.list_until {
@@ -134,6 +135,7 @@ pub fn term(policy: &Policy, viewer: &Viewer, feed: &str, now: i64) -> String {
 fn share_term(policy: &Policy, viewer: &Viewer, feed: &str, share: &Rule, reach: &Masks) -> String {
     let parts = if share.parts == Parts::Theirs { "covers lots made for you".into() } else { share.says(Condition::Parts) };
     let only = share.only.map_or(String::new(), |only| format!(", {} lots only", only.name()));
+    let released = if share.released { ", released records only" } else { "" };
     let kinds = share.kinds.as_ref().map_or(String::new(), |kinds| format!(", kind {} only", list(kinds)));
     let until = format!("lasts until {}", share.end().map_or("revoked".into(), moment));
     let fields = if share.show == Show::EverythingButInspector && *reach == share.masks {
@@ -146,7 +148,7 @@ fn share_term(policy: &Policy, viewer: &Viewer, feed: &str, share: &Rule, reach:
         meets && never.masks.iter().zip(reach).any(|(banned, mask)| banned & mask != 0)
     });
     let exceptions = if narrower { ", with exceptions" } else { "" };
-    format!("your share {parts}{only}{kinds} and {until}; fields: {fields}{exceptions}")
+    format!("your share {parts}{only}{released}{kinds} and {until}; fields: {fields}{exceptions}")
 }
 
 /// Groups that can be shown whole, and single fields of the others.

@@ -16,7 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::explain::moment;
-use crate::policy::{Feeds, MEMBERS_OF, Masks, MemberList, Only, Parts, Policy, Rule, Show};
+use crate::policy::{Feeds, MEMBERS_OF, Masks, MemberList, Only, Parts, Policy, RELEASED, Rule, Show};
 
 /// The longest policy, in bytes: some thousand rules, more than anybody can oversee.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
@@ -303,16 +303,17 @@ impl Reader<'_> {
         let feed = if section.share || section.table.contains_key("feed") { self.feed(section) } else { Some(Feeds::All) };
         let parts = if section.share || section.table.contains_key("parts") { self.parts(section) } else { Some(Parts::All) };
         let show = self.show(section);
-        let (mut kinds, mut only, mut from, mut until) = (Some(None), Some(None), Some(None), Some(None));
+        let (mut kinds, mut only, mut from, mut until) = (Some(None), Some((None, false)), Some(None), Some(None));
         // A never has no such keys: refused above, and it must hold whatever they say.
         if section.share {
             kinds = optional(self.kinds(section));
-            only = optional(self.only(section));
+            only = self.only(section);
             from = optional(section.table.get("from").map(|value| self.day(section, "from", value)));
             until = self.until(section, from.flatten());
         }
         let (name, (with, partners), show) = (name?, with?, show?);
         let list_until = self.list_until(section, &with, from.flatten());
+        let (only, released) = only?;
         let masks = show.masks();
         Some(Rule {
             name,
@@ -322,7 +323,8 @@ impl Reader<'_> {
             parts: parts?,
             show,
             kinds: kinds?,
-            only: only?,
+            only,
+            released,
             from: from?,
             until: until?,
             list_until,
@@ -497,22 +499,34 @@ impl Reader<'_> {
         Some(Some(kinds.into_iter().map(|(kind, _)| kind).collect()))
     }
 
-    fn only(&mut self, section: &Section<'_>) -> Option<Option<Only>> {
-        section.table.get("only")?;
-        let word = self.text(section, "only");
-        let only = word.as_ref().and_then(|word| Only::ALL.into_iter().find(|only| only.name() == word));
-        if let (Some(word), None) = (&word, only) {
-            let span = section.table.get("only")?.span();
-            let meant = meant(word, Only::ALL.map(Only::name));
-            self.slip(
-                section.name.as_deref(),
-                span,
-                format!("`{word}` is no verdict"),
-                meant,
-                "write \"conforming\" or \"non-conforming\"",
-            );
+    /// The verdict lots must have, and whether they must be released: one word or a list of words.
+    fn only(&mut self, section: &Section<'_>) -> Option<(Option<Only>, bool)> {
+        let Some(value) = section.table.get("only") else {
+            return Some((None, false));
+        };
+        let rule = section.name.as_deref();
+        let words = match value.get_ref().as_str() {
+            Some(word) => vec![(word.to_owned(), value.span())],
+            None => self.filled(section, "only", value)?,
+        };
+        let next = "write \"conforming\", \"non-conforming\" or \"released\", or a list of them";
+        let (mut only, mut released, mut understood) = (None, false, true);
+        for (word, span) in words {
+            match Only::ALL.into_iter().find(|only| only.name() == word) {
+                Some(verdict) if only.is_some_and(|other| other != verdict) => {
+                    let what = "no lot is both conforming and non-conforming, so the share would never apply";
+                    self.slip(rule, span, what, None, "keep one of the two, or write two shares");
+                }
+                Some(verdict) => only = Some(verdict),
+                None if word == RELEASED => released = true,
+                None => {
+                    understood = false;
+                    let meant = meant(&word, Only::ALL.map(Only::name).into_iter().chain([RELEASED]));
+                    self.slip(rule, span, format!("`{word}` is no verdict and not \"released\""), meant, next);
+                }
+            }
         }
-        Some(only)
+        understood.then_some((only, released))
     }
 
     /// Outside: was there a slip; inside: none is "until revoked".

@@ -132,6 +132,17 @@ impl Policy {
         feeds.iter().filter(|feed| self.live(partner, feed, now).next().is_some()).cloned().collect()
     }
 
+    /// Whether a share with this partner on this feed waits for records to be released: then an old record can open when a
+    /// release of it comes, which neither [`crate::next_change`] nor [`crate::view_id`] can know.
+    pub fn waits_for_releases(&self, partner: &str, feed: &str) -> bool {
+        self.shares.iter().any(|share| share.released && share.partners.contains(partner) && share.feed.covers(feed))
+    }
+
+    /// Whether any rule asks whether a record is released.
+    pub fn asks_for_releases(&self) -> bool {
+        self.shares.iter().any(|share| share.released)
+    }
+
     /// The shares that can show this partner something of this feed now, each with what it can show at most.
     pub(crate) fn live<'a>(&'a self, partner: &'a str, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, Masks)> {
         let live = move |rule: &&Rule| {
@@ -209,6 +220,8 @@ pub struct Rule {
     pub kinds: Option<BTreeSet<String>>,
     /// Only lots with this verdict.
     pub only: Option<Only>,
+    /// Only records that a named person released.
+    pub released: bool,
     /// First second it holds, since 1970.
     pub from: Option<i64>,
     /// First second it no longer holds; none: until revoked.
@@ -323,6 +336,9 @@ impl Show {
     }
 }
 
+/// The word for records that a named person released, beside the verdicts.
+pub(crate) const RELEASED: &str = "released";
+
 /// Lots with one verdict only. Undecided lots are neither.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
@@ -361,6 +377,8 @@ pub enum Condition {
     Parts,
     /// The lot has its verdict.
     Only,
+    /// A named person released the record.
+    Released,
     /// The rule has begun.
     From,
     /// The rule has not ended.
@@ -371,13 +389,14 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition.
-    pub const ALL: [Condition; 9] = [
+    pub const ALL: [Condition; 10] = [
         Condition::Partner,
         Condition::Field,
         Condition::Feed,
         Condition::Kind,
         Condition::Parts,
         Condition::Only,
+        Condition::Released,
         Condition::From,
         Condition::Until,
         Condition::List,
@@ -391,7 +410,7 @@ impl Condition {
             Condition::Feed => "feed",
             Condition::Kind => "kinds",
             Condition::Parts => "parts",
-            Condition::Only => "only",
+            Condition::Only | Condition::Released => "only",
             Condition::From => "from",
             Condition::Until => "until",
         }

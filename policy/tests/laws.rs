@@ -30,6 +30,7 @@ struct Draft {
     show: Vec<&'static str>,
     kind: Option<&'static str>,
     only: Option<&'static str>,
+    released: bool,
     from: Option<i64>,
     until: Option<i64>,
 }
@@ -58,8 +59,11 @@ impl Draft {
             if let Some(kind) = self.kind {
                 writeln!(text, "kinds = ['{kind}']").unwrap();
             }
-            if let Some(only) = self.only {
-                writeln!(text, "only = '{only}'").unwrap();
+            match (self.only, self.released) {
+                (Some(only), true) => writeln!(text, "only = ['{only}', 'released']").unwrap(),
+                (None, true) => writeln!(text, "only = 'released'").unwrap(),
+                (Some(only), false) => writeln!(text, "only = '{only}'").unwrap(),
+                (None, false) => {}
             }
         }
     }
@@ -76,6 +80,7 @@ impl Draft {
             Condition::Kind => draft.kind = None,
             Condition::Parts => (draft.parts, draft.theirs) = (Vec::new(), false),
             Condition::Only => draft.only = None,
+            Condition::Released => draft.released = false,
             Condition::From => draft.from = None,
             Condition::Until => draft.until = None,
             Condition::List => draft.with = "ab",
@@ -137,7 +142,12 @@ impl Asked {
             let time = share.from.is_none_or(|from| from * DAY <= self.now) && share.until.is_none_or(|until| self.now < until * DAY);
             let verdict = share.only.is_none_or(|only| self.facts.verdict.as_deref() == Some(only));
             let listed = share.with != "members-of:l" || self.now < LIST_UNTIL * DAY;
-            covers(share) && time && listed && verdict && share.kind.is_none_or(|kind| kind == "inspection")
+            covers(share)
+                && time
+                && listed
+                && (!share.released || self.facts.released)
+                && verdict
+                && share.kind.is_none_or(|kind| kind == "inspection")
         };
         let mut mask = 0;
         for (slot, field) in SCHEMA.fields.iter().enumerate() {
@@ -166,12 +176,12 @@ impl Asked {
 fn draft() -> impl Strategy<Value = Draft> {
     let whom = (select(&WITH[..]), select(&["all", "f", "g"][..]));
     let what = (subsequence(&["P", "Q"][..], 0..=2), prop::bool::weighted(0.3), subsequence(&SHOWN[..], 0..4));
-    let which =
-        (option::weighted(0.2, select(&["inspection", "custom/benchmark"][..])), option::of(select(&["conforming", "non-conforming"][..])));
+    let only = (option::of(select(&["conforming", "non-conforming"][..])), prop::bool::weighted(0.3));
+    let which = (option::weighted(0.2, select(&["inspection", "custom/benchmark"][..])), only);
     let when = (option::of(0i64..6), option::of(1i64..6));
-    (whom, what, which, when).prop_map(|((with, feed), (parts, theirs, show), (kind, only), (from, length))| {
+    (whom, what, which, when).prop_map(|((with, feed), (parts, theirs, show), (kind, (only, released)), (from, length))| {
         let until = length.map(|length| from.unwrap_or(0) + length);
-        Draft { with, feed, parts, theirs, show, kind, only, from, until }
+        Draft { with, feed, parts, theirs, show, kind, only, released, from, until }
     })
 }
 
@@ -184,12 +194,15 @@ fn asked() -> impl Strategy<Value = Asked> {
     let facts =
         (select(&["P", "Q", "R"][..]), option::of(select(&PARTNERS[..])), select(&["conforming", "non-conforming", "undecided"][..]), thin);
     let now = prop_oneof![0i64..12 * DAY, (0i64..12).prop_map(|day| day * DAY), (1i64..12).prop_map(|day| day * DAY - 1)];
-    (select(&PARTNERS[..]), select(&["f", "g"][..]), facts, now).prop_map(|(partner, feed, (part, customer, verdict, thin), now)| {
-        let thin = SCHEMA.slot(thin).map_or(0, |slot| 1 << slot);
-        let (part, verdict) = (Some(part.into()), Some(verdict.into()));
-        let facts = Facts { kind: "inspection".into(), part, verdict, customer: customer.map(Into::into), thin, ..Facts::default() };
-        Asked { partner, feed, facts, now }
-    })
+    (select(&PARTNERS[..]), select(&["f", "g"][..]), (facts, any::<bool>()), now).prop_map(
+        |(partner, feed, ((part, customer, verdict, thin), released), now)| {
+            let thin = SCHEMA.slot(thin).map_or(0, |slot| 1 << slot);
+            let (part, verdict) = (Some(part.into()), Some(verdict.into()));
+            let facts =
+                Facts { kind: "inspection".into(), part, verdict, customer: customer.map(Into::into), thin, released, ..Facts::default() };
+            Asked { partner, feed, facts, now }
+        },
+    )
 }
 
 proptest! {
@@ -227,7 +240,7 @@ proptest! {
     #[test]
     fn a_never_wins_over_any_share(rules in rules(), asked in asked()) {
         let mut rules = rules;
-        let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, show: vec![], kind: None, only: None, from: None, until: None };
+        let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, show: vec![], kind: None, only: None, released: false, from: None, until: None };
         rules.nevers.push(all);
         let decision = asked.decide(&rules.policy(), asked.now);
         prop_assert_eq!(decision.mask, 0);
@@ -284,7 +297,7 @@ proptest! {
                 // Alone, this never hides it from a share that shows all.
                 Reason::Banned { rule } => {
                     changed.nevers = vec![changed.nevers[number(rule)].clone()];
-                    let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, show: vec![], kind: None, only: None, from: None, until: None };
+                    let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, show: vec![], kind: None, only: None, released: false, from: None, until: None };
                     changed.shares = vec![all.relaxed(Condition::Field, "inspector"), all];
                     prop_assert!(!shows(&changed, slot));
                 }

@@ -197,7 +197,7 @@ fn the_slips_of_the_study() {
     refused(
         "only   = \"non-conforming\"",
         "only   = \"nonconforming\"",
-        "line 49, column 10: `oem-c-nonconforming`: `nonconforming` is no verdict (did you mean `non-conforming`?); write \"conforming\" or \"non-conforming\"",
+        "line 49, column 10: `oem-c-nonconforming`: `nonconforming` is no verdict and not \"released\" (did you mean `non-conforming`?); write \"conforming\", \"non-conforming\" or \"released\", or a list of them",
     );
     // 20 and 21: keys of a later version.
     refused(a, "delay = \"24\"\nwith   = \"oem-a\"", &later(9, "delay"));
@@ -364,6 +364,36 @@ fn slips_the_study_did_not_have() {
     let single = "[share]\nname = 'x'";
     assert!(check(single).unwrap_err().to_string().contains("begin each rule with [[share]], in two brackets"));
     assert!(check(&"#".repeat(300_000)).is_err());
+}
+
+#[test]
+fn slips_about_releases() {
+    let words = "write \"conforming\", \"non-conforming\" or \"released\", or a list of them";
+    let rule = "`oem-c-nonconforming`";
+    let only = |only: &str| format!("only   = {only}");
+    for (written, at, expected) in [
+        ("\"release\"", 10, format!("`release` is no verdict and not \"released\" (did you mean `released`?); {words}")),
+        (
+            "[\"conforming\", \"Released\"]",
+            25,
+            format!("`Released` is no verdict and not \"released\" (did you mean `released`?); {words}"),
+        ),
+        (
+            "[\"conforming\", \"non-conforming\"]",
+            25,
+            "no lot is both conforming and non-conforming, so the share would never apply; keep one of the two, or write two shares".into(),
+        ),
+        ("[]", 10, "`only` is empty, so the rule would never apply; fill the list, or remove the rule".into()),
+        ("true", 10, "`only` is no list of texts; write only = [\"…\", \"…\"]".into()),
+    ] {
+        refused("only   = \"non-conforming\"", &only(written), &format!("line 49, column {at}: {rule}: {expected}"));
+    }
+    for written in ["\"released\"", "[\"non-conforming\", \"released\"]", "[\"released\"]"] {
+        let policy = check(&GOOD.replace("only   = \"non-conforming\"", &only(written))).unwrap();
+        assert!(policy.shares()[3].released && policy.asks_for_releases());
+        assert!(policy.waits_for_releases("oem-c", "quality") && !policy.waits_for_releases("oem-b", "quality"));
+        assert!(!policy.waits_for_releases("oem-c", "tooling"));
+    }
 }
 
 #[test]
