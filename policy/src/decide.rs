@@ -162,6 +162,7 @@ impl Question<'_> {
                 Parts::Theirs => self.facts.customer.as_deref() == Some(self.partner),
                 Parts::List(parts) => self.facts.part.as_ref().is_some_and(|part| parts.contains(part)),
             },
+            Condition::Lots => rule.lots.as_ref().is_none_or(|lots| self.facts.lot.as_ref().is_some_and(|lot| lots.contains(lot))),
             Condition::Only => rule.only.is_none_or(|only| self.facts.conforming() == Some(only == Only::Conforming)),
             Condition::Released => !rule.released || self.facts.released,
             Condition::From => rule.from.is_none_or(|from| from <= self.now),

@@ -101,23 +101,24 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
     let partners: Vec<String> = snapshot.book.keys().cloned().collect();
     let mut feeds = snapshot.own_feed_names();
     feeds.extend(snapshot.book.values().map(|partner| partner.feed.clone()));
-    let parts = parts(desk)?;
+    let (parts, lots) = parts_and_lots(desk)?;
     let lists = snapshot.member_lists();
-    let world = World { partners: &partners, feeds: &feeds, parts: &parts, lists: &lists, now: now() as i64 };
+    let world = World { partners: &partners, feeds: &feeds, parts: &parts, lots: &lots, lists: &lists, now: now() as i64 };
     parse(&text, &world).map_err(|slips| {
         let hint = "nothing was changed; the rules in force stay as they are";
         Failure::new(format!("`{}` is not in order:\n{slips}", path.display())).hint(hint)
     })
 }
 
-/// Part numbers of our own records.
-fn parts(desk: &Desk) -> Result<BTreeSet<String>, Failure> {
+/// Part numbers and lots of our own records.
+fn parts_and_lots(desk: &Desk) -> Result<(BTreeSet<String>, BTreeSet<String>), Failure> {
     desk.settle()?;
-    let mut parts = BTreeSet::new();
+    let (mut parts, mut lots) = (BTreeSet::new(), BTreeSet::new());
     each_own(desk, &Policy::nothing(), |_, facts| {
         parts.extend(facts.part);
+        lots.extend(facts.lot);
     })?;
-    Ok(parts)
+    Ok((parts, lots))
 }
 
 /// Every record of ours as these rules need to know it, in pages.
