@@ -320,9 +320,16 @@ fn every_alarm_of_status_is_explained() {
 fn policy(text: &str) -> Result<(), Slips> {
     let partners = ["oem-a", "oem-b", "rival"].map(String::from);
     let vdz = MemberList { hash: Hash([0; 32]), until: NOW + 86_400, partners: BTreeSet::from(["oem-a".into()]) };
+    let lots = BTreeSet::from(["L-2026-11".into()]);
     let lists = BTreeMap::from([("vdz".into(), vdz)]);
-    let world =
-        World { partners: &partners, feeds: &["quality".into()], parts: &BTreeSet::from(["P-4711".into()]), lists: &lists, now: NOW };
+    let world = World {
+        partners: &partners,
+        feeds: &["quality".into()],
+        parts: &BTreeSet::from(["P-4711".into()]),
+        lots: &lots,
+        lists: &lists,
+        now: NOW,
+    };
     lotline_policy::parse(text, &world).map(drop)
 }
 

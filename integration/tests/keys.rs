@@ -738,6 +738,68 @@ fn what_was_checked_about_a_partner_reaches_an_auditor() {
 }
 
 #[test]
+fn a_record_that_waits_for_its_release_comes_with_it() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.reachable_firm("oem"));
+    publish(&world, &supplier, "A", 4);
+    let (_, own) = add_person(&world, &supplier, "J. Doe");
+    supplier.start();
+    oem.start();
+    supplier.pair("supplier", &oem, "oem");
+    supplier.apply(&RULES.replace("until", "only = \"released\"\nuntil"));
+    let release = |lot: &str| supplier.ok(&["release", lot, "--by", "J. Doe", "--passphrase-file", &own]);
+    let held = || {
+        let answer = oem.ok(&["records", "--last", "1000"]);
+        let mut lots: Vec<String> = answer["records"].as_array().unwrap().iter().map(|record| string(&record["lot"])).collect();
+        lots.sort();
+        lots
+    };
+    wait_until_level(&supplier, &oem);
+    assert!(held().is_empty(), "{:?}", held());
+    let explained = Said::of(&mut supplier.command(["policy", "explain", "A-0000", "oem"])).out;
+    assert!(explained.contains("`all` would, but it covers released records only"), "{explained}");
+
+    // Live: the record and its release, each once.
+    release("A-0001");
+    wait_until_level(&supplier, &oem);
+    assert_eq!(held(), ["A-0001"]);
+    assert_eq!(oem.ok(&["show", "A-0001"])["released_by"][0]["name"], "J. Doe");
+    // While the partner is away, and the node is started anew in between.
+    oem.stop();
+    release("A-0003");
+    supplier.stop();
+    supplier.start();
+    release("A-0000");
+    oem.start();
+    wait_until_level(&supplier, &oem);
+    assert_eq!(held(), ["A-0000", "A-0001", "A-0003"]);
+    // Released when it is published.
+    let file = world.file("B.csv", lots_file("B", "PIN", 2));
+    supplier.publish(&file, &["--feed", "quality", "--release-by", "J. Doe", "--passphrase-file", &own]);
+    wait_until_level(&supplier, &oem);
+    assert_eq!(held().len(), 5);
+    assert!(!held().contains(&"A-0002".to_owned()));
+    // Nothing left twice, and never before its release.
+    let mut left = std::collections::BTreeMap::<u64, u64>::new();
+    for row in supplier.ledger("oem").iter().filter(|row| string(&row["origin"]).contains("/quality/")) {
+        for item in row["items"].as_array().unwrap().iter().filter(|item| !item["fields"].as_array().unwrap().is_empty()) {
+            *left.entry(item["seq"].as_u64().unwrap()).or_default() += 1;
+        }
+    }
+    assert!(left.values().all(|times| *times == 1), "{left:?}");
+
+    // Taken back: it is released no more, for whoever comes next.
+    let bundle = text(&world.path("b.lotline"));
+    supplier.ok(&["bundle", "--lot", "A-0003", "--for", "oem", "-o", &bundle]);
+    supplier.ok(&["withdraw", "A-0003", "--reason", "wrong gauge", "--yes"]);
+    std::fs::remove_file(&bundle).unwrap();
+    assert_ne!(Said::of(&mut supplier.command(["bundle", "--lot", "A-0003", "--for", "oem", "-o", &bundle])).code, 0);
+    wait_until_level(&supplier, &oem);
+    oem.is_clean();
+    supplier.is_clean();
+}
+
+#[test]
 fn rules_name_the_members_of_an_association() {
     let world = World::new();
     let (supplier, association) = (world.firm("supplier"), world.firm("association"));

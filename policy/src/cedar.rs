@@ -20,7 +20,7 @@ use crate::policy::{Condition, Feeds, MEMBERS_OF, Only, Parts, Policy, Rule, Sto
 /// ```
 pub fn schema() -> String {
     let mut text = String::from(
-        "entity Group;\nentity Party in [Group];\nentity Record = {\n  feed: String,\n  part?: String,\n  customer?: Party,\n  conforming?: Bool,\n  \
+        "entity Group;\nentity Party in [Group];\nentity Record = {\n  feed: String,\n  part?: String,\n  lot?: String,\n  customer?: Party,\n  conforming?: Bool,\n  released: Bool,\n  \
          thin: Set<String>,\n};\ntype Ask = {\n  now: datetime,\n};\n\
          action \"nothing\" appliesTo { principal: Party, resource: Record, context: Ask };\n",
     );
@@ -139,6 +139,8 @@ fn said(rule: &Rule, condition: Condition) -> Option<String> {
             Parts::Theirs => Some("resource has customer && resource.customer == principal".into()),
             Parts::List(parts) => Some(format!("resource has part && {}.contains(resource.part)", set(parts))),
         },
+        Condition::Lots => rule.lots.as_ref().map(|lots| format!("resource has lot && {}.contains(resource.lot)", set(lots))),
+        Condition::Released => rule.released.then(|| "resource.released".into()),
         Condition::Only => rule.only.map(|only| format!("resource has conforming && resource.conforming == {}", only == Only::Conforming)),
         Condition::From => rule.from.map(|from| format!("context.now >= {}", datetime(from))),
         Condition::Until => rule.until.map(|until| format!("context.now < {}", datetime(until))),

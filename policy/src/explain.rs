@@ -99,7 +99,12 @@ impl Rule {
                 Parts::List(parts) if parts.len() == 1 => format!("covers part {}", list(parts)),
                 Parts::List(parts) => format!("covers parts {}", list(parts)),
             },
+            Condition::Lots => match &self.lots {
+                None => "covers every lot".into(),
+                Some(lots) => format!("covers lot{} {}", if lots.len() == 1 { "" } else { "s" }, list(lots)),
+            },
             Condition::Only => format!("covers {}", self.only.map_or("every lot".into(), |only| format!("{} lots only", only.name()))),
+            Condition::Released => format!("covers {}", if self.released { "released records only" } else { "every record" }),
             Condition::From => self.from.map_or("has always held".into(), |from| format!("begins on {}", moment(from))),
             Condition::Until => format!("lasts until {}", self.until.map_or("revoked".into(), moment)),
             Condition::List => match self.list_until {
@@ -133,7 +138,9 @@ pub fn term(policy: &Policy, viewer: &Viewer, feed: &str, now: i64) -> String {
 
 fn share_term(policy: &Policy, viewer: &Viewer, feed: &str, share: &Rule, reach: &Masks) -> String {
     let parts = if share.parts == Parts::Theirs { "covers lots made for you".into() } else { share.says(Condition::Parts) };
+    let lots = share.lots.as_ref().map_or(String::new(), |lots| format!(", lots {} only", list(lots)));
     let only = share.only.map_or(String::new(), |only| format!(", {} lots only", only.name()));
+    let released = if share.released { ", released records only" } else { "" };
     let kinds = share.kinds.as_ref().map_or(String::new(), |kinds| format!(", kind {} only", list(kinds)));
     let until = format!("lasts until {}", share.end().map_or("revoked".into(), moment));
     let fields = if share.show == Show::EverythingButInspector && *reach == share.masks {
@@ -142,11 +149,11 @@ fn share_term(policy: &Policy, viewer: &Viewer, feed: &str, share: &Rule, reach:
         fields(share, reach).join(", ")
     };
     let narrower = policy.nevers().iter().any(|never| {
-        let meets = never.partners.contains(&viewer.partner) && never.feed.covers(feed) && never.parts.may_meet(&share.parts);
+        let meets = never.partners.contains(&viewer.partner) && never.feed.covers(feed) && never.may_meet(share);
         meets && never.masks.iter().zip(reach).any(|(banned, mask)| banned & mask != 0)
     });
     let exceptions = if narrower { ", with exceptions" } else { "" };
-    format!("your share {parts}{only}{kinds} and {until}; fields: {fields}{exceptions}")
+    format!("your share {parts}{lots}{only}{released}{kinds} and {until}; fields: {fields}{exceptions}")
 }
 
 /// Groups that can be shown whole, and single fields of the others.

@@ -16,7 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::explain::moment;
-use crate::policy::{Feeds, MEMBERS_OF, Masks, MemberList, Only, Parts, Policy, Rule, Show};
+use crate::policy::{Feeds, MEMBERS_OF, Masks, MemberList, Only, Parts, Policy, RELEASED, Rule, Show, TABLES, table_of};
 
 /// The longest policy, in bytes: some thousand rules, more than anybody can oversee.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
@@ -32,6 +32,8 @@ pub struct World<'a> {
     pub feeds: &'a [String],
     /// Part numbers in the store.
     pub parts: &'a BTreeSet<String>,
+    /// Lots in the store.
+    pub lots: &'a BTreeSet<String>,
     /// Member lists we keep, by the names we gave them.
     pub lists: &'a BTreeMap<String, MemberList>,
     /// The clock, in seconds since 1970.
@@ -41,9 +43,9 @@ pub struct World<'a> {
 /// An empty world: nobody, nothing, 1970.
 impl Default for World<'_> {
     fn default() -> Self {
-        static PARTS: BTreeSet<String> = BTreeSet::new();
+        static NONE: BTreeSet<String> = BTreeSet::new();
         static LISTS: BTreeMap<String, MemberList> = BTreeMap::new();
-        World { partners: &[], feeds: &[], parts: &PARTS, lists: &LISTS, now: 0 }
+        World { partners: &[], feeds: &[], parts: &NONE, lots: &NONE, lists: &LISTS, now: 0 }
     }
 }
 
@@ -114,7 +116,8 @@ pub(crate) fn restore(text: &str, lists: &BTreeMap<String, MemberList>) -> Resul
 }
 
 fn read(text: &str, world: Option<&World<'_>>, lists: &BTreeMap<String, MemberList>) -> Result<Policy, Slips> {
-    let mut reader = Reader { text, world, lists, slips: Vec::new(), groups: BTreeMap::new(), new_parts: BTreeSet::new() };
+    let mut reader =
+        Reader { text, world, lists, slips: Vec::new(), groups: BTreeMap::new(), new_parts: BTreeSet::new(), new_lots: BTreeSet::new() };
     if POLICY_BYTES_MAX < text.len() {
         reader.slip(None, 0..0, format!("the policy is longer than {POLICY_BYTES_MAX} bytes"), None, "put partners into groups");
         return Err(Slips(reader.slips));
@@ -132,10 +135,12 @@ fn read(text: &str, world: Option<&World<'_>>, lists: &BTreeMap<String, MemberLi
     Err(Slips(reader.slips))
 }
 
-const SHARE_KEYS: [&str; 9] = ["name", "with", "feed", "parts", "show", "from", "until", "kinds", "only"];
-const NEVER_KEYS: [&str; 5] = ["name", "with", "show", "parts", "feed"];
-const TOP_KEYS: [&str; 4] = ["share", "never", "groups", "new_parts"];
-const LATER_KEYS: [&str; 4] = ["lots", "delay", "for", "then"];
+const SHARE_KEYS: [&str; 10] = ["name", "with", "feed", "parts", "lots", "show", "from", "until", "kinds", "only"];
+const NEVER_KEYS: [&str; 6] = ["name", "with", "show", "parts", "lots", "feed"];
+const TOP_KEYS: [&str; 5] = ["share", "never", "groups", "new_parts", "new_lots"];
+/// Keys of the top that people write further below, where they would belong to a group or a rule.
+const NEW_KEYS: [&str; 2] = ["new_parts", "new_lots"];
+const LATER_KEYS: [&str; 3] = ["delay", "for", "then"];
 const ALTERING_KEYS: [&str; 4] = ["as", "mask", "round", "decimals"];
 
 type Value<'t> = Spanned<DeValue<'t>>;
@@ -156,6 +161,7 @@ struct Reader<'w> {
     slips: Vec<Slip>,
     groups: BTreeMap<String, BTreeSet<String>>,
     new_parts: BTreeSet<String>,
+    new_lots: BTreeSet<String>,
 }
 
 impl Reader<'_> {
@@ -167,13 +173,17 @@ impl Reader<'_> {
                 other => {
                     let meant = meant(other, TOP_KEYS);
                     let what = format!("`{other}` has no place at the top of a policy");
-                    self.slip(None, key.span(), what, meant, "a policy holds [[share]], [[never]], [groups] and new_parts");
+                    self.slip(None, key.span(), what, meant, "a policy holds [[share]], [[never]], [groups], new_parts and new_lots");
                 }
             }
         }
         if let Some(value) = table.get("new_parts") {
             let parts = self.texts(None, "new_parts", value).unwrap_or_default();
             self.new_parts = parts.into_iter().map(|(part, _)| part).collect();
+        }
+        if let Some(value) = table.get("new_lots") {
+            let lots = self.texts(None, "new_lots", value).unwrap_or_default();
+            self.new_lots = lots.into_iter().map(|(lot, _)| lot).collect();
         }
         if let Some(value) = table.get("groups") {
             self.read_groups(value);
@@ -207,8 +217,8 @@ impl Reader<'_> {
         };
         for (key, value) in table {
             let name = key.get_ref().as_ref();
-            if name == "new_parts" {
-                self.slip(None, key.span(), "`new_parts` is no group", None, NEW_PARTS_FIRST);
+            if NEW_KEYS.contains(&name) {
+                self.slip(None, key.span(), format!("`{name}` is no group"), None, NEW_KEYS_FIRST);
                 continue;
             }
             self.check_name(None, name, key.span());
@@ -302,17 +312,19 @@ impl Reader<'_> {
         let with = self.with(section);
         let feed = if section.share || section.table.contains_key("feed") { self.feed(section) } else { Some(Feeds::All) };
         let parts = if section.share || section.table.contains_key("parts") { self.parts(section) } else { Some(Parts::All) };
+        let lots = optional(self.lots(section));
         let show = self.show(section);
-        let (mut kinds, mut only, mut from, mut until) = (Some(None), Some(None), Some(None), Some(None));
+        let (mut kinds, mut only, mut from, mut until) = (Some(None), Some((None, false)), Some(None), Some(None));
         // A never has no such keys: refused above, and it must hold whatever they say.
         if section.share {
             kinds = optional(self.kinds(section));
-            only = optional(self.only(section));
+            only = self.only(section);
             from = optional(section.table.get("from").map(|value| self.day(section, "from", value)));
             until = self.until(section, from.flatten());
         }
         let (name, (with, partners), show) = (name?, with?, show?);
         let list_until = self.list_until(section, &with, from.flatten());
+        let (only, released) = only?;
         let masks = show.masks();
         Some(Rule {
             name,
@@ -320,9 +332,11 @@ impl Reader<'_> {
             partners,
             feed: feed?,
             parts: parts?,
+            lots: lots?,
             show,
             kinds: kinds?,
-            only: only?,
+            only,
+            released,
             from: from?,
             until: until?,
             list_until,
@@ -343,8 +357,8 @@ impl Reader<'_> {
             } else if ALTERING_KEYS.contains(&name) {
                 let what = format!("`{name}`: a field is shown as it was signed or not at all, never masked or rounded");
                 self.slip(rule, span, what, None, format!("remove `{name}`"));
-            } else if name == "new_parts" {
-                self.slip(rule, span, "`new_parts` is no key of a rule", None, NEW_PARTS_FIRST);
+            } else if NEW_KEYS.contains(&name) {
+                self.slip(rule, span, format!("`{name}` is no key of a rule"), None, NEW_KEYS_FIRST);
             } else if SHARE_KEYS.contains(&name) {
                 let what = format!("`{name}` has no place in a never, which holds for every record at all times");
                 self.slip(rule, span, what, None, format!("remove `{name}`, or write [[share]] if you mean to show something"));
@@ -460,6 +474,23 @@ impl Reader<'_> {
         Some(Parts::List(parts.into_iter().map(|(part, _)| part).collect()))
     }
 
+    fn lots(&mut self, section: &Section<'_>) -> Option<Option<BTreeSet<String>>> {
+        let value = section.table.get("lots")?;
+        let lots = self.filled(section, "lots", value).unwrap_or_default();
+        for (lot, span) in &lots {
+            let Some(world) = self.world.filter(|world| !world.lots.contains(lot) && !self.new_lots.contains(lot)) else {
+                continue;
+            };
+            let next = match lot.as_str() {
+                "all" => "leave out `lots` if you mean every lot",
+                _ => "correct the lot, or list it above the first rule as new_lots = [\"…\"] if it is still to come",
+            };
+            let meant = meant(lot, world.lots.iter().chain(&self.new_lots));
+            self.slip(section.name.as_deref(), span.clone(), format!("no lot `{lot}` is in the store{}", look_alike(lot)), meant, next);
+        }
+        Some(Some(lots.into_iter().map(|(lot, _)| lot).collect()))
+    }
+
     fn show(&mut self, section: &Section<'_>) -> Option<Show> {
         let rule = section.name.as_deref();
         let next = "write \"everything\", or a list of groups and fields as [\"identity\", \"verdict\"]";
@@ -479,9 +510,13 @@ impl Reader<'_> {
             let what = format!("no group or field is called `{name}`{}", look_alike(name));
             let next = match name.as_str() {
                 "everything" => "write show = \"everything\" without brackets".into(),
+                tabled if tabled.contains(':') => {
+                    format!("special and other characteristics are told apart in {}", tables().collect::<Vec<_>>().join(", "))
+                }
                 _ => format!("the groups are {}", Group::ALL.map(Group::name).join(", ")),
             };
-            self.slip(rule, span.clone(), what, meant(name, field_names()), next);
+            let known: Vec<String> = field_names().map(String::from).chain(tables()).collect();
+            self.slip(rule, span.clone(), what, meant(name, &known), next);
         }
         names.iter().all(|(name, _)| is_field(name)).then(|| Show::Named(names.into_iter().map(|(name, _)| name).collect()))
     }
@@ -497,22 +532,34 @@ impl Reader<'_> {
         Some(Some(kinds.into_iter().map(|(kind, _)| kind).collect()))
     }
 
-    fn only(&mut self, section: &Section<'_>) -> Option<Option<Only>> {
-        section.table.get("only")?;
-        let word = self.text(section, "only");
-        let only = word.as_ref().and_then(|word| Only::ALL.into_iter().find(|only| only.name() == word));
-        if let (Some(word), None) = (&word, only) {
-            let span = section.table.get("only")?.span();
-            let meant = meant(word, Only::ALL.map(Only::name));
-            self.slip(
-                section.name.as_deref(),
-                span,
-                format!("`{word}` is no verdict"),
-                meant,
-                "write \"conforming\" or \"non-conforming\"",
-            );
+    /// The verdict lots must have, and whether they must be released: one word or a list of words.
+    fn only(&mut self, section: &Section<'_>) -> Option<(Option<Only>, bool)> {
+        let Some(value) = section.table.get("only") else {
+            return Some((None, false));
+        };
+        let rule = section.name.as_deref();
+        let words = match value.get_ref().as_str() {
+            Some(word) => vec![(word.to_owned(), value.span())],
+            None => self.filled(section, "only", value)?,
+        };
+        let next = "write \"conforming\", \"non-conforming\" or \"released\", or a list of them";
+        let (mut only, mut released, mut understood) = (None, false, true);
+        for (word, span) in words {
+            match Only::ALL.into_iter().find(|only| only.name() == word) {
+                Some(verdict) if only.is_some_and(|other| other != verdict) => {
+                    let what = "no lot is both conforming and non-conforming, so the share would never apply";
+                    self.slip(rule, span, what, None, "keep one of the two, or write two shares");
+                }
+                Some(verdict) => only = Some(verdict),
+                None if word == RELEASED => released = true,
+                None => {
+                    understood = false;
+                    let meant = meant(&word, Only::ALL.map(Only::name).into_iter().chain([RELEASED]));
+                    self.slip(rule, span, format!("`{word}` is no verdict and not \"released\""), meant, next);
+                }
+            }
         }
-        Some(only)
+        understood.then_some((only, released))
     }
 
     /// Outside: was there a slip; inside: none is "until revoked".
@@ -686,7 +733,7 @@ impl Reader<'_> {
 }
 
 const PAIR_FIRST: &str = "correct the name, or pair with them first";
-const NEW_PARTS_FIRST: &str = "move it to the top of the file, above the first bracket";
+const NEW_KEYS_FIRST: &str = "move it to the top of the file, above the first bracket";
 
 /// A key that is not there is fine; one that is must have been read.
 fn optional<T>(read: Option<Option<T>>) -> Option<Option<T>> {
@@ -706,8 +753,18 @@ fn field_names() -> impl Iterator<Item = &'static str> {
     Group::ALL.into_iter().map(Group::name).chain(fields)
 }
 
+/// Groups of which a record has two tables, with the table: `measurements:special`.
+fn tables() -> impl Iterator<Item = String> {
+    let has = |group: Group, table: &str| {
+        let mut fields = kind::known().iter().flat_map(|(schema, _)| schema.fields);
+        fields.any(|field| field.group == group && table_of(field.name) == Some(table))
+    };
+    let of = move |group: Group| TABLES.into_iter().filter(move |table| has(group, table)).map(move |table| format!("{group}:{table}"));
+    Group::ALL.into_iter().flat_map(of)
+}
+
 fn is_field(name: &str) -> bool {
-    field_names().any(|known| known == name)
+    field_names().any(|known| known == name) || tables().any(|known| known == name)
 }
 
 /// The nearest known word, if it is near: letters in another case count as equal.

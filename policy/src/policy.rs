@@ -132,6 +132,17 @@ impl Policy {
         feeds.iter().filter(|feed| self.live(partner, feed, now).next().is_some()).cloned().collect()
     }
 
+    /// Whether a share with this partner on this feed waits for records to be released: then an old record can open when a
+    /// release of it comes, which neither [`crate::next_change`] nor [`crate::view_id`] can know.
+    pub fn waits_for_releases(&self, partner: &str, feed: &str) -> bool {
+        self.shares.iter().any(|share| share.released && share.partners.contains(partner) && share.feed.covers(feed))
+    }
+
+    /// Whether any rule asks whether a record is released.
+    pub fn asks_for_releases(&self) -> bool {
+        self.shares.iter().any(|share| share.released)
+    }
+
     /// The shares that can show this partner something of this feed now, each with what it can show at most.
     pub(crate) fn live<'a>(&'a self, partner: &'a str, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, Masks)> {
         let live = move |rule: &&Rule| {
@@ -203,12 +214,16 @@ pub struct Rule {
     pub feed: Feeds,
     /// Which parts.
     pub parts: Parts,
+    /// Only these lots; none: every lot.
+    pub lots: Option<BTreeSet<String>>,
     /// Which fields.
     pub show: Show,
     /// Which kinds of record; none: every kind.
     pub kinds: Option<BTreeSet<String>>,
     /// Only lots with this verdict.
     pub only: Option<Only>,
+    /// Only records that a named person released.
+    pub released: bool,
     /// First second it holds, since 1970.
     pub from: Option<i64>,
     /// First second it no longer holds; none: until revoked.
@@ -247,7 +262,18 @@ impl Rule {
 
     /// Whether a never covers, for this partner, every record the share covers.
     pub(crate) fn outreaches(&self, share: &Rule, partner: &str) -> bool {
-        self.partners.contains(partner) && self.feed.includes(&share.feed) && self.parts.includes(&share.parts)
+        let lots = match (&self.lots, &share.lots) {
+            (None, _) => true,
+            (Some(all), Some(some)) => some.is_subset(all),
+            (Some(_), None) => false,
+        };
+        self.partners.contains(partner) && self.feed.includes(&share.feed) && self.parts.includes(&share.parts) && lots
+    }
+
+    /// Whether one record can be of lots and parts of both.
+    pub(crate) fn may_meet(&self, other: &Rule) -> bool {
+        let apart = matches!((&self.lots, &other.lots), (Some(these), Some(those)) if these.is_disjoint(those));
+        self.parts.may_meet(&other.parts) && !apart
     }
 }
 
@@ -303,17 +329,20 @@ pub enum Show {
     Everything,
     /// Every field but the group `inspector`, since persons must be named: what "everything" means in a share.
     EverythingButInspector,
-    /// These groups and single fields.
+    /// These groups, tables of groups (as `measurements:special`) and single fields.
     Named(BTreeSet<String>),
 }
 
 impl Show {
-    /// The slots meant, by schema. A name is a group's, or else a field's.
+    /// The slots meant, by schema. A name is a group's, that of one of its two tables, or else a field's.
     pub(crate) fn masks(&self) -> Masks {
         let named = |group: Group, field: &str| match self {
             Show::Everything => true,
             Show::EverythingButInspector => group != Group::Inspector,
-            Show::Named(names) => names.contains(group.name()) || names.contains(field),
+            Show::Named(names) => {
+                let in_table = |table: &&str| names.contains(&format!("{group}:{table}"));
+                names.contains(group.name()) || names.contains(field) || table_of(field).as_ref().is_some_and(in_table)
+            }
         };
         let mask = |schema: &Schema| {
             let slots = schema.fields.iter().enumerate().filter(|(_, field)| named(field.group, field.name));
@@ -322,6 +351,17 @@ impl Show {
         kind::known().iter().map(|(schema, _)| mask(schema)).collect()
     }
 }
+
+/// The two tables of characteristics, as `show` tells them apart.
+pub(crate) const TABLES: [&str; 2] = ["special", "other"];
+
+/// The table that a field belongs to, if it does: `special_values` to `special`.
+pub(crate) fn table_of(field: &str) -> Option<&'static str> {
+    TABLES.into_iter().find(|table| field.strip_prefix(table).is_some_and(|rest| rest.starts_with('_')))
+}
+
+/// The word for records that a named person released, beside the verdicts.
+pub(crate) const RELEASED: &str = "released";
 
 /// Lots with one verdict only. Undecided lots are neither.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -359,8 +399,12 @@ pub enum Condition {
     Kind,
     /// The record is about one of its parts.
     Parts,
+    /// The record is of one of its lots.
+    Lots,
     /// The lot has its verdict.
     Only,
+    /// A named person released the record.
+    Released,
     /// The rule has begun.
     From,
     /// The rule has not ended.
@@ -371,13 +415,15 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition.
-    pub const ALL: [Condition; 9] = [
+    pub const ALL: [Condition; 11] = [
         Condition::Partner,
         Condition::Field,
         Condition::Feed,
         Condition::Kind,
         Condition::Parts,
+        Condition::Lots,
         Condition::Only,
+        Condition::Released,
         Condition::From,
         Condition::Until,
         Condition::List,
@@ -391,7 +437,8 @@ impl Condition {
             Condition::Feed => "feed",
             Condition::Kind => "kinds",
             Condition::Parts => "parts",
-            Condition::Only => "only",
+            Condition::Lots => "lots",
+            Condition::Only | Condition::Released => "only",
             Condition::From => "from",
             Condition::Until => "until",
         }

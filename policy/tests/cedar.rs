@@ -4,23 +4,26 @@
 //! and how many of them were allowed. A quicker run: `LOTLINE_CEDAR_POLICIES=50 cargo test -p lotline-policy --test cedar`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // tests
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicySet, Request, RestrictedExpression, Schema,
     ValidationMode, Validator,
 };
-use lotline_policy::{Policy, Viewer, cedar, decide};
-use lotline_schema::Facts;
+use lotline_policy::{MemberList, Policy, Viewer, cedar, decide};
 use lotline_schema::kind::Group;
 use lotline_schema::kind::inspection::SCHEMA;
+use lotline_schema::{Facts, Hash};
 
 const DAY: i64 = 86_400;
 const PARTNERS: [&str; 4] = ["a", "b", "c", "d"];
 const GROUPS: [(&str, &[&str]); 3] = [("ab", &["a", "b"]), ("cd", &["c", "d"]), ("everybody", &PARTNERS)];
 const FEEDS: [&str; 2] = ["quality", "trace"];
 const PARTS: [&str; 3] = ["P-1", "P \"2\" \\", "P-ä\u{7f}"];
+const LOTS: [&str; 3] = ["L-1", "L-2", "L-3"];
+/// Those who are on a member list, which ends on the day after.
+const LISTED: (&[&str], i64) = (&["b", "c"], 12 * DAY);
 
 /// A small generator with its seed printed on failure: the same policies and requests each time.
 struct Dice(u64);
@@ -54,7 +57,15 @@ impl Dice {
 
 /// The names that `show` may hold: every group, and every field.
 fn names() -> Vec<&'static str> {
-    Group::ALL.into_iter().map(Group::name).chain(SCHEMA.fields.iter().map(|field| field.name)).collect()
+    const TABLES: [&str; 6] = [
+        "measurements:special",
+        "measurements:other",
+        "capability:special",
+        "capability:other",
+        "specification:special",
+        "specification:other",
+    ];
+    Group::ALL.into_iter().map(Group::name).chain(TABLES).chain(SCHEMA.fields.iter().map(|field| field.name)).collect()
 }
 
 fn list(items: &[&str]) -> String {
@@ -72,7 +83,7 @@ fn policy_text(dice: &mut Dice) -> String {
     for (group, members) in GROUPS {
         writeln!(text, "{group} = {}", list(members)).unwrap();
     }
-    let withs: Vec<&str> = PARTNERS.into_iter().chain(GROUPS.iter().map(|(group, _)| *group)).collect();
+    let withs: Vec<&str> = PARTNERS.into_iter().chain(GROUPS.iter().map(|(group, _)| *group)).chain(["members-of:vda"]).collect();
     let names = names();
     for at in 0..1 + dice.below(8) {
         writeln!(text, "[[share]]\nname = 's{at}'").unwrap();
@@ -86,8 +97,9 @@ fn policy_text(dice: &mut Dice) -> String {
         if dice.chance(20) {
             writeln!(text, "kinds = ['inspection']").unwrap();
         }
-        if dice.chance(30) {
-            writeln!(text, "only = '{}'", dice.one(&["conforming", "non-conforming"])).unwrap();
+        let only = ["'conforming'", "'non-conforming'", "'released'", "['released', 'conforming']", "['non-conforming', 'released']"];
+        if dice.chance(40) {
+            writeln!(text, "only = {}", dice.one(&only)).unwrap();
         }
     }
     for at in 0..dice.below(4) {
@@ -110,6 +122,9 @@ fn common(dice: &mut Dice, withs: &[&str], names: &[&'static str], text: &mut St
         _ => list(&(0..1 + dice.below(5)).map(|_| dice.one(names)).collect::<HashSet<_>>().into_iter().collect::<Vec<_>>()),
     };
     writeln!(text, "with = '{}'\nfeed = '{feed}'\nparts = {parts}\nshow = {show}", dice.one(withs)).unwrap();
+    if dice.chance(20) {
+        writeln!(text, "lots = {}", list(&dice.some(&LOTS))).unwrap();
+    }
 }
 
 struct Asked {
@@ -127,6 +142,8 @@ fn asked(dice: &mut Dice) -> Asked {
         part: dice.chance(90).then(|| dice.one(&["P-1", "P \"2\" \\", "P-ä\u{7f}", "P-9"]).to_owned()),
         customer: dice.chance(80).then(|| dice.one(&PARTNERS).to_owned()),
         verdict: dice.chance(90).then(|| dice.one(&["conforming", "non-conforming", "undecided"]).to_owned()),
+        lot: dice.chance(90).then(|| dice.one(&LOTS).to_owned()),
+        released: dice.chance(50),
         thin: thin.into_iter().filter(|_| dice.chance(40)).fold(0, |mask, bit| mask | bit),
         ..Facts::default()
     };
@@ -146,7 +163,10 @@ fn uid(kind: &str, id: &str) -> EntityUid {
 
 /// Partners with their groups, for all questions about one policy.
 fn parties() -> Vec<Entity> {
-    let groups = GROUPS.iter().map(|(group, _)| Entity::new_no_attrs(uid("Group", group), HashSet::new()));
+    let groups = GROUPS
+        .into_iter()
+        .chain([("members-of:vda", LISTED.0)])
+        .map(|(group, _)| Entity::new_no_attrs(uid("Group", group), HashSet::new()));
     let of =
         |partner: &str| GROUPS.iter().filter(|(_, members)| members.contains(&partner)).map(|(group, _)| uid("Group", group)).collect();
     let partners = PARTNERS.iter().map(|partner| Entity::new_no_attrs(uid("Party", partner), of(partner)));
@@ -155,12 +175,14 @@ fn parties() -> Vec<Entity> {
 
 fn record(asked: &Asked) -> Entity {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
-    let Facts { part, customer, thin, .. } = &asked.facts;
+    let Facts { part, lot, customer, released, thin, .. } = &asked.facts;
     let names = SCHEMA.fields.iter().enumerate().filter(|(slot, _)| thin >> slot & 1 == 1).map(|(_, field)| text(field.name));
     let mut attributes = HashMap::from([
         ("feed".to_owned(), text(asked.feed)),
         ("thin".to_owned(), RestrictedExpression::new_set(names.collect::<Vec<_>>())),
     ]);
+    attributes.insert("released".to_owned(), RestrictedExpression::new_bool(*released));
+    attributes.extend(lot.as_ref().map(|lot| ("lot".to_owned(), text(lot))));
     attributes.extend(part.as_ref().map(|part| ("part".to_owned(), text(part))));
     attributes
         .extend(customer.as_ref().map(|customer| ("customer".to_owned(), RestrictedExpression::new_entity_uid(uid("Party", customer)))));
@@ -207,10 +229,11 @@ fn cedar_gives_the_same_answers() {
         for seed in (first..policies).step_by(cores) {
             let dice = &mut Dice(seed as u64);
             let text = policy_text(dice);
-            let policy = match dice.below(20) {
-                0 => Policy::restore(&text).unwrap().stop(Some("a")),
-                _ => Policy::restore(&text).unwrap(),
-            };
+            let list =
+                MemberList { hash: Hash([0; 32]), until: LISTED.1, partners: LISTED.0.iter().map(|name| name.to_string()).collect() };
+            let lists = if text.contains("members-of:vda") { BTreeMap::from([("vda".to_owned(), list)]) } else { BTreeMap::new() };
+            let policy = Policy::restore_with(&text, &lists).unwrap_or_else(|why| panic!("policy {seed}: {why}\n{text}"));
+            let policy = if dice.below(20) == 0 { policy.stop(Some("a")) } else { policy };
             let exported = cedar::export(&policy);
             let set: PolicySet = exported.parse().unwrap_or_else(|why| panic!("policy {seed}: {why}\n{exported}"));
             let validation = validator.validate(&set, ValidationMode::Strict);

@@ -17,8 +17,19 @@ const PARTNERS: [&str; 3] = ["a", "b", "c"];
 const WITH: [&str; 6] = ["a", "b", "c", "ab", "everybody", "members-of:l"];
 /// The day on which the list of `a` and `b` ends.
 const LIST_UNTIL: i64 = 7;
-const SHOWN: [&str; 9] =
-    ["identity", "verdict", "capability", "measurements", "inspector", "lot", "special_values", "special_statistics", "process"];
+const SHOWN: [&str; 11] = [
+    "identity",
+    "verdict",
+    "capability",
+    "measurements",
+    "inspector",
+    "lot",
+    "special_values",
+    "special_statistics",
+    "process",
+    "measurements:other",
+    "capability:special",
+];
 
 /// A rule as a user would write it; days since 1970.
 #[derive(Clone, Debug)]
@@ -27,9 +38,11 @@ struct Draft {
     feed: &'static str,
     parts: Vec<&'static str>,
     theirs: bool,
+    lots: Vec<&'static str>,
     show: Vec<&'static str>,
     kind: Option<&'static str>,
     only: Option<&'static str>,
+    released: bool,
     from: Option<i64>,
     until: Option<i64>,
 }
@@ -48,6 +61,9 @@ impl Draft {
         let show = if show.is_empty() { "'everything'".into() } else { list(show) };
         let word = if share { "share" } else { "never" };
         writeln!(text, "[[{word}]]\nname = '{name}'\nwith = '{with}'\nfeed = '{feed}'\nparts = {parts}\nshow = {show}").unwrap();
+        if !self.lots.is_empty() {
+            writeln!(text, "lots = {}", list(&self.lots)).unwrap();
+        }
         if share {
             let day = |days: i64| format!("{:04}-01-{:02}", 1970, days + 1);
             let until = self.until.map_or("'revoked'".into(), day);
@@ -58,8 +74,11 @@ impl Draft {
             if let Some(kind) = self.kind {
                 writeln!(text, "kinds = ['{kind}']").unwrap();
             }
-            if let Some(only) = self.only {
-                writeln!(text, "only = '{only}'").unwrap();
+            match (self.only, self.released) {
+                (Some(only), true) => writeln!(text, "only = ['{only}', 'released']").unwrap(),
+                (None, true) => writeln!(text, "only = 'released'").unwrap(),
+                (Some(only), false) => writeln!(text, "only = '{only}'").unwrap(),
+                (None, false) => {}
             }
         }
     }
@@ -68,6 +87,8 @@ impl Draft {
     fn relaxed(&self, condition: Condition, field: &'static str) -> Draft {
         let mut draft = self.clone();
         match condition {
+            // The list keeps its end.
+            Condition::Partner if self.with.starts_with("members-of:") => draft.with = "members-of:all",
             Condition::Partner => draft.with = "everybody",
             // An empty list means everything, but the inspector.
             Condition::Field if self.show.is_empty() && field != "inspector" => {}
@@ -75,9 +96,12 @@ impl Draft {
             Condition::Feed => draft.feed = "all",
             Condition::Kind => draft.kind = None,
             Condition::Parts => (draft.parts, draft.theirs) = (Vec::new(), false),
+            Condition::Lots => draft.lots.clear(),
             Condition::Only => draft.only = None,
+            Condition::Released => draft.released = false,
             Condition::From => draft.from = None,
             Condition::Until => draft.until = None,
+            Condition::List if self.with == "members-of:all" => draft.with = "everybody",
             Condition::List => draft.with = "ab",
         }
         draft
@@ -100,8 +124,12 @@ impl Rules {
 }
 
 fn lists() -> BTreeMap<String, MemberList> {
-    let list = MemberList { hash: Hash([0; 32]), until: LIST_UNTIL * DAY, partners: ["a", "b"].map(String::from).into() };
-    BTreeMap::from([("l".into(), list)])
+    let list = |partners: &[&str]| MemberList {
+        hash: Hash([0; 32]),
+        until: LIST_UNTIL * DAY,
+        partners: partners.iter().map(|name| name.to_string()).collect(),
+    };
+    BTreeMap::from([("l".into(), list(&["a", "b"])), ("all".into(), list(&PARTNERS))])
 }
 
 #[derive(Clone, Debug)]
@@ -131,17 +159,28 @@ impl Asked {
                 (false, []) => true,
                 (false, parts) => parts.iter().any(|part| self.facts.part.as_deref() == Some(part)),
             };
-            partner && feed && part
+            let lot = rule.lots.is_empty() || rule.lots.iter().any(|lot| self.facts.lot.as_deref() == Some(lot));
+            partner && feed && part && lot
         };
         let holds = |share: &Draft| {
             let time = share.from.is_none_or(|from| from * DAY <= self.now) && share.until.is_none_or(|until| self.now < until * DAY);
             let verdict = share.only.is_none_or(|only| self.facts.verdict.as_deref() == Some(only));
             let listed = share.with != "members-of:l" || self.now < LIST_UNTIL * DAY;
-            covers(share) && time && listed && verdict && share.kind.is_none_or(|kind| kind == "inspection")
+            covers(share)
+                && time
+                && listed
+                && (!share.released || self.facts.released)
+                && verdict
+                && share.kind.is_none_or(|kind| kind == "inspection")
         };
         let mut mask = 0;
         for (slot, field) in SCHEMA.fields.iter().enumerate() {
-            let names = |rule: &Draft| rule.show.contains(&field.name) || rule.show.contains(&field.group.name());
+            let table = field.name.split('_').next().filter(|word| ["special", "other"].contains(word));
+            let tabled = table.map(|table| format!("{}:{table}", field.group));
+            let names = |rule: &Draft| {
+                let tabled = tabled.as_ref().is_some_and(|tabled| rule.show.contains(&tabled.as_str()));
+                rule.show.contains(&field.name) || rule.show.contains(&field.group.name()) || tabled
+            };
             let shown =
                 self.facts_share(&rules.shares, &holds, |share| names(share) || (share.show.is_empty() && field.name != "inspector"));
             let banned = self.facts_share(&rules.nevers, &covers, |never| names(never) || never.show.is_empty());
@@ -164,14 +203,15 @@ impl Asked {
 }
 
 fn draft() -> impl Strategy<Value = Draft> {
+    let lots = prop_oneof![2 => Just(Vec::new()), 1 => subsequence(&["L", "M"][..], 1..=2)];
     let whom = (select(&WITH[..]), select(&["all", "f", "g"][..]));
-    let what = (subsequence(&["P", "Q"][..], 0..=2), prop::bool::weighted(0.3), subsequence(&SHOWN[..], 0..4));
-    let which =
-        (option::weighted(0.2, select(&["inspection", "custom/benchmark"][..])), option::of(select(&["conforming", "non-conforming"][..])));
+    let what = (subsequence(&["P", "Q"][..], 0..=2), prop::bool::weighted(0.3), subsequence(&SHOWN[..], 0..4), lots);
+    let only = (option::of(select(&["conforming", "non-conforming"][..])), prop::bool::weighted(0.3));
+    let which = (option::weighted(0.2, select(&["inspection", "custom/benchmark"][..])), only);
     let when = (option::of(0i64..6), option::of(1i64..6));
-    (whom, what, which, when).prop_map(|((with, feed), (parts, theirs, show), (kind, only), (from, length))| {
+    (whom, what, which, when).prop_map(|((with, feed), (parts, theirs, show, lots), (kind, (only, released)), (from, length))| {
         let until = length.map(|length| from.unwrap_or(0) + length);
-        Draft { with, feed, parts, theirs, show, kind, only, from, until }
+        Draft { with, feed, parts, theirs, lots, show, kind, only, released, from, until }
     })
 }
 
@@ -184,12 +224,23 @@ fn asked() -> impl Strategy<Value = Asked> {
     let facts =
         (select(&["P", "Q", "R"][..]), option::of(select(&PARTNERS[..])), select(&["conforming", "non-conforming", "undecided"][..]), thin);
     let now = prop_oneof![0i64..12 * DAY, (0i64..12).prop_map(|day| day * DAY), (1i64..12).prop_map(|day| day * DAY - 1)];
-    (select(&PARTNERS[..]), select(&["f", "g"][..]), facts, now).prop_map(|(partner, feed, (part, customer, verdict, thin), now)| {
-        let thin = SCHEMA.slot(thin).map_or(0, |slot| 1 << slot);
-        let (part, verdict) = (Some(part.into()), Some(verdict.into()));
-        let facts = Facts { kind: "inspection".into(), part, verdict, customer: customer.map(Into::into), thin, ..Facts::default() };
-        Asked { partner, feed, facts, now }
-    })
+    (select(&PARTNERS[..]), select(&["f", "g"][..]), (facts, any::<bool>(), select(&["L", "M", "N"][..])), now).prop_map(
+        |(partner, feed, ((part, customer, verdict, thin), released, lot), now)| {
+            let thin = SCHEMA.slot(thin).map_or(0, |slot| 1 << slot);
+            let (part, verdict) = (Some(part.into()), Some(verdict.into()));
+            let facts = Facts {
+                kind: "inspection".into(),
+                part,
+                verdict,
+                customer: customer.map(Into::into),
+                thin,
+                released,
+                lot: Some(lot.into()),
+                ..Facts::default()
+            };
+            Asked { partner, feed, facts, now }
+        },
+    )
 }
 
 proptest! {
@@ -227,7 +278,7 @@ proptest! {
     #[test]
     fn a_never_wins_over_any_share(rules in rules(), asked in asked()) {
         let mut rules = rules;
-        let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, show: vec![], kind: None, only: None, from: None, until: None };
+        let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, lots: vec![], show: vec![], kind: None, only: None, released: false, from: None, until: None };
         rules.nevers.push(all);
         let decision = asked.decide(&rules.policy(), asked.now);
         prop_assert_eq!(decision.mask, 0);
@@ -284,7 +335,7 @@ proptest! {
                 // Alone, this never hides it from a share that shows all.
                 Reason::Banned { rule } => {
                     changed.nevers = vec![changed.nevers[number(rule)].clone()];
-                    let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, show: vec![], kind: None, only: None, from: None, until: None };
+                    let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, lots: vec![], show: vec![], kind: None, only: None, released: false, from: None, until: None };
                     changed.shares = vec![all.relaxed(Condition::Field, "inspector"), all];
                     prop_assert!(!shows(&changed, slot));
                 }

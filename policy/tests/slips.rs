@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lotline_policy::{Condition, MemberList, Policy, Slips, World, parse};
-use lotline_schema::Hash;
+use lotline_policy::{Condition, MemberList, NearMiss, Policy, Reason, Slips, Viewer, World, decide, parse, term};
+use lotline_schema::kind::inspection::SCHEMA;
+use lotline_schema::{Facts, Hash};
 
 /// 2026-11-23.
 const NOW: i64 = 1_795_392_000;
@@ -66,8 +67,8 @@ fn check(text: &str) -> Result<Policy, Slips> {
     let texts = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
     let (partners, feeds) = (texts(&["oem-a", "oem-b", "oem-c", "auditor", "rival"]), texts(&["quality", "tooling"]));
     let parts = BTreeSet::from(["X-4711".to_string(), "Y-0815".to_string()]);
-    let lists = lists();
-    parse(text, &World { partners: &partners, feeds: &feeds, parts: &parts, lists: &lists, now: NOW })
+    let (lists, lots) = (lists(), BTreeSet::from(["L-1".to_string(), "L-2".to_string()]));
+    parse(text, &World { partners: &partners, feeds: &feeds, parts: &parts, lots: &lots, lists: &lists, now: NOW })
 }
 
 /// Lists we keep: one that holds for ten days, one that ended today, and one that no partner is on.
@@ -108,7 +109,7 @@ fn the_slips_of_the_study() {
     let missing = |line: u32, rule: &str, key: &str| format!("line {line}, column 1: `{rule}`: `{key}` is missing; add {key} = \"…\"");
     let until = "write a day as 2027-01-01, or \"revoked\": nothing is shared for ever by accident";
     let groups = "the groups are identity, specification, verdict, capability, defects, measurements, process, inspector, genealogy, document, sustainability, commercial";
-    let keys = "its keys are name, with, feed, parts, show, from, until, kinds, only";
+    let keys = "its keys are name, with, feed, parts, lots, show, from, until, kinds, only";
     let parts = "write a list as [\"P-1\"], or \"theirs\" for lots made for them, or \"all\"";
     let later = |line: u32, key: &str| {
         format!("line {line}, column 1: `oem-a-incoming`: `{key}` is for a later version of Lotline; remove `{key}`")
@@ -197,7 +198,7 @@ fn the_slips_of_the_study() {
     refused(
         "only   = \"non-conforming\"",
         "only   = \"nonconforming\"",
-        "line 49, column 10: `oem-c-nonconforming`: `nonconforming` is no verdict (did you mean `non-conforming`?); write \"conforming\" or \"non-conforming\"",
+        "line 49, column 10: `oem-c-nonconforming`: `nonconforming` is no verdict and not \"released\" (did you mean `non-conforming`?); write \"conforming\", \"non-conforming\" or \"released\", or a list of them",
     );
     // 20 and 21: keys of a later version.
     refused(a, "delay = \"24\"\nwith   = \"oem-a\"", &later(9, "delay"));
@@ -256,7 +257,7 @@ fn slips_the_study_did_not_have() {
         (
             "[[never]]\nname   = \"raw",
             "[[nevr]]\nname   = \"raw",
-            "line 15, column 3: `nevr` has no place at the top of a policy (did you mean `never`?); a policy holds [[share]], [[never]], [groups] and new_parts",
+            "line 15, column 3: `nevr` has no place at the top of a policy (did you mean `never`?); a policy holds [[share]], [[never]], [groups], new_parts and new_lots",
         ),
         (
             "show   = \"everything\"\n\n[[share]]",
@@ -364,6 +365,112 @@ fn slips_the_study_did_not_have() {
     let single = "[share]\nname = 'x'";
     assert!(check(single).unwrap_err().to_string().contains("begin each rule with [[share]], in two brackets"));
     assert!(check(&"#".repeat(300_000)).is_err());
+}
+
+#[test]
+fn slips_about_lots_and_tables() {
+    let rule = "`oem-b-theirs`";
+    let lots = "correct the lot, or list it above the first rule as new_lots = [\"…\"] if it is still to come";
+    for (written, at, expected) in [
+        ("[\"L-3\"]", 11, format!("no lot `L-3` is in the store (did you mean `L-1`?); {lots}")),
+        ("[\"L-1\", \"l-2\"]", 18, format!("no lot `l-2` is in the store (did you mean `L-2`?); {lots}")),
+        ("[\"all\"]", 11, "no lot `all` is in the store; leave out `lots` if you mean every lot".into()),
+        ("\"L-1\"", 10, "`lots` is no list of texts; write lots = [\"…\", \"…\"]".into()),
+        ("[]", 10, "`lots` is empty, so the rule would never apply; fill the list, or remove the rule".into()),
+    ] {
+        let to = format!("parts  = \"theirs\"\nlots   = {written}");
+        refused("parts  = \"theirs\"", &to, &format!("line 39, column {at}: {rule}: {expected}"));
+    }
+    let top = "move it to the top of the file, above the first bracket";
+    refused("[groups]\n", "[groups]\nnew_lots = [\"Q\"]\n", &format!("line 4, column 1: `new_lots` is no group; {top}"));
+    let below = "kinds  =";
+    refused(below, "new_lots = [\"Q\"]\nkinds  =", &format!("line 40, column 1: {rule}: `new_lots` is no key of a rule; {top}"));
+
+    let tables = "special and other characteristics are told apart in specification:special, specification:other, verdict:special, verdict:other, capability:special, capability:other, measurements:special, measurements:other";
+    for (name, meant) in [
+        ("verdict:specal", " (did you mean `verdict:special`?)"),
+        ("capability:Special", " (did you mean `capability:special`?)"),
+        ("identity:special", " (did you mean `capability:special`?)"),
+        ("lot:special", ""),
+    ] {
+        let (from, to) = ("\"verdict\", \"inspector\"", format!("\"{name}\", \"inspector\""));
+        let said = check(&GOOD.replacen(from, &to, 1)).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("line 39, column 23: {rule}: no group or field is called `{name}`")), "{said}");
+        assert!(said.ends_with(tables), "{said}");
+        assert!(name == "identity:special" || said.contains(meant), "{said}");
+    }
+    // A never that takes one table takes back a share of that table, and not of the other.
+    let never = "\"measurements\", \"process\"";
+    let share = |table: &str| {
+        GOOD.replace("\"capability\"]", &format!("\"measurements:{table}\"]")).replace(never, "\"measurements:other\", \"process\"")
+    };
+    assert!(check(&share("special")).is_ok());
+    assert!(
+        check(&share("other")).unwrap_err().to_string().contains("it would show `measurements:other`, which `raw-data-stays-here` forbids")
+    );
+}
+
+#[test]
+fn lots_and_tables_decide() {
+    let text = GOOD
+        .replace("new_parts = [\"Z-1\"]", "new_parts = [\"Z-1\"]\nnew_lots = [\"L-9\"]")
+        .replace("parts  = [\"X-4711\", \"Z-1\"]", "parts  = \"all\"\nlots   = [\"L-1\", \"L-9\"]")
+        .replace("\"verdict\", \"capability\"", "\"verdict_stated\", \"capability:special\"");
+    let policy = check(&text).unwrap();
+    assert_eq!(policy.shares()[1].says(Condition::Lots), "covers lots L-1, L-9");
+    let ask = |lot: Option<&str>| {
+        let facts = Facts { kind: "inspection".into(), lot: lot.map(String::from), ..Facts::default() };
+        decide(&policy, &Viewer::new("oem-a"), "quality", &SCHEMA, &facts, NOW)
+    };
+    let slot = |name: &str| SCHEMA.slot(name).unwrap();
+    let shows = |lot, name: &str| ask(lot).mask >> slot(name) & 1 == 1;
+    assert!(shows(Some("L-1"), "special_statistics") && shows(Some("L-9"), "lot"));
+    assert!(!shows(Some("L-1"), "other_statistics") && !shows(Some("L-1"), "special_verdicts"));
+    assert!(!shows(Some("L-2"), "lot") && !shows(None, "lot"));
+    let nearest = Some(NearMiss { rule: "oem-a-incoming".into(), condition: Condition::Lots });
+    assert_eq!(ask(Some("L-2")).reasons[slot("lot")], Reason::NoRule { nearest });
+    let told = term(&policy, &Viewer::new("oem-a"), "quality", NOW);
+    assert!(told.contains("every part, lots L-1, L-9 only and lasts") && told.ends_with("verdict_stated, special_statistics"), "{told}");
+    // A never of one lot takes it back from a share of that lot alone, and leaves the others.
+    let never = |lots: &str| format!("{text}\n[[never]]\nname = 'n'\nwith = 'oem-a'\nshow = 'everything'\nlots = {lots}\n");
+    assert!(check(&never("['L-1', 'L-9', 'L-2']")).unwrap_err().to_string().contains("which `n` forbids"));
+    let policy = check(&never("['L-1']")).unwrap();
+    let banned = |lot: &str| {
+        let facts = Facts { kind: "inspection".into(), lot: Some(lot.into()), ..Facts::default() };
+        decide(&policy, &Viewer::new("oem-a"), "quality", &SCHEMA, &facts, NOW).mask == 0
+    };
+    assert!(banned("L-1") && !banned("L-9"));
+    assert!(term(&policy, &Viewer::new("oem-a"), "quality", NOW).ends_with("with exceptions"));
+}
+
+#[test]
+fn slips_about_releases() {
+    let words = "write \"conforming\", \"non-conforming\" or \"released\", or a list of them";
+    let rule = "`oem-c-nonconforming`";
+    let only = |only: &str| format!("only   = {only}");
+    for (written, at, expected) in [
+        ("\"release\"", 10, format!("`release` is no verdict and not \"released\" (did you mean `released`?); {words}")),
+        (
+            "[\"conforming\", \"Released\"]",
+            25,
+            format!("`Released` is no verdict and not \"released\" (did you mean `released`?); {words}"),
+        ),
+        (
+            "[\"conforming\", \"non-conforming\"]",
+            25,
+            "no lot is both conforming and non-conforming, so the share would never apply; keep one of the two, or write two shares".into(),
+        ),
+        ("[]", 10, "`only` is empty, so the rule would never apply; fill the list, or remove the rule".into()),
+        ("true", 10, "`only` is no list of texts; write only = [\"…\", \"…\"]".into()),
+    ] {
+        refused("only   = \"non-conforming\"", &only(written), &format!("line 49, column {at}: {rule}: {expected}"));
+    }
+    for written in ["\"released\"", "[\"non-conforming\", \"released\"]", "[\"released\"]"] {
+        let policy = check(&GOOD.replace("only   = \"non-conforming\"", &only(written))).unwrap();
+        assert!(policy.shares()[3].released && policy.asks_for_releases());
+        assert!(policy.waits_for_releases("oem-c", "quality") && !policy.waits_for_releases("oem-b", "quality"));
+        assert!(!policy.waits_for_releases("oem-c", "tooling"));
+    }
 }
 
 #[test]

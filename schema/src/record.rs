@@ -91,6 +91,9 @@ pub struct Facts {
     pub recorded_at: Option<String>,
     /// Slots of statistics over fewer than ten values: shared only with their values.
     pub thin: u64,
+    /// Whether a named person released it, and that counts. No slot says so: whoever asks rules about a record of its own
+    /// looks, and where nobody looked it is false.
+    pub released: bool,
 }
 
 /// The slots behind [`Facts::identity`], beside the kind.
@@ -139,6 +142,7 @@ impl Facts {
             pieces: recomputed.and_then(|row| Some((codec::as_uint(row.get(1)?)?, codec::as_uint(row.get(2)?)?))),
             recorded_at: text("recorded_at"),
             thin: thin.fold(0, |mask, (slot, _)| mask | 1 << slot),
+            released: false,
         }
     }
 

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use lotline_policy::{Cleared, FullDisclosure, Item, Policy, Viewer};
+use lotline_policy::{Cleared, FullDisclosure, Policy, Viewer};
 use lotline_schema::bundle::BUNDLE_BYTES_MAX;
 use lotline_schema::view::SealedView;
-use lotline_schema::{Hash, PartyId, kind};
+use lotline_schema::{Hash, PartyId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -302,23 +302,14 @@ impl Door {
             listed.sent.push(Sent { seq: one.row.seq, mask: one.row.slots(), shares: 0 });
             return Ok(Some(sealed));
         }
-        let origin = one.feed.origin.to_string();
-        let item = Item {
-            feed: one.feed.origin.name(),
-            origin: &origin,
-            seq: one.row.seq,
-            leaf: Hash(one.row.leaf),
-            core: &sealed.core,
-            disclosures: &sealed.disclosures,
-            schema: kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == one.summary.facts.kind),
-            facts: &one.summary.facts,
-        };
-        let whole = Whole::read(desk.handle.reader(), &one.feed, &one.row)?;
-        let cleared = match (self, whole.record_of(desk.handle.reader(), &one.feed)?) {
+        let (reader, snapshot) = (desk.handle.reader(), desk.handle.snapshot());
+        let whole = Whole::read(reader, &snapshot, &one.feed, &one.row)?;
+        let (item, at) = (whole.item(), now() as i64);
+        let cleared = match (self, whole.record_of(reader, &snapshot, &one.feed)?) {
             (Door::Policy(partner), Some(record)) => {
-                lotline_policy::clear_release(policy, &Viewer::new(partner.as_str()), &item, &record.item(), now() as i64)
+                lotline_policy::clear_release(policy, &Viewer::new(partner.as_str()), &item, &record.item(), at)
             }
-            (Door::Policy(partner), None) => lotline_policy::clear(policy, &Viewer::new(partner.as_str()), &item, now() as i64),
+            (Door::Policy(partner), None) => lotline_policy::clear(policy, &Viewer::new(partner.as_str()), &item, at),
             (Door::Full(confirmed), _) => Cleared::full(&item, confirmed),
             (Door::Received, _) => unreachable!("answered above"),
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lotline_policy::{MemberList, Policy, Viewer, World, decide, parse};
-use lotline_schema::kind;
+use lotline_schema::{Facts, Hash, kind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use super::confirmed;
 use super::lists::{find_record, seen};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::Desk;
-use crate::feeds::Summary;
+use crate::feeds::{Summary, with_release};
 use crate::service::now;
 
 /// What to do with the rules.
@@ -101,9 +101,9 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
     let partners: Vec<String> = snapshot.book.keys().cloned().collect();
     let mut feeds = snapshot.own_feed_names();
     feeds.extend(snapshot.book.values().map(|partner| partner.feed.clone()));
-    let parts = parts(desk)?;
+    let (parts, lots) = parts_and_lots(desk)?;
     let lists = snapshot.member_lists();
-    let world = World { partners: &partners, feeds: &feeds, parts: &parts, lists: &lists, now: now() as i64 };
+    let world = World { partners: &partners, feeds: &feeds, parts: &parts, lots: &lots, lists: &lists, now: now() as i64 };
     parse(&text, &world).map_err(|slips| {
         let mut hint = "nothing was changed; the rules in force stay as they are".to_owned();
         let theirs = written_for_others(desk);
@@ -114,18 +114,19 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
     })
 }
 
-/// Part numbers of our own records.
-fn parts(desk: &Desk) -> Result<BTreeSet<String>, Failure> {
+/// Part numbers and lots of our own records.
+fn parts_and_lots(desk: &Desk) -> Result<(BTreeSet<String>, BTreeSet<String>), Failure> {
     desk.settle()?;
-    let mut parts = BTreeSet::new();
-    each_own(desk, |_, summary| {
-        parts.extend(summary.facts.part);
+    let (mut parts, mut lots) = (BTreeSet::new(), BTreeSet::new());
+    each_own(desk, &Policy::nothing(), |_, facts| {
+        parts.extend(facts.part);
+        lots.extend(facts.lot);
     })?;
-    Ok(parts)
+    Ok((parts, lots))
 }
 
-/// Every record of ours, in pages.
-fn each_own(desk: &Desk, mut visit: impl FnMut(&crate::feeds::Feed, Summary)) -> Result<(), Failure> {
+/// Every record of ours as these rules need to know it, in pages.
+fn each_own(desk: &Desk, policy: &Policy, mut visit: impl FnMut(&crate::feeds::Feed, Facts)) -> Result<(), Failure> {
     const PAGE: usize = 512;
     let (snapshot, reader) = (desk.handle.snapshot(), desk.handle.reader());
     for feed in snapshot.feeds.values().filter(|feed| feed.ours && !feed.origin.is_org()) {
@@ -137,10 +138,10 @@ fn each_own(desk: &Desk, mut visit: impl FnMut(&crate::feeds::Feed, Summary)) ->
             };
             from = last.seq + 1;
             for row in &rows {
-                let summary = Summary::read(&row.summary)?;
+                let facts = Summary::read(&row.summary)?.facts;
                 // A release follows the verdict of its record; rules do not speak of it.
-                if !summary.facts.is_release() {
-                    visit(feed, summary);
+                if !facts.is_release() {
+                    visit(feed, with_release(facts, reader, &snapshot, policy, feed, Hash(row.leaf))?);
                 }
             }
         }
@@ -183,13 +184,15 @@ fn changes(desk: &Desk, before: &Policy, after: &Policy) -> Result<Vec<String>, 
     let mut changes: Vec<String> = names(before).difference(&names(after)).map(|name| format!("REMOVED BAN `{name}`")).collect();
     let (snapshot, at) = (desk.handle.snapshot(), now() as i64);
     let mut counts = std::collections::BTreeMap::<String, (u64, u64)>::new();
-    each_own(desk, |feed, summary| {
-        let Some(schema) = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == summary.facts.kind) else {
+    // Whether records are released is looked up if either version asks.
+    let asking = if before.asks_for_releases() { before } else { after };
+    each_own(desk, asking, |feed, facts| {
+        let Some(schema) = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == facts.kind) else {
             return;
         };
         for name in snapshot.book.keys() {
             let viewer = Viewer::new(name.as_str());
-            let mask = |policy: &Policy| decide(policy, &viewer, feed.origin.name(), schema, &summary.facts, at).mask;
+            let mask = |policy: &Policy| decide(policy, &viewer, feed.origin.name(), schema, &facts, at).mask;
             let (old, new) = (mask(before), mask(after));
             let count = counts.entry(name.clone()).or_default();
             count.0 += u64::from(new & !old != 0);
@@ -246,13 +249,14 @@ fn explain(desk: &Desk, lot: &str, partner: &str, part: Option<&str>) -> Result<
     let snapshot = desk.handle.snapshot();
     known_partner(desk, partner)?;
     let (feed, row) = find_record(desk, lot, part, true)?;
-    let summary = Summary::read(&row.summary)?;
+    let facts = Summary::read(&row.summary)?.facts;
+    let facts = with_release(facts, desk.handle.reader(), &snapshot, &snapshot.policy, &feed, Hash(row.leaf))?;
     let schema = kind::known()
         .iter()
         .map(|(schema, _)| *schema)
-        .find(|schema| schema.name == summary.facts.kind)
+        .find(|schema| schema.name == facts.kind)
         .ok_or_else(|| Failure::new("a kind of record this program does not know"))?;
-    let decision = decide(&snapshot.policy, &Viewer::new(partner), feed.origin.name(), schema, &summary.facts, now() as i64);
+    let decision = decide(&snapshot.policy, &Viewer::new(partner), feed.origin.name(), schema, &facts, now() as i64);
     let mut text = format!("What {partner} sees of lot {lot} (record {} of feed {}):\n", row.seq, feed.origin.name());
     for line in decision.explain(&snapshot.policy, schema) {
         text.push_str(&format!("  {line}\n"));
@@ -274,11 +278,11 @@ fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
         text.push_str(&format!("feed {name}: {}\n", lotline_policy::term(&snapshot.policy, &viewer, name, at)));
     }
     let (mut records, mut hidden) = (Vec::new(), 0u64);
-    each_own(desk, |feed, summary| {
-        let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == summary.facts.kind);
-        let mask = schema.map_or(0, |schema| decide(&snapshot.policy, &viewer, feed.origin.name(), schema, &summary.facts, at).mask);
+    each_own(desk, &snapshot.policy, |feed, facts| {
+        let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == facts.kind);
+        let mask = schema.map_or(0, |schema| decide(&snapshot.policy, &viewer, feed.origin.name(), schema, &facts, at).mask);
         match schema.filter(|_| mask != 0 && offered.iter().any(|name| name == feed.origin.name())) {
-            Some(schema) => records.push((summary.facts.lot, summary.facts.part, seen(schema, mask))),
+            Some(schema) => records.push((facts.lot, facts.part, seen(schema, mask))),
             None => hidden += u64::from(offered.iter().any(|name| name == feed.origin.name())),
         }
     })?;

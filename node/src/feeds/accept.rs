@@ -11,7 +11,7 @@ use lotline_schema::fork::ForkProof;
 use lotline_schema::note::{Checkpoint, NoteError};
 use lotline_schema::org::{self, Org, OrgError};
 use lotline_schema::slot::Disclosure;
-use lotline_schema::statement::{Body, Unverified};
+use lotline_schema::statement::{Body, Type, Unverified};
 use lotline_schema::tree::{self, Frontier, ProofError};
 use lotline_schema::view::{Expected, SealedView, VerifiedView, ViewError};
 use lotline_schema::{Hash, Origin};
@@ -302,9 +302,14 @@ fn verify_views(org: &Org, origin: &str, received: &Received) -> Result<Vec<Opti
 
 /// The first entry of a data feed must name the org feed as we know it.
 fn check_first(org: &Org, view: &VerifiedView) -> Result<(), AcceptError> {
-    let Body::Entry(entry) = &view.claims().body else {
+    let claims = view.claims();
+    // A release is an entry as well, and points to its record.
+    let Body::Entry(entry) = &claims.body else {
         return Ok(());
     };
+    if claims.typ != Type::Feed {
+        return Ok(());
+    }
     let (size, root) = org::read_first(org, entry).map_err(|_| AcceptError::First)?;
     if size > org.size() {
         return Err(AcceptError::OrgBehind);
@@ -664,5 +669,6 @@ fn merge(a: lotline_schema::Facts, b: lotline_schema::Facts) -> lotline_schema::
         pieces: a.pieces.or(b.pieces),
         recorded_at: a.recorded_at.or(b.recorded_at),
         thin: a.thin | b.thin,
+        released: false,
     }
 }

@@ -3,7 +3,7 @@
 //! The person's key never comes here: the statement arrives signed, for the next place of the feed, and is checked like
 //! one that a stranger sends.
 
-use lotline_policy::Item;
+use lotline_policy::{Item, Policy};
 use lotline_schema::kind;
 use lotline_schema::org::Org;
 use lotline_schema::release::Release;
@@ -11,7 +11,7 @@ use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::{Body, Sealed, Type, Unverified};
 use lotline_schema::tree;
 use lotline_schema::view::{Expected, SealedView, VerifiedView, ViewError};
-use lotline_schema::{Hash, Origin};
+use lotline_schema::{Facts, Hash, Origin};
 
 use super::state::{StateError, key, put};
 use super::{Feed, FeedError, Feeds, Published, Snapshot, Summary, head_state, push_statement};
@@ -136,6 +136,28 @@ pub fn released_by(reader: &Reader, snapshot: &Snapshot, feed: &Feed, leaf: Hash
     Ok(released)
 }
 
+/// What rules need to know of a record of ours: whether it is released as well, if a rule asks. A release counts while
+/// neither it nor its record is withdrawn and its person was entitled at its place.
+pub fn with_release(
+    facts: Facts,
+    reader: &Reader,
+    snapshot: &Snapshot,
+    policy: &Policy,
+    feed: &Feed,
+    leaf: Hash,
+) -> Result<Facts, FeedError> {
+    let org = snapshot.orgs.get(&feed.origin.party()).filter(|org| policy.asks_for_releases() && org.withdrawn(&leaf).is_none());
+    let Some(org) = org.filter(|_| !facts.is_release()) else {
+        return Ok(facts);
+    };
+    for row in release_rows(reader, snapshot, feed, leaf)?.into_iter().filter(|row| org.withdrawn(&Hash(row.leaf)).is_none()) {
+        if released_in(reader, org, feed, &row)?.is_some_and(|released| released.ended.is_none()) {
+            return Ok(Facts { released: true, ..facts });
+        }
+    }
+    Ok(facts)
+}
+
 fn released_in(reader: &Reader, org: &Org, feed: &Feed, row: &Row) -> Result<Option<Released>, FeedError> {
     let core = reader.core(row)?.ok_or(StateError("release"))?;
     let expected = Expected { origin: feed.origin.as_str(), seq: row.seq };
@@ -187,27 +209,29 @@ pub struct Whole {
     leaf: Hash,
     core: Vec<u8>,
     disclosures: Vec<Disclosure>,
-    summary: Summary,
+    facts: Facts,
 }
 
 impl Whole {
-    /// Reads an entry whole.
-    pub fn read(reader: &Reader, feed: &Feed, row: &Row) -> Result<Whole, FeedError> {
+    /// Reads an entry whole, with what the rules in force ask about it.
+    pub fn read(reader: &Reader, snapshot: &Snapshot, feed: &Feed, row: &Row) -> Result<Whole, FeedError> {
         let core = reader.core(row)?.ok_or(StateError("signed bytes of a record"))?;
         let mut slots = reader.disclosures(row)?;
         slots.sort_unstable_by_key(|(slot, _)| *slot);
         let disclosures = slots.into_iter().map(|(_, bytes)| Disclosure::received(bytes)).collect();
         let (origin, name) = (feed.origin.to_string(), feed.origin.name().to_owned());
-        Ok(Whole { origin, name, seq: row.seq, leaf: Hash(row.leaf), core, disclosures, summary: Summary::read(&row.summary)? })
+        let leaf = Hash(row.leaf);
+        let facts = with_release(Summary::read(&row.summary)?.facts, reader, snapshot, &snapshot.policy, feed, leaf)?;
+        Ok(Whole { origin, name, seq: row.seq, leaf, core, disclosures, facts })
     }
 
     /// The record that a release is about, whole; none for anything else.
-    pub fn record_of(&self, reader: &Reader, feed: &Feed) -> Result<Option<Whole>, FeedError> {
-        let Some(of) = Some(&self.summary).filter(|summary| summary.facts.is_release()).and_then(|_| release_of(&self.core)) else {
+    pub fn record_of(&self, reader: &Reader, snapshot: &Snapshot, feed: &Feed) -> Result<Option<Whole>, FeedError> {
+        let Some(of) = Some(&self.facts).filter(|facts| facts.is_release()).and_then(|_| release_of(&self.core)) else {
             return Ok(None);
         };
         let row = reader.row(feed.id, of.seq)?.filter(|row| row.leaf == of.leaf.0);
-        row.map(|row| Whole::read(reader, feed, &row)).transpose()
+        row.map(|row| Whole::read(reader, snapshot, feed, &row)).transpose()
     }
 
     /// For the door.
@@ -219,8 +243,8 @@ impl Whole {
             leaf: self.leaf,
             core: &self.core,
             disclosures: &self.disclosures,
-            schema: kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == self.summary.facts.kind),
-            facts: &self.summary.facts,
+            schema: kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == self.facts.kind),
+            facts: &self.facts,
         }
     }
 }

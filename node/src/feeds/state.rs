@@ -187,6 +187,7 @@ impl Summary {
                 pieces: codec::as_array(&parts[11]).and_then(pieces),
                 recorded_at: text(12),
                 thin: codec::as_uint(&parts[13]).ok_or(WHAT)?,
+                released: false,
             },
             content: hash(14),
             superseded_by: hash(15),

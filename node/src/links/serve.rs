@@ -3,14 +3,12 @@
 //! The rules are looked at before each batch is read, again after its intent is durable, and before every chunk that
 //! is handed to the transport: a batch that a change overtook is thrown away or cut, and the ledger says so.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use lotline_policy::{Cleared, Item as Cleanable, Viewer};
+use lotline_policy::{Cleared, Viewer};
 use lotline_schema::delivery::{Delivery, Receipt, Way};
-use lotline_schema::kind;
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
-use lotline_schema::slot::Disclosure;
 use lotline_schema::view::SealedView;
 use lotline_schema::{Hash, Origin};
 use tokio::io::{AsyncWriteExt as _, WriteHalf};
@@ -22,7 +20,7 @@ use crate::exchange::send::{Input, Output, Sender, Standing, UNRECEIPTED_MAX};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
 use crate::feeds::ledger::{acknowledged, row_for};
 use crate::feeds::witness::{self, Evidence, FRESH_FOR_SECONDS, ReceiptError};
-use crate::feeds::{Backfill, Feed, FeedError, Head, Item, Partner, Received, Snapshot, Summary, Whole};
+use crate::feeds::{Backfill, Feed, FeedError, Head, Item, Partner, Received, Snapshot, StateError, Summary, Whole, release_of};
 use crate::ledger::{self, Intent, Items, Outcome, Row};
 use crate::net::Stream;
 use crate::service::now;
@@ -298,11 +296,16 @@ impl Serving {
     /// An org feed hides nothing, nor does a feed from its owner: their views never change.
     fn view_of(&self, snapshot: &Shown, origin: &Origin, now: i64) -> Hash {
         if origin.is_org() {
-            Hash::of(&[b"lotline org view"])
-        } else if origin.party() != snapshot.party {
-            Hash::of(&[b"lotline owner's view"])
-        } else {
-            lotline_policy::view_id(&snapshot.policy, &self.viewer, origin, now)
+            return Hash::of(&[b"lotline org view"]);
+        }
+        if origin.party() != snapshot.party {
+            return Hash::of(&[b"lotline owner's view"]);
+        }
+        let view = lotline_policy::view_id(&snapshot.policy, &self.viewer, origin, now);
+        match snapshot.policy.waits_for_releases(&self.viewer.partner, origin.name()) {
+            // What is released may cease to be: a person's key is revoked, a release withdrawn. The org feed says so.
+            true => Hash::of(&[b"lotline view of what is released", &view.0, &snapshot.orgs[&snapshot.party].size().to_be_bytes()]),
+            false => view,
         }
     }
 
@@ -356,6 +359,9 @@ impl Serving {
         let Some(feed) = self.feed() else {
             return Ok(self.sender.handle(Input::Standing(None)));
         };
+        if let Some(outputs) = self.load_released(&feed, from, writer).await? {
+            return Ok(outputs);
+        }
         // A catch-up works towards one checkpoint until it has met it; then towards the next.
         let head = self.pinned.take().filter(|head| head.frontier.size() > from).unwrap_or_else(|| feed.head.clone());
         self.pinned = Some(head.clone());
@@ -378,6 +384,66 @@ impl Serving {
             Message::Batch(Received { from, items: items_sent, checkpoint: head.checkpoint.clone(), tail, policy: rules.policy(&feed) });
         self.show_checkpoint(Checkpoint { origin: feed.origin.clone(), size: head.frontier.size(), root: head.frontier.root() });
         self.send_bulk(&rules, message, items, writer, to, false).await
+    }
+
+    /// Sends the older records that the entries from `from` on release, before those: a partner that has a release has what
+    /// it opened, wherever the line was cut. None where no record waited for one of these releases.
+    async fn load_released(&mut self, feed: &Feed, from: u64, writer: &mut WriteHalf<Stream>) -> Result<Option<Vec<Output>>, LinkError> {
+        let rules = self.rules();
+        if feed.origin.is_org() || !rules.snapshot.policy.waits_for_releases(&self.partner.name, feed.origin.name()) {
+            return Ok(None);
+        }
+        let (reader, of, wanted) =
+            (self.context.handle.reader().clone(), feed.clone(), (feed.size() - from).min(BATCH_ENTRIES_MAX as u64) as usize);
+        let waited = blocking(move || released_before(&reader, &of, from, wanted)).await?;
+        let mut waited = waited.map_err(|why| LinkError::Ours(why.to_string()))?;
+        if waited.is_empty() {
+            return Ok(None);
+        }
+        self.conclude().await?;
+        let under_way = self.under_way();
+        let (reader, snapshot, of, viewer) =
+            (self.context.handle.reader().clone(), rules.snapshot.clone(), feed.clone(), self.viewer.clone());
+        let page = blocking(move || {
+            reader.settle()?;
+            let (mut page, mut bytes) = (Vec::new(), 0);
+            while let Some(seq) = waited.pop_first() {
+                let row = reader.row(of.id, seq)?.ok_or(StateError("released record"))?;
+                let cleared = clear_row(&reader, &snapshot, &of, &viewer, &row)?;
+                let known = acknowledged(&reader, &viewer.partner, of.origin.as_str(), seq, seq + 1)?;
+                let known = [&known, &under_way].into_iter().filter_map(|known| known.get(&seq)).fold(0, |all, mask| all | mask);
+                if cleared.mask() & !known == 0 {
+                    continue;
+                }
+                bytes += size_of(&cleared);
+                if !page.is_empty() && bytes > BATCH_BYTES_MAX {
+                    break;
+                }
+                page.push(cleared);
+            }
+            Ok::<_, FeedError>(page)
+        });
+        let page = page.await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+        match page.is_empty() {
+            true => Ok(None),
+            // The cursor stays: what comes next is looked at again, and then finds these among what was sent.
+            false => self.send_backfill(&rules, feed, page, writer, from, false).await.map(Some),
+        }
+    }
+
+    async fn send_backfill(
+        &mut self,
+        rules: &Rules,
+        feed: &Feed,
+        page: Vec<Cleared>,
+        writer: &mut WriteHalf<Stream>,
+        next: u64,
+        backfilled: bool,
+    ) -> Result<Vec<Output>, LinkError> {
+        let items = rules.items(&page);
+        let views: Vec<(u64, SealedView)> = page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
+        let message = Message::Backfill(Backfill { items: views, policy: rules.policy(feed) });
+        self.send_bulk(rules, message, items, writer, next, backfilled).await
     }
 
     /// Sends what is newly open of older entries.
@@ -403,12 +469,7 @@ impl Serving {
                 at = read;
                 continue;
             }
-            let items = rules.items(&page);
-            let views: Vec<(u64, SealedView)> =
-                page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
-            return self
-                .send_bulk(&rules, Message::Backfill(Backfill { items: views, policy: rules.policy(&feed) }), items, writer, read, true)
-                .await;
+            return self.send_backfill(&rules, &feed, page, writer, read, true).await;
         }
         Ok(self.sender.handle(Input::Nothing))
     }
@@ -421,10 +482,19 @@ impl Serving {
             acknowledged(&reader, &to, &name, from, end)
         });
         let mut known = known.await?.map_err(|why| LinkError::Ours(why.to_string()))?;
-        for sent in self.unacknowledged.iter().flat_map(|(row, _)| &row.items) {
-            *known.entry(sent.seq).or_default() |= sent.mask;
+        for (seq, mask) in self.under_way() {
+            *known.entry(seq).or_default() |= mask;
         }
         Ok(known)
+    }
+
+    /// Slots that are under way on this stream, by entry: they arrive, or the stream ends.
+    fn under_way(&self) -> HashMap<u64, u64> {
+        let mut slots = HashMap::new();
+        for sent in self.unacknowledged.iter().flat_map(|(row, _)| &row.items) {
+            *slots.entry(sent.seq).or_default() |= sent.mask;
+        }
+        slots
     }
 
     /// Clears entries from `from` on, as many as one batch takes; what `keep` drops is not counted. Returns where it stopped.
@@ -451,8 +521,7 @@ impl Serving {
                     break;
                 }
                 let one = clear_row(&reader, &snapshot, &feed, &viewer, &row)?;
-                let size =
-                    one.view().map_or(40, |view| view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>());
+                let size = size_of(&one);
                 if !cleared.is_empty() && bytes + size > BATCH_BYTES_MAX {
                     break;
                 }
@@ -658,6 +727,29 @@ impl Serving {
     }
 }
 
+/// About how many bytes of a frame an entry takes.
+fn size_of(cleared: &Cleared) -> usize {
+    cleared.view().map_or(40, |view| view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>())
+}
+
+/// The records before `from` that some of the next entries release.
+fn released_before(reader: &Reader, feed: &Feed, from: u64, wanted: usize) -> Result<BTreeSet<u64>, FeedError> {
+    let mut rows = reader.rows(feed.id, from, wanted)?;
+    if rows.len() < wanted {
+        // The index lags behind the journal by a few commits: wait for it.
+        reader.settle()?;
+        rows = reader.rows(feed.id, from, wanted)?;
+    }
+    let mut records = BTreeSet::new();
+    for row in rows {
+        if Summary::read(&row.summary)?.facts.is_release() {
+            let core = reader.core(&row)?.ok_or(StateError("release"))?;
+            records.extend(release_of(&core).map(|of| of.seq).filter(|seq| *seq < from));
+        }
+    }
+    Ok(records)
+}
+
 /// Clears one stored entry of a feed that is ours, or of the viewer's own that we write.
 pub(crate) fn clear_row(
     reader: &Reader,
@@ -666,35 +758,18 @@ pub(crate) fn clear_row(
     viewer: &Viewer,
     row: &crate::store::Row,
 ) -> Result<Cleared, FeedError> {
-    let missing = || FeedError::State(crate::feeds::StateError("signed bytes of a record"));
-    let core = reader.core(row)?.ok_or_else(missing)?;
-    let mut slots = reader.disclosures(row)?;
-    slots.sort_unstable_by_key(|(slot, _)| *slot);
-    let disclosures: Vec<Disclosure> = slots.into_iter().map(|(_, bytes)| Disclosure::received(bytes)).collect();
-    let summary = Summary::read(&row.summary)?;
-    let origin = feed.origin.to_string();
-    let item = Cleanable {
-        feed: feed.origin.name(),
-        origin: &origin,
-        seq: row.seq,
-        leaf: Hash(row.leaf),
-        core: &core,
-        disclosures: &disclosures,
-        schema: kind::known().iter().find(|(schema, _)| schema.name == summary.facts.kind).map(|(schema, _)| *schema),
-        facts: &summary.facts,
-    };
-    // Entries that hide nothing say whose keys are valid: index 0 of a data feed, and the org feed.
+    let whole = Whole::read(reader, snapshot, feed, row)?;
     if !feed.ours && !feed.origin.is_org() {
         let party = snapshot.book.get(&viewer.partner).map(|partner| partner.party);
-        return party.and_then(|party| Cleared::to_its_owner(&viewer.partner, party, &item)).ok_or_else(missing);
+        let cleared = party.and_then(|party| Cleared::to_its_owner(&viewer.partner, party, &whole.item()));
+        return cleared.ok_or(StateError("signed bytes of a record").into());
     }
+    // Entries that hide nothing say whose keys are valid: index 0 of a data feed, and the org feed.
     if row.seq == 0 || feed.origin.is_org() {
-        return Cleared::own_feed_entry(&viewer.partner, &item).ok_or_else(missing);
+        return Cleared::own_feed_entry(&viewer.partner, &whole.item()).ok_or(StateError("signed bytes of a record").into());
     }
-    if summary.facts.is_release()
-        && let Some(record) = Whole::read(reader, feed, row)?.record_of(reader, feed)?
-    {
-        return Ok(lotline_policy::clear_release(&snapshot.policy, viewer, &item, &record.item(), now() as i64));
+    match whole.record_of(reader, snapshot, feed)? {
+        Some(record) => Ok(lotline_policy::clear_release(&snapshot.policy, viewer, &whole.item(), &record.item(), now() as i64)),
+        None => Ok(lotline_policy::clear(&snapshot.policy, viewer, &whole.item(), now() as i64)),
     }
-    Ok(lotline_policy::clear(&snapshot.policy, viewer, &item, now() as i64))
 }

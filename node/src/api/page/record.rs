@@ -15,7 +15,7 @@ use super::{Context, Frame, rendered, settled};
 use crate::answer::{Failure, exit};
 use crate::certificate::harmless;
 use crate::evidence::Attested;
-use crate::feeds::{Feed, Snapshot, Summary, released_by};
+use crate::feeds::{Feed, Snapshot, Summary, released_by, with_release};
 use crate::store::{Reader, Row};
 
 /// Answers.
@@ -72,7 +72,14 @@ impl RecordPage {
             let text = format!("released by {}", harmless(&released.to_text()));
             sheet.marks.push(if released.ended.is_none() { Tag::good(text) } else { Tag::warn(text) });
         }
-        let sight = if feed.ours { Sight::of(&snapshot, feed, &view) } else { None };
+        // Nothing of a kind this program does not know is shown to anybody.
+        let sight = match view.schema().filter(|_| feed.ours) {
+            Some(schema) => {
+                let facts = with_release(view.facts(), reader, &snapshot, &snapshot.policy, feed, view.leaf())?;
+                Some(Sight::of(&snapshot, feed, schema, &facts))
+            }
+            None => None,
+        };
         Ok(RecordPage { frame: Frame::new(&snapshot, "", &sheet.heading), sheet, own: feed.ours, sight })
     }
 }

@@ -1,8 +1,8 @@
 //! Who sees what of a record of ours: for each partner and field, shown or hidden under the rules in force now, and why.
 
 use lotline_policy::{Decision, Policy, Viewer, decide};
+use lotline_schema::Facts;
 use lotline_schema::kind::{Group, Schema};
-use lotline_schema::view::VerifiedView;
 
 use super::sheet::label;
 use super::words::{self, CALM, GOOD, Prose, WARN};
@@ -42,18 +42,17 @@ pub(super) struct Reasons {
 }
 
 impl Sight {
-    /// None for a kind this program does not know: nothing of it is shown to anybody.
-    pub(super) fn of(snapshot: &Snapshot, feed: &Feed, view: &VerifiedView) -> Option<Sight> {
-        let (schema, facts) = (view.schema()?, view.facts());
-        let ask = |name: &str| decide(&snapshot.policy, &Viewer::new(name), feed.origin.name(), schema, &facts, now() as i64);
+    /// `facts` are the record's, as rules know them.
+    pub(super) fn of(snapshot: &Snapshot, feed: &Feed, schema: &'static Schema, facts: &Facts) -> Sight {
+        let ask = |name: &str| decide(&snapshot.policy, &Viewer::new(name), feed.origin.name(), schema, facts, now() as i64);
         let decisions: Vec<(&String, Decision)> = snapshot.book.keys().map(|name| (name, ask(name))).collect();
         let groups = Group::ALL.into_iter().filter(|group| schema.fields.iter().any(|field| field.group == *group));
-        Some(Sight {
+        Sight {
             partners: decisions.iter().map(|(name, _)| harmless(name)).collect(),
             groups: groups.map(|group| Row::group(schema, group, &decisions)).collect(),
             fields: (0..schema.fields.len()).map(|slot| Row::field(schema, slot, &decisions)).collect(),
             reasons: decisions.iter().map(|(name, decision)| Reasons::of(&snapshot.policy, schema, name, decision)).collect(),
-        })
+        }
     }
 }
 
