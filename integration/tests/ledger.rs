@@ -195,6 +195,8 @@ fn every_way_out_is_in_the_ledger() {
         // Receipts, cosignatures and our org feed: no record of ours.
         ("receive", false),
         ("fork-proof", false),
+        // Keys and our org feed.
+        ("keys request-delegation", false),
         ("keys successor", false),
         ("members sign", false),
         ("partner trust-file", false),

@@ -163,12 +163,9 @@ fn uid(kind: &str, id: &str) -> EntityUid {
 
 /// Partners with their groups, for all questions about one policy.
 fn parties() -> Vec<Entity> {
-    let groups = GROUPS
-        .into_iter()
-        .chain([("members-of:vda", LISTED.0)])
-        .map(|(group, _)| Entity::new_no_attrs(uid("Group", group), HashSet::new()));
-    let of =
-        |partner: &str| GROUPS.iter().filter(|(_, members)| members.contains(&partner)).map(|(group, _)| uid("Group", group)).collect();
+    let all = || GROUPS.into_iter().chain([("members-of:vda", LISTED.0)]);
+    let groups = all().map(|(group, _)| Entity::new_no_attrs(uid("Group", group), HashSet::new()));
+    let of = |partner: &str| all().filter(|(_, members)| members.contains(&partner)).map(|(group, _)| uid("Group", group)).collect();
     let partners = PARTNERS.iter().map(|partner| Entity::new_no_attrs(uid("Party", partner), of(partner)));
     groups.chain(partners).collect()
 }
