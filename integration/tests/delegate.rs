@@ -290,6 +290,22 @@ fn a_second_word_about_one_inspection_stops_the_feed_before_a_customer_sees_it()
 }
 
 #[test]
+fn what_was_withdrawn_does_not_hide_what_was_stated_since() {
+    let firms = Firms::new();
+    firms.delegate(FAR);
+    firms.owner.apply(RULES);
+    // The owner's own word, withdrawn; then the laboratory's, which stands.
+    let own = firms.file("A", 1);
+    firms.owner.publish(&own, &["--feed", "own"]);
+    firms.owner.ok(&["withdraw", "A-0000", "--reason", "measured on the wrong gauge", "--yes"]);
+    firms.publish("A", 1);
+    wait("the record to arrive", || feed(&firms.owner, "lab")["size"] == 2);
+    // The owner's next word meets the one that stands, and not the one that is gone.
+    let said = firms.owner.fails(1, &["publish", &own, "--feed", "own"]);
+    assert!(said.error().contains("feed `lab`"), "{}", said.out);
+}
+
+#[test]
 fn a_delegation_ends_by_its_day_and_by_the_owners_word() {
     let firms = Firms::new();
     let Firms { world, owner, lab, oem } = &firms;

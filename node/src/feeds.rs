@@ -433,11 +433,7 @@ impl Feeds {
             return Ok(());
         }
         self.store.commit(batch)?;
-        self.recent.extend(live);
-        if self.recent.len() > RECENT_MAX {
-            self.store.settle()?;
-            self.recent.clear();
-        }
+        self.remember(live)?;
         for (origin, head) in heads {
             self.snapshot.feeds.get_mut(&origin).expect("taken from there").head = Arc::new(head);
         }
@@ -446,13 +442,17 @@ impl Feeds {
     }
 
     /// The live statement of one organisation about the same inspection of the same lot, if there is one: a laboratory may
-    /// say of one lot what it found for each of two that gave it to it.
+    /// say of one lot what it found for each of two that gave it to it. Where all that were not replaced are gone, one of these.
     fn live(&self, party: PartyId, facts: &Facts, group: &HashMap<Hash, Live>) -> Result<Option<Live>, FeedError> {
         let (Some(identity), Some(lot)) = (identity_of(&party, facts), &facts.lot) else {
             return Ok(None);
         };
+        let mut gone = None;
         if let Some(live) = group.get(&identity).or_else(|| self.recent.get(&identity)) {
-            return Ok(Some(live.clone()));
+            if !self.is_gone(live)? {
+                return Ok(Some(live.clone()));
+            }
+            gone = Some(live.clone());
         }
         for (feed, seq) in self.reader.by_lot(lot)? {
             let here = |feed: &Feed| feed.origin.party() == party && (feed.ours || feed.written);
@@ -462,11 +462,25 @@ impl Feeds {
             if let Some(row) = self.reader.row(feed, seq)? {
                 let summary = Summary::read(&row.summary)?;
                 if summary.superseded_by.is_none() && summary.facts.identity() == facts.identity() {
-                    return Ok(Some(Live { feed, seq, leaf: Hash(row.leaf), summary }));
+                    let live = Live { feed, seq, leaf: Hash(row.leaf), summary };
+                    if !self.is_gone(&live)? {
+                        return Ok(Some(live));
+                    }
+                    gone.get_or_insert(live);
                 }
             }
         }
-        Ok(None)
+        Ok(gone)
+    }
+
+    /// Remembers statements of ours that were committed and may not be in the index yet.
+    fn remember(&mut self, live: HashMap<Hash, Live>) -> Result<(), StoreError> {
+        self.recent.extend(live);
+        if self.recent.len() > RECENT_MAX {
+            self.store.settle()?;
+            self.recent.clear();
+        }
+        Ok(())
     }
 
     /// Whether a statement of ours is not our word any more: withdrawn, or its key revoked for its place.

@@ -237,8 +237,14 @@ fn read_path(items: &[Value]) -> Option<Vec<Hash>> {
     (items.len() <= PATH_MAX).then(|| items.iter().map(hash).collect())?
 }
 
+/// A head that counts against its owner. What the holder of a delegated feed signs beyond the end of the delegation is its
+/// own doing.
 fn open(note: &str, org: &Org) -> Result<Checkpoint, String> {
-    org.open(note).map_err(|why| why.to_string())
+    let head = org.open(note).map_err(|why| why.to_string())?;
+    match org.delegation(head.origin.as_str()).and_then(|to| to.ended) {
+        Some(from) if head.size > from => Err("a head beyond the end of a delegation".into()),
+        _ => Ok(head),
+    }
 }
 
 /// The key of that place signed it; a key that was revoked there proves nothing against its owner.

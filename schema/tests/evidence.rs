@@ -12,7 +12,7 @@ use lotline_schema::delivery::{Delivery, DeliveryError, Receipt};
 use lotline_schema::fork::{ForkError, ForkProof, Side};
 use lotline_schema::id::{Hash, Origin, hex, thumbprint};
 use lotline_schema::kind::inspection::Inspection;
-use lotline_schema::note::{self, COSIGNATURES_MAX, Cosignature, Cosigned, InclusionProof, NoteError, WitnessKey};
+use lotline_schema::note::{self, COSIGNATURES_MAX, Checkpoint, Cosignature, Cosigned, InclusionProof, NoteError, WitnessKey};
 use lotline_schema::org::{Entry, Org, OrgError, Places, Role, Standing};
 use lotline_schema::quorum::Quorum;
 use lotline_schema::receipt::{self, Included, ReceiptError};
@@ -1028,6 +1028,9 @@ fn a_delegated_feed_has_its_own_keys_and_its_last_day() {
     world.rotate(Role::Record, signer(0x25), places);
     assert_eq!(check(&world, 1), 0);
     // The end: by the root, once, and only of what is there.
+    let two_heads =
+        |size| [1, 2].map(|byte| Side::Checkpoint(Checkpoint { origin: origin.clone(), size, root: Hash([byte; 32]) }.sign(&log)));
+    assert!(proves(&world, two_heads(4)).is_ok() && proves(&world, two_heads(5)).is_ok());
     let end = Entry::DelegationEnd { origin: origin.clone(), from: 4 };
     assert!(world.state_by(&end, &record).is_err());
     assert!(world.state_as_root(&Entry::DelegationEnd { origin: world.origin.clone(), from: 4 }).is_err());
@@ -1035,6 +1038,9 @@ fn a_delegated_feed_has_its_own_keys_and_its_last_day() {
     assert!(world.state_as_root(&end).is_err());
     assert_eq!([1, 2, 3, 4].map(|seq| check(&world, seq)), [0, 8, 4, 8]);
     assert_eq!(world.org.delegation(origin.as_str()).unwrap().ended, Some(4));
+    // What its former holder signs beyond the end accuses nobody else.
+    assert!(proves(&world, two_heads(4)).is_ok());
+    assert_eq!(proves(&world, two_heads(5)), Err(ForkError::Side(1, "a head beyond the end of a delegation".into())));
 }
 
 // ---- releases ----

@@ -402,9 +402,7 @@ impl Feeds {
         if let Some(seq) = batch_hides(from, &items).filter(|_| delegated) {
             return Err(AcceptError::NotWhole(seq));
         }
-        if delegated {
-            self.is_one_word(&items)?;
-        }
+        let live = if delegated { self.one_word(&items)? } else { HashMap::new() };
         let mut entries = Batch::new();
         let partner = org.as_ref().and_then(|org| self.snapshot.partner_of(&org.party()));
         let renamed = org.as_ref().zip(partner).map(|(org, partner)| transport::renamed(org, partner)).transpose()?.flatten();
@@ -470,13 +468,14 @@ impl Feeds {
         if let Some(partner) = renamed {
             Arc::make_mut(&mut self.snapshot.book).insert(partner.name.clone(), partner);
         }
+        self.remember(live).map_err(FeedError::from)?;
         self.show();
         Ok(Accepted { next, receipt, cosigned })
     }
 
     /// What a partner writes in our name is looked at before it is ours: customers would find two live statements about one
-    /// inspection, and hold them against us. The same rule as for what we publish ourselves.
-    fn is_one_word(&self, items: &[VerifiedItem]) -> Result<(), AcceptError> {
+    /// inspection, and hold them against us. The same rule as for what we publish ourselves. Returns what is live with it.
+    fn one_word(&self, items: &[VerifiedItem]) -> Result<HashMap<Hash, Live>, AcceptError> {
         self.settle()?;
         let mut group = HashMap::new();
         for item in items {
@@ -498,7 +497,7 @@ impl Feeds {
             let summary = Summary { facts, ..Summary::default() };
             group.insert(identity, Live { feed, seq: claims.seq, leaf: view.leaf(), summary });
         }
-        Ok(())
+        Ok(group)
     }
 
     /// Stores entries opened later, with our receipt for them; what is open already stays as it is.
