@@ -1,4 +1,6 @@
-//! `lotline policy`: check, apply, show, explain, preview. Only `apply` puts rules in force.
+//! `lotline policy`: check, compare, apply, show, explain, preview. Only `apply` puts rules in force.
+
+mod diff;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -14,12 +16,18 @@ use crate::answer::{Answer, Failure, exit};
 use crate::desk::Desk;
 use crate::feeds::{Summary, with_release};
 use crate::service::now;
+pub(super) use diff::changes;
 
 /// What to do with the rules.
 #[derive(clap::Subcommand, Serialize, Deserialize, Clone, Debug)]
 pub enum Verb {
     /// Check a rule file; changes nothing.
     Check {
+        /// The file (else policy.toml of the home).
+        file: Option<PathBuf>,
+    },
+    /// What a rule file would change, against the rules in force; changes nothing.
+    Diff {
         /// The file (else policy.toml of the home).
         file: Option<PathBuf>,
     },
@@ -53,7 +61,7 @@ pub enum Verb {
 impl Verb {
     pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
-            Verb::Check { file } | Verb::Apply { file, .. } => file.iter_mut().collect(),
+            Verb::Check { file } | Verb::Diff { file } | Verb::Apply { file, .. } => file.iter_mut().collect(),
             _ => Vec::new(),
         }
     }
@@ -68,6 +76,12 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
             let lists = lists_differ(desk);
             lists.iter().for_each(|change| text.push_str(&format!("\n{change}")));
             Ok(Answer::new(text, json!({ "shares": policy.shares().len(), "nevers": policy.nevers().len(), "lists": lists })))
+        }
+        Verb::Diff { file } => {
+            let policy = read(desk, file)?;
+            let difference = changes(desk, &desk.handle.snapshot().policy.clone(), &policy)?;
+            let text = format!("What changes:\n{}", diff::lines(&difference));
+            Ok(Answer::new(text.trim_end(), json!({ "changes": difference.words(), "difference": difference })))
         }
         Verb::Apply { file, yes } => apply(desk, file, yes),
         Verb::Show => {
@@ -152,14 +166,8 @@ fn each_own(desk: &Desk, policy: &Policy, mut visit: impl FnMut(&crate::feeds::F
 fn apply(desk: &Desk, file: Option<PathBuf>, yes: bool) -> Result<Answer, Failure> {
     let policy = read(desk, file)?;
     let before = desk.handle.snapshot().policy.clone();
-    let changes = changes(desk, &before, &policy)?;
-    let mut text = String::from("What changes:\n");
-    for change in &changes {
-        text.push_str(&format!("  {change}\n"));
-    }
-    if changes.is_empty() {
-        text.push_str("  nobody gains or loses a field of any record there is\n");
-    }
+    let difference = changes(desk, &before, &policy)?;
+    let mut text = format!("What changes:\n{}", diff::lines(&difference));
     // Inside a running node there is no terminal: whoever asked there has said --yes, or is told to.
     if !yes {
         if desk.board.is_some() {
@@ -175,40 +183,7 @@ fn apply(desk: &Desk, file: Option<PathBuf>, yes: bool) -> Result<Answer, Failur
     }
     let version = desk.feeds(move |feeds| feeds.apply_policy(policy, false, now()))?;
     text.push_str(&format!("Version {version} of your rules is in force."));
-    Ok(Answer::new(text, json!({ "version": version, "changes": changes })))
-}
-
-/// What each partner gains or loses over the records there are, and bans that went.
-fn changes(desk: &Desk, before: &Policy, after: &Policy) -> Result<Vec<String>, Failure> {
-    let names = |policy: &Policy| policy.nevers().iter().map(|never| never.name.clone()).collect::<BTreeSet<_>>();
-    let mut changes: Vec<String> = names(before).difference(&names(after)).map(|name| format!("REMOVED BAN `{name}`")).collect();
-    let (snapshot, at) = (desk.handle.snapshot(), now() as i64);
-    let mut counts = std::collections::BTreeMap::<String, (u64, u64)>::new();
-    // Whether records are released is looked up if either version asks.
-    let asking = if before.asks_for_releases() { before } else { after };
-    each_own(desk, asking, |feed, facts| {
-        let Some(schema) = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == facts.kind) else {
-            return;
-        };
-        for name in snapshot.book.keys() {
-            let viewer = Viewer::new(name.as_str());
-            let mask = |policy: &Policy| decide(policy, &viewer, feed.origin.name(), schema, &facts, at).mask;
-            let (old, new) = (mask(before), mask(after));
-            let count = counts.entry(name.clone()).or_default();
-            count.0 += u64::from(new & !old != 0);
-            count.1 += u64::from(old & !new != 0);
-        }
-    })?;
-    let of = |count: u64| if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
-    for (name, (gains, losses)) in counts {
-        match (gains, losses) {
-            (0, 0) => {}
-            (gains, 0) => changes.push(format!("{name} gains fields of {}", of(gains))),
-            (0, losses) => changes.push(format!("{name} loses fields of {} (what it has received it keeps)", of(losses))),
-            (gains, losses) => changes.push(format!("{name} gains fields of {} and loses fields of {}", of(gains), of(losses))),
-        }
-    }
-    Ok(changes)
+    Ok(Answer::new(text, json!({ "version": version, "changes": difference.words(), "difference": difference })))
 }
 
 /// Whether policy.toml was edited since its last application, in words for `status`.
