@@ -8,7 +8,7 @@
 //!
 //! Suggested reading order: [`policy`] (what rules are) → [`parse`](mod@parse) (from text, all slips at once) → [`decide`](mod@decide) (which
 //! fields, and why) → [`clear`](mod@clear) (the only door out) → [`explain`] (the reasons in words) → [`classes`] and [`diff`] (what
-//! a change means for the records there are) → [`prove`] (what holds for every record) → [`cedar`](mod@cedar) (the same rules in another language).
+//! a change means for the records there are) → [`prove`] (what holds for every record) → [`matrix`] (all of it at a glance) → [`cedar`](mod@cedar) (the same rules in another language).
 //!
 //! ```
 //! use std::collections::BTreeSet;
@@ -59,6 +59,7 @@ pub mod clear;
 pub mod decide;
 pub mod diff;
 pub mod explain;
+pub mod matrix;
 pub mod parse;
 pub mod policy;
 pub mod prove;
@@ -68,6 +69,7 @@ pub use clear::{Basis, Cleared, FullDisclosure, Item, RELEASE_SHOWN, clear, clea
 pub use decide::{Decision, NearMiss, Reason, Shown, Viewer, decide, shown};
 pub use diff::{Change, Difference};
 pub use explain::{names_of, term};
+pub use matrix::Cell;
 pub use parse::{Slip, Slips, World, parse};
 pub use policy::{Condition, Feeds, MEMBERS_OF, MemberList, Only, Parts, Policy, Rule, Show, Stopped};
 pub use prove::{Claim, Example, Hole, SENTENCES, Test, Unread};

@@ -150,6 +150,7 @@ impl Claim {
     fn check_partner(&self, policy: &Policy, partner: &str, now: i64) -> Result<(), Hole> {
         let (banned, wanted) = self.masks();
         let about = policy.about(partner);
+        let span = self.scope.on.map_or((now, None), |on| (on, Some(on + DAY)));
         let mut wanted = wanted;
         for (at, share) in about.shares.iter().enumerate() {
             // What nevers take back from all it covers is seen nowhere.
@@ -157,7 +158,7 @@ impl Claim {
             if about.stopped.covers(partner) || !meets(&reach, &banned) && !meets(&reach, &wanted) {
                 continue;
             }
-            for point in points(&about, share, partner, &self.scope, now) {
+            for point in points(&about, share, partner, &self.scope, span) {
                 let slots = point.slots();
                 let mask = point.question(partner).mask(&about);
                 wanted[slots] &= !mask;
@@ -204,7 +205,7 @@ impl Claim {
 }
 
 /// Kinds that people publish.
-fn in_use(schema: &Schema) -> bool {
+pub(crate) fn in_use(schema: &Schema) -> bool {
     !std::ptr::eq(schema, &kind::BENCHMARK)
 }
 
@@ -258,22 +259,37 @@ struct Point {
     now: i64,
 }
 
+/// The first moment asked about, and the first that no longer is; none: for ever.
+type Span = (i64, Option<i64>);
+
+/// All that a partner sees of any record of a feed at one moment. The rules are those about that partner.
+pub(crate) fn seen(about: &Policy, partner: &str, feed: &str, now: i64) -> Masks {
+    let scope = Scope { feed: Some(feed.to_owned()), ..Scope::default() };
+    let mut seen: Masks = kind::known().iter().map(|_| 0).collect();
+    for (share, _) in about.live(partner, feed, now) {
+        for point in points(about, share, partner, &scope, (now, Some(now + 1))) {
+            seen[point.slots()] |= point.question(partner).mask(about);
+        }
+    }
+    seen
+}
+
 /// The records and moments at which one share shows a partner all that it ever shows. The rules are those about that partner.
 ///
 /// The share is a conjunction, so one value of each condition it asks for is enough, but for what nevers tell apart: each value that
 /// a never names, and one that none does. Nevers ask for no verdict, release or time, and thin statistics only hide more.
-fn points(policy: &Policy, share: &Rule, partner: &str, scope: &Scope, now: i64) -> Vec<Point> {
-    let first = Point { feed: None, schema: &kind::BENCHMARK, facts: Facts::default(), now: scope.on.unwrap_or(now) };
+fn points(policy: &Policy, share: &Rule, partner: &str, scope: &Scope, span: Span) -> Vec<Point> {
+    let first = Point { feed: None, schema: &kind::BENCHMARK, facts: Facts::default(), now: span.0 };
     let mut points = vec![first];
     for condition in Condition::ALL {
-        points = points.into_iter().flat_map(|point| point.split(condition, policy, share, partner, scope)).collect();
+        points = points.into_iter().flat_map(|point| point.split(condition, policy, share, partner, scope, span.1)).collect();
     }
     points
 }
 
 impl Point {
     /// This point with every value that matters under one condition.
-    fn split(self, condition: Condition, policy: &Policy, share: &Rule, partner: &str, scope: &Scope) -> Vec<Point> {
+    fn split(self, condition: Condition, policy: &Policy, share: &Rule, partner: &str, scope: &Scope, end: Option<i64>) -> Vec<Point> {
         let with = |change: &dyn Fn(&mut Point)| {
             let mut point = self.clone();
             change(&mut point);
@@ -320,7 +336,7 @@ impl Point {
             // The first second of those asked about in which it holds; with the end, below, none may be left.
             Condition::From => vec![with(&|point| point.now = share.from.map_or(point.now, |from| from.max(point.now)))],
             Condition::Until | Condition::List => {
-                let end = [share.end(), scope.on.map(|on| on + DAY)].into_iter().flatten().min();
+                let end = [share.end(), end].into_iter().flatten().min();
                 if end.is_none_or(|end| self.now < end) { vec![self] } else { Vec::new() }
             }
         }

@@ -14,7 +14,10 @@ pub(in crate::cli) fn changes(desk: &Desk, before: &Policy, after: &Policy) -> R
     let mut classes = Classes::of(&[before, &after]);
     // Whether records are released is looked up if either version asks.
     let asking = if before.asks_for_releases() { before } else { &after };
-    each_own(desk, asking, |feed, facts| classes.count(feed.origin.name(), &facts))?;
+    each_own(desk, asking, |feed, _, facts| {
+        classes.count(feed.origin.name(), &facts);
+        Ok(())
+    })?;
     let book = desk.handle.snapshot().book.clone();
     Ok(Difference::between(before, &after, book.keys().map(String::as_str), &classes, now() as i64))
 }
