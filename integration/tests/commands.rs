@@ -914,7 +914,7 @@ fn rules_are_compared_proven_tested_and_remembered() {
     let narrow = RULES.replace("parts = \"all\"", "parts = [\"PIN\"]").replace("\"capability\"", "\"capability\", \"defects\"");
     std::fs::write(supplier.path("policy.toml"), &narrow).unwrap();
     let diff = supplier.ok(&["policy", "diff"]);
-    let changes: Vec<&str> = diff["changes"].as_array().unwrap().iter().map(string).collect();
+    let changes: Vec<String> = diff["changes"].as_array().unwrap().iter().map(string).collect();
     assert_eq!(changes[0], "REMOVED BAN `no-process`");
     assert!(changes[1].starts_with("share `oem-sees-verdicts`: it names capability, defects, identity, verdict (before:"), "{changes:?}");
     assert!(changes[2].starts_with("oem gains defects of 3 records; it loses identity, verdict, "), "{changes:?}");
@@ -936,7 +936,7 @@ fn rules_are_compared_proven_tested_and_remembered() {
     assert_eq!(log["versions"][1]["changes"][0], "new never `no-process`: it is for `oem`, names process");
     let first = supplier.ok(&["policy", "show", "--version", "1"]);
     assert_eq!((&first["text"], &first["in_force"]), (&json!(RULES), &json!(false)));
-    let today = string(&first["day"]).to_owned();
+    let today = string(&first["day"]);
     assert_eq!(supplier.ok(&["policy", "show", "--at", &today])["version"], 2);
     supplier.fails(5, &["policy", "show", "--at", "2001-01-01"]);
     supplier.fails(5, &["policy", "show", "--version", "3"]);
@@ -948,7 +948,9 @@ fn rules_are_compared_proven_tested_and_remembered() {
     }
     let hole = supplier.fails(3, &["policy", "prove", "oem sees at most identity"]);
     assert_eq!(hole.json["holds"], false);
-    assert!(string(&hole.json["counterexample"]).starts_with("oem sees verdict, capability of a record of kind inspection in feed quality, "));
+    assert!(
+        string(&hole.json["counterexample"]).starts_with("oem sees verdict, capability of a record of kind inspection in feed quality, ")
+    );
     let slip = supplier.fails(2, &["policy", "prove", "oem sees at most identiti"]);
     assert!(slip.error().contains("did you mean `identity`?"), "{}", slip.out);
 

@@ -1,4 +1,13 @@
 //! Every slip people make in a rule file is refused with its rule, its place, what was meant and the next step.
+//!
+//! | slips | how many | test |
+//! | --- | --- | --- |
+//! | of the study: names, dates, a ban written as a share, things left out | 31 | `the_slips_of_the_study` |
+//! | of form: brackets, lists, quotes, keys in the wrong place, names, void shares | 24 | `slips_the_study_did_not_have` |
+//! | lots, and tables of special or other characteristics | 12 | `slips_about_lots_and_tables` |
+//! | `only`, and releases | 5 | `slips_about_releases` |
+//! | `with`, and member lists | 11 | `slips_about_member_lists` |
+//! | `[[test]]`: keys, names, limits, and tests that fail | 19 | `slips_in_tests_and_tests_that_fail` |
 #![allow(clippy::unwrap_used)] // tests
 
 use std::collections::{BTreeMap, BTreeSet};

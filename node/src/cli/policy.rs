@@ -44,6 +44,7 @@ pub enum Verb {
         yes: bool,
     },
     /// Print the rules in force, or those that once were.
+    #[command(disable_version_flag = true)]
     Show {
         /// An applied version.
         #[arg(long, value_name = "N", conflicts_with = "at")]
