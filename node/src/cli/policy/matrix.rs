@@ -11,7 +11,7 @@ use crate::desk::Desk;
 use crate::service::now;
 
 /// The columns of a screen that the name of a partner takes, and those of a cell.
-const NAME: usize = 16;
+const NAME: usize = 15;
 const CELL: usize = 5;
 
 /// A line: whom it is about, one feed or all alike, and its cells; none where the members of a group differ.
