@@ -92,7 +92,14 @@ const ASKING: &[&[&str]] = &[
     &["status"],
     &["partner", "list"],
     &["policy", "check"],
+    &["policy", "diff"],
+    &["policy", "test"],
     &["policy", "show"],
+    &["policy", "show", "--version", "1"],
+    &["policy", "log"],
+    &["policy", "matrix"],
+    &["policy", "prove", "nobody sees measurements"],
+    &["policy", "export", "--format", "cedar"],
     &["policy", "explain", "PLATE-1", "oem"],
     &["policy", "preview", "oem"],
     &["feeds"],
@@ -888,6 +895,81 @@ fn rules_that_are_not_in_order_change_nothing_and_status_says_so() {
     supplier.stop();
     assert_ne!(supplier.call(&["policy", "apply"]).code, 0);
     assert_eq!(supplier.ok(&["policy", "show"]), in_force);
+}
+
+#[test]
+fn rules_are_compared_proven_tested_and_remembered() {
+    let world = World::new();
+    let (supplier, _oem) = two_firms(&world);
+    publish_lots(&world, &supplier, "PIN", 3);
+    let ban = "[[never]]\nname = 'no-process'\nwith = 'oem'\nshow = ['process']\n";
+    let test = "[[test]]\nwho = 'oem'\nsees = ['identity', 'verdict', 'capability']\n";
+    std::fs::write(supplier.path("policy.toml"), format!("{RULES}{ban}{test}")).unwrap();
+    assert_eq!(supplier.ok(&["policy", "test"])["claims"], json!(["oem sees exactly capability, identity, verdict"]));
+    let diff = supplier.ok(&["policy", "diff"]);
+    assert_eq!(diff["changes"], json!(["new never `no-process`: it is for `oem`, names process"]));
+    assert_eq!(supplier.ok(&["policy", "apply", "--yes"])["changes"], diff["changes"]);
+
+    // Narrower to one part, with defects, and without the ban: exact counts, the ban first.
+    let narrow = RULES.replace("parts = \"all\"", "parts = [\"PIN\"]").replace("\"capability\"", "\"capability\", \"defects\"");
+    std::fs::write(supplier.path("policy.toml"), &narrow).unwrap();
+    let diff = supplier.ok(&["policy", "diff"]);
+    let changes: Vec<String> = diff["changes"].as_array().unwrap().iter().map(string).collect();
+    assert_eq!(changes[0], "REMOVED BAN `no-process`");
+    assert!(changes[1].starts_with("share `oem-sees-verdicts`: it names capability, defects, identity, verdict (before:"), "{changes:?}");
+    assert!(changes[2].starts_with("oem gains defects of 3 records; it loses identity, verdict, "), "{changes:?}");
+    assert!(changes[2].ends_with("of 1 record in feed quality"), "{changes:?}");
+    assert_eq!(diff["difference"]["removed_bans"], json!(["no-process"]));
+
+    // A test that fails refuses the file, with its place and a counterexample; what is in force stays.
+    std::fs::write(supplier.path("policy.toml"), format!("{narrow}{test}")).unwrap();
+    for verb in [&["policy", "check"][..], &["policy", "test"], &["policy", "diff"], &["policy", "apply", "--yes"]] {
+        let said = supplier.fails(1, verb);
+        assert!(said.error().contains("fails: oem sees defects of a record of kind inspection in feed quality, part PIN"), "{}", said.out);
+        assert!(said.error().contains(&format!("line {}, column 1", narrow.lines().count() + 1)), "{}", said.out);
+    }
+    assert_eq!(supplier.ok(&["policy", "show"])["version"], 2);
+
+    let log = supplier.ok(&["policy", "log"]);
+    let versions: Vec<u64> = log["versions"].as_array().unwrap().iter().map(|row| row["version"].as_u64().unwrap()).collect();
+    assert_eq!((versions, &log["versions"][1]["nevers"]), (vec![1, 2], &json!(1)));
+    assert_eq!(log["versions"][1]["changes"][0], "new never `no-process`: it is for `oem`, names process");
+    let first = supplier.ok(&["policy", "show", "--version", "1"]);
+    assert_eq!((&first["text"], &first["in_force"]), (&json!(RULES), &json!(false)));
+    let today = string(&first["day"]);
+    assert_eq!(supplier.ok(&["policy", "show", "--at", &today])["version"], 2);
+    supplier.fails(5, &["policy", "show", "--at", "2001-01-01"]);
+    supplier.fails(5, &["policy", "show", "--version", "3"]);
+    supplier.fails(2, &["policy", "show", "--at", "yesterday"]);
+
+    // What is proven is what is seen.
+    for holds in ["nobody sees measurements", "oem sees exactly identity, verdict, capability", "oem never sees process of part PIN"] {
+        assert_eq!(supplier.ok(&["policy", "prove", holds])["holds"], true, "{holds}");
+    }
+    let hole = supplier.fails(3, &["policy", "prove", "oem sees at most identity"]);
+    assert_eq!(hole.json["holds"], false);
+    assert!(
+        string(&hole.json["counterexample"]).starts_with("oem sees verdict, capability of a record of kind inspection in feed quality, ")
+    );
+    let slip = supplier.fails(2, &["policy", "prove", "oem sees at most identiti"]);
+    assert!(slip.error().contains("did you mean `identity`?"), "{}", slip.out);
+
+    let matrix = supplier.ok(&["policy", "matrix"]);
+    let cells = &matrix["rows"][0]["cells"];
+    assert_eq!((&cells["identity"], &cells["process"], &cells["defects"]), (&json!("all"), &json!("never"), &json!("nothing")));
+    let said = Said::of(&mut supplier.command(["policy", "matrix"]));
+    assert!(said.out.lines().take(4).all(|line| line.chars().count() <= 80), "{}", said.out);
+
+    let cedar = world.path("rules.cedar");
+    supplier.ok(&["policy", "export", "--format", "cedar", "-o", &text(&cedar)]);
+    assert!(std::fs::read_to_string(&cedar).unwrap().contains("@id(\"no-process\")\nforbid"));
+    assert!(std::fs::read_to_string(world.path("rules.cedarschema")).unwrap().contains("entity Party"));
+
+    // The bytes of a preview are those that leave.
+    let preview = supplier.ok(&["policy", "preview", "oem"]);
+    let each: u64 = preview["records"].as_array().unwrap().iter().map(|row| row["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(preview["bytes"].as_u64(), Some(each));
+    assert!(500 < each, "{each}");
 }
 
 #[test]

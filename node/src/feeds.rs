@@ -45,7 +45,7 @@ pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfi
 pub use book::{numbered_faults, vouchers};
 pub use delegate::{Asked, DelegateError, Delegated, Granted};
 pub use listed::{ListError, Listed};
-pub use open::Founded;
+pub use open::{AppliedPolicy, Founded, applied_policy};
 pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in, with_release};
 pub use root::{Rotated, WrongRoot};
 use state::key;

@@ -110,9 +110,23 @@ pub struct NearMiss {
 /// ```
 pub fn decide(policy: &Policy, viewer: &Viewer, feed: &str, schema: &'static Schema, facts: &Facts, now: i64) -> Decision {
     let question = Question { partner: &viewer.partner, feed, schema, facts, now };
-    let mask = question.mask(policy);
+    let Shown { mask, changes_at } = question.shown(policy);
     let reasons = (0..schema.fields.len()).map(|slot| question.reason(policy, mask, slot)).collect();
-    Decision { mask, reasons, changes_at: question.changes_at(policy) }
+    Decision { mask, reasons, changes_at }
+}
+
+/// A decision without its reasons, for whoever asks about many records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// Bit = slot shown.
+    pub mask: u64,
+    /// The earliest moment after now at which time alone may change the answer.
+    pub changes_at: Option<i64>,
+}
+
+/// What a viewer sees of a record now: [`decide`] without the reasons, and as fast as the door itself.
+pub fn shown(policy: &Policy, viewer: &Viewer, feed: &str, schema: &'static Schema, facts: &Facts, now: i64) -> Shown {
+    Question { partner: &viewer.partner, feed, schema, facts, now }.shown(policy)
 }
 
 /// One record, asked for by one viewer now.
@@ -125,6 +139,10 @@ pub(crate) struct Question<'a> {
 }
 
 impl Question<'_> {
+    pub(crate) fn shown(&self, policy: &Policy) -> Shown {
+        Shown { mask: self.mask(policy), changes_at: self.changes_at(policy) }
+    }
+
     /// The slots shown. This is the whole policy: shares minus nevers, and no thin statistics without their values.
     pub(crate) fn mask(&self, policy: &Policy) -> u64 {
         if policy.stopped.covers(self.partner) {

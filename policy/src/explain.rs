@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use lotline_schema::kind::{self, Field, Group, Schema};
 
 use crate::decide::{Decision, NearMiss, Reason, Viewer};
-use crate::policy::{Condition, Feeds, MEMBERS_OF, Masks, Parts, Policy, Rule, Show};
+use crate::policy::{Condition, Feeds, MEMBERS_OF, Masks, Parts, Policy, Rule, Show, table_of};
 
 impl Decision {
     /// One sentence a group, or one a reason where the fields of a group differ. For the owner: it names rules.
@@ -172,12 +172,43 @@ fn fields(share: &Rule, reach: &Masks) -> Vec<&'static str> {
     Group::ALL.into_iter().flat_map(names).collect()
 }
 
+/// What a mask shows, in as few words as `show` has for it: whole groups, tables of groups, single fields.
+///
+/// ```
+/// use lotline_policy::names_of;
+/// use lotline_schema::kind::inspection::SCHEMA;
+/// let slots = |names: &[&str]| names.iter().fold(0, |mask, name| mask | 1 << SCHEMA.slot(name).unwrap());
+/// assert_eq!(names_of(&SCHEMA, slots(&["lot", "special_values", "other_values"])), ["lot", "measurements"]);
+/// assert_eq!(names_of(&SCHEMA, slots(&["special_values"])), ["measurements:special"]);
+/// ```
+pub fn names_of(schema: &Schema, mask: u64) -> Vec<String> {
+    let of = |group: Group| schema.fields.iter().enumerate().filter(move |(_, field)| field.group == group);
+    let mut names = Vec::new();
+    for group in Group::ALL.into_iter().filter(|group| of(*group).any(|(slot, _)| mask >> slot & 1 == 1)) {
+        if of(group).all(|(slot, _)| mask >> slot & 1 == 1) {
+            names.push(group.name().to_owned());
+            continue;
+        }
+        let whole = |table: &str| of(group).filter(|(_, field)| table_of(field.name) == Some(table)).all(|(slot, _)| mask >> slot & 1 == 1);
+        for (_, field) in of(group).filter(|(slot, _)| mask >> slot & 1 == 1) {
+            let name = match table_of(field.name).filter(|table| whole(table)) {
+                Some(table) => format!("{group}:{table}"),
+                None => field.name.to_owned(),
+            };
+            if names.last() != Some(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
 /// The first second a rule holds or no longer holds, as people write it.
 pub(crate) fn moment(seconds: i64) -> String {
     let time = Timestamp::from_second(seconds);
     time.map_or_else(|_| format!("second {seconds}"), |time| time.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }
 
-fn list<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     names.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -7,7 +7,8 @@
 //! the one condition that failed, and preview, difference and proof are loops over the same few conditions.
 //!
 //! Suggested reading order: [`policy`] (what rules are) → [`parse`](mod@parse) (from text, all slips at once) → [`decide`](mod@decide) (which
-//! fields, and why) → [`clear`](mod@clear) (the only door out) → [`explain`] (the reasons in words) → [`cedar`](mod@cedar) (the same rules in another language).
+//! fields, and why) → [`clear`](mod@clear) (the only door out) → [`explain`] (the reasons in words) → [`classes`] and [`diff`] (what
+//! a change means for the records there are) → [`prove`] (what holds for every record) → [`matrix`] (all of it at a glance) → [`cedar`](mod@cedar) (the same rules in another language).
 //!
 //! ```
 //! use std::collections::BTreeSet;
@@ -53,14 +54,22 @@
 #![deny(unsafe_code)]
 
 pub mod cedar;
+pub mod classes;
 pub mod clear;
 pub mod decide;
+pub mod diff;
 pub mod explain;
+pub mod matrix;
 pub mod parse;
 pub mod policy;
+pub mod prove;
 
+pub use classes::{Class, Classes};
 pub use clear::{Basis, Cleared, FullDisclosure, Item, RELEASE_SHOWN, clear, clear_release, next_change, view_id};
-pub use decide::{Decision, NearMiss, Reason, Viewer, decide};
-pub use explain::term;
+pub use decide::{Decision, NearMiss, Reason, Shown, Viewer, decide, shown};
+pub use diff::{Change, Difference};
+pub use explain::{names_of, term};
+pub use matrix::Cell;
 pub use parse::{Slip, Slips, World, parse};
 pub use policy::{Condition, Feeds, MEMBERS_OF, MemberList, Only, Parts, Policy, Rule, Show, Stopped};
+pub use prove::{Claim, Example, Hole, SENTENCES, Test, Unread};

@@ -17,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::explain::moment;
 use crate::policy::{Feeds, MEMBERS_OF, Masks, MemberList, Only, Parts, Policy, RELEASED, Rule, Show, TABLES, table_of};
+use crate::prove::{Claim, Scope, Sees, Test, Who};
 
 /// The longest policy, in bytes: some thousand rules, more than anybody can oversee.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
@@ -127,6 +128,9 @@ fn read(text: &str, world: Option<&World<'_>>, lists: &BTreeMap<String, MemberLi
     let found = std::mem::take(&mut reader.slips);
     errors.iter().for_each(|error| reader.syntax(error));
     reader.keep(found, &errors);
+    if let Some(world) = world.filter(|_| reader.slips.is_empty()) {
+        reader.slips.extend(policy.tests.iter().flat_map(|test| failing(test, &policy, world.now)));
+    }
     if reader.slips.is_empty() {
         return Ok(policy);
     }
@@ -137,7 +141,8 @@ fn read(text: &str, world: Option<&World<'_>>, lists: &BTreeMap<String, MemberLi
 
 const SHARE_KEYS: [&str; 10] = ["name", "with", "feed", "parts", "lots", "show", "from", "until", "kinds", "only"];
 const NEVER_KEYS: [&str; 6] = ["name", "with", "show", "parts", "lots", "feed"];
-const TOP_KEYS: [&str; 5] = ["share", "never", "groups", "new_parts", "new_lots"];
+const TEST_KEYS: [&str; 8] = ["who", "sees", "never", "feed", "kind", "part", "lot", "on"];
+const TOP_KEYS: [&str; 6] = ["share", "never", "test", "groups", "new_parts", "new_lots"];
 /// Keys of the top that people write further below, where they would belong to a group or a rule.
 const NEW_KEYS: [&str; 2] = ["new_parts", "new_lots"];
 const LATER_KEYS: [&str; 3] = ["delay", "for", "then"];
@@ -169,11 +174,16 @@ impl Reader<'_> {
         for key in table.keys() {
             match key.get_ref().as_ref() {
                 known if TOP_KEYS.contains(&known) => {}
-                "test" => self.later(None, key.span(), "[[test]]"),
                 other => {
                     let meant = meant(other, TOP_KEYS);
                     let what = format!("`{other}` has no place at the top of a policy");
-                    self.slip(None, key.span(), what, meant, "a policy holds [[share]], [[never]], [groups], new_parts and new_lots");
+                    self.slip(
+                        None,
+                        key.span(),
+                        what,
+                        meant,
+                        "a policy holds [[share]], [[never]], [[test]], [groups], new_parts and new_lots",
+                    );
                 }
             }
         }
@@ -202,9 +212,12 @@ impl Reader<'_> {
             rules
         };
         let (shares, nevers) = (side(true), side(false));
-        let named = shares.iter().chain(&nevers).filter_map(|rule| rule.with.strip_prefix(MEMBERS_OF));
+        let tests: Vec<Test> = table.get("test").map(|value| self.tests(value)).unwrap_or_default();
+        let tested = tests.iter().flat_map(|test| &test.claims).filter_map(Claim::whom);
+        let named =
+            shares.iter().chain(&nevers).map(|rule| rule.with.as_str()).chain(tested).filter_map(|with| with.strip_prefix(MEMBERS_OF));
         let lists = named.filter_map(|name| Some((name.to_owned(), self.lists.get(name)?.clone()))).collect();
-        let policy = Policy { text: self.text.into(), groups: self.groups.clone(), shares, nevers, lists, ..Policy::default() };
+        let policy = Policy { text: self.text.into(), groups: self.groups.clone(), shares, nevers, lists, tests, ..Policy::default() };
         if self.world.is_some() {
             rules.iter().filter(|(section, _)| section.share).for_each(|(section, rule)| self.check_void(&policy, section, rule));
         }
@@ -309,7 +322,7 @@ impl Reader<'_> {
     fn rule(&mut self, section: &Section<'_>) -> Option<Rule> {
         self.check_keys(section);
         let name = self.text(section, "name");
-        let with = self.with(section);
+        let with = self.with(section, "with");
         let feed = if section.share || section.table.contains_key("feed") { self.feed(section) } else { Some(Feeds::All) };
         let parts = if section.share || section.table.contains_key("parts") { self.parts(section) } else { Some(Parts::All) };
         let lots = optional(self.lots(section));
@@ -369,9 +382,9 @@ impl Reader<'_> {
         }
     }
 
-    fn with(&mut self, section: &Section<'_>) -> Option<(String, BTreeSet<String>)> {
-        let with = self.text(section, "with")?;
-        let span = section.table.get("with")?.span();
+    fn with(&mut self, section: &Section<'_>, key: &str) -> Option<(String, BTreeSet<String>)> {
+        let with = self.text(section, key)?;
+        let span = section.table.get(key)?.span();
         if let Some(list) = with.strip_prefix(MEMBERS_OF) {
             let partners = self.members_of(section, list, span)?;
             return Some((with, partners));
@@ -505,20 +518,25 @@ impl Reader<'_> {
             }
             None => {}
         }
-        let names = self.filled(section, "show", value)?;
+        self.fields(section, "show", value).map(Show::Named)
+    }
+
+    /// Names of groups, tables of groups and fields.
+    fn fields(&mut self, section: &Section<'_>, key: &str, value: &Value<'_>) -> Option<BTreeSet<String>> {
+        let names = self.filled(section, key, value)?;
         for (name, span) in names.iter().filter(|(name, _)| !is_field(name)) {
             let what = format!("no group or field is called `{name}`{}", look_alike(name));
             let next = match name.as_str() {
-                "everything" => "write show = \"everything\" without brackets".into(),
+                word @ ("everything" | "nothing") => format!("write {key} = \"{word}\" without brackets"),
                 tabled if tabled.contains(':') => {
                     format!("special and other characteristics are told apart in {}", tables().collect::<Vec<_>>().join(", "))
                 }
                 _ => format!("the groups are {}", Group::ALL.map(Group::name).join(", ")),
             };
             let known: Vec<String> = field_names().map(String::from).chain(tables()).collect();
-            self.slip(rule, span.clone(), what, meant(name, &known), next);
+            self.slip(section.name.as_deref(), span.clone(), what, meant(name, &known), next);
         }
-        names.iter().all(|(name, _)| is_field(name)).then(|| Show::Named(names.into_iter().map(|(name, _)| name).collect()))
+        names.iter().all(|(name, _)| is_field(name)).then(|| names.into_iter().map(|(name, _)| name).collect())
     }
 
     fn kinds(&mut self, section: &Section<'_>) -> Option<Option<BTreeSet<String>>> {
@@ -600,6 +618,63 @@ impl Reader<'_> {
             self.slip(section.name.as_deref(), value.span(), format!("`{key}` is a day, and {shown} is none"), meant, next);
         }
         midnight.map(|midnight| midnight.timestamp().as_second())
+    }
+
+    /// The tables of `[[test]]`.
+    fn tests(&mut self, value: &Value<'_>) -> Vec<Test> {
+        let sections = self.sections("test", false, value);
+        sections.iter().filter_map(|section| self.test(section)).collect()
+    }
+
+    fn test(&mut self, section: &Section<'_>) -> Option<Test> {
+        for key in section.table.keys().filter(|key| !TEST_KEYS.contains(&key.get_ref().as_ref())) {
+            let name = key.get_ref().as_ref();
+            let next = format!("its keys are {}", TEST_KEYS.join(", "));
+            self.slip(None, key.span(), format!("a test has no key `{name}`"), meant(name, TEST_KEYS), next);
+        }
+        let who = self.with(section, "who");
+        let on = section.table.get("on").and_then(|value| self.day(section, "on", value));
+        let [feed, kind, part, lot] = ["feed", "kind", "part", "lot"].map(|key| self.known(section, key));
+        let mut said = Vec::new();
+        if let Some(value) = section.table.get("sees") {
+            match value.get_ref().as_str() {
+                Some("nothing") => said.push(Sees::AtMost(BTreeSet::new())),
+                Some(other) => {
+                    let next = "write \"nothing\", or a list of groups and fields as [\"identity\", \"verdict\"]";
+                    self.slip(None, value.span(), format!("`{other}` is not in a list"), meant(other, ["nothing"]), next);
+                }
+                None => said.extend(self.fields(section, "sees", value).map(Sees::Exactly)),
+            }
+        }
+        if let Some(value) = section.table.get("never") {
+            said.extend(self.fields(section, "never", value).map(|names| Sees::Never(Show::Named(names))));
+        }
+        if !section.table.contains_key("sees") && !section.table.contains_key("never") {
+            let next = "add sees = [\"…\"], sees = \"nothing\" or never = [\"…\"]";
+            self.slip(None, section.span.clone(), "the test does not say what is seen", None, next);
+        }
+        let (who, scope) = (who?.0, Scope { feed, kind, part, lot, on });
+        let (line, column) = self.place(section.span.start);
+        let claim = |sees| Claim { who: Who::Named(who.clone()), sees, scope: scope.clone() };
+        Some(Test { line, column, claims: said.into_iter().map(claim).collect() })
+    }
+
+    /// What a test limits itself to under one key, which must be known: with a slip in it, it would hold for nothing.
+    fn known(&mut self, section: &Section<'_>, key: &str) -> Option<String> {
+        let span = section.table.get(key)?.span();
+        let value = self.text(section, key)?;
+        let words: Vec<&str> = match (key, self.world) {
+            ("kind", _) => kind::known().iter().map(|(schema, _)| schema.name).collect(),
+            (_, None) => return Some(value),
+            ("feed", Some(world)) => world.feeds.iter().map(String::as_str).collect(),
+            ("part", Some(world)) => world.parts.iter().chain(&self.new_parts).map(String::as_str).collect(),
+            (_, Some(world)) => world.lots.iter().chain(&self.new_lots).map(String::as_str).collect(),
+        };
+        if !words.contains(&value.as_str()) {
+            let (what, meant) = (format!("no {key} `{value}` is known here{}", look_alike(&value)), meant(&value, words));
+            self.slip(None, span, what, meant, format!("correct it, or leave out `{key}` if you mean every {key}"));
+        }
+        Some(value)
     }
 
     /// Refuses what a share names and nevers take back whole from everybody it is for: its writer expects to share it.
@@ -732,6 +807,20 @@ impl Reader<'_> {
     }
 }
 
+/// What of a test does not hold: its sentence, and where not.
+fn failing(test: &Test, policy: &Policy, now: i64) -> Option<Slip> {
+    let fails = |claim: &Claim| Some(format!("the test \"{claim}\" fails: {}", claim.check(policy, now).err()?));
+    let what = test.claims.iter().find_map(fails)?;
+    let next = "correct the rules, or the test".to_owned();
+    Some(Slip { line: test.line, column: test.column, rule: None, what, meant: None, next })
+}
+
+/// Midnight UTC at which a day begins, written as in 2027-01-01.
+pub(crate) fn day_of(text: &str) -> Option<i64> {
+    let date: Date = text.parse().ok().filter(|_| text.len() == 10)?;
+    Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
+}
+
 const PAIR_FIRST: &str = "correct the name, or pair with them first";
 const NEW_KEYS_FIRST: &str = "move it to the top of the file, above the first bracket";
 
@@ -748,7 +837,7 @@ fn meets(these: &Masks, those: &Masks) -> bool {
     these.iter().zip(those).any(|(this, that)| this & that != 0)
 }
 
-fn field_names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn field_names() -> impl Iterator<Item = &'static str> {
     let fields = kind::known().iter().flat_map(|(schema, _)| schema.fields).map(|field| field.name);
     Group::ALL.into_iter().map(Group::name).chain(fields)
 }
@@ -763,12 +852,12 @@ fn tables() -> impl Iterator<Item = String> {
     Group::ALL.into_iter().flat_map(of)
 }
 
-fn is_field(name: &str) -> bool {
+pub(crate) fn is_field(name: &str) -> bool {
     field_names().any(|known| known == name) || tables().any(|known| known == name)
 }
 
 /// The nearest known word, if it is near: letters in another case count as equal.
-fn meant<'a>(wrong: &str, known: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a)>) -> Option<String> {
+pub(crate) fn meant<'a>(wrong: &str, known: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a)>) -> Option<String> {
     let distance = |word: &str| text_distance(&wrong.to_lowercase(), &word.to_lowercase());
     let near = known.into_iter().map(|word| (distance(word.as_ref()), word.as_ref()));
     let (distance, word) = near.min()?;

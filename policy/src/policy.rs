@@ -10,6 +10,7 @@ use lotline_schema::kind::{self, Group, Schema};
 use serde::Serialize;
 
 use crate::parse::Slips;
+use crate::prove::Test;
 
 /// Every rule in force, with the text it came from and who is cut off for now.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -21,6 +22,7 @@ pub struct Policy {
     pub(crate) shares: Vec<Rule>,
     pub(crate) nevers: Vec<Rule>,
     pub(crate) lists: BTreeMap<String, MemberList>,
+    pub(crate) tests: Vec<Test>,
     pub(crate) stopped: Stopped,
 }
 
@@ -101,6 +103,17 @@ impl Policy {
         &self.groups
     }
 
+    /// The tests of the file, in its order. Those of a policy that [`crate::parse`] accepted hold.
+    pub fn tests(&self) -> &[Test] {
+        &self.tests
+    }
+
+    /// The partners that a name in a rule means: a partner, the members of a group or of a list.
+    pub(crate) fn meant_by(&self, name: &str) -> BTreeSet<String> {
+        let list = name.strip_prefix(MEMBERS_OF).and_then(|list| self.lists.get(list)).map(|list| &list.partners);
+        self.groups.get(name).or(list).cloned().unwrap_or_else(|| BTreeSet::from([name.to_owned()]))
+    }
+
     /// Cuts sharing with one partner, or with all. Kept beside the text: it needs no file that parses, and no file undoes it.
     ///
     /// ```
@@ -141,6 +154,13 @@ impl Policy {
     /// Whether any rule asks whether a record is released.
     pub fn asks_for_releases(&self) -> bool {
         self.shares.iter().any(|share| share.released)
+    }
+
+    /// The rules that are about a partner, and no other: they give it the same answers, and are quicker to walk.
+    pub fn about(&self, partner: &str) -> Policy {
+        let of = |rules: &[Rule]| rules.iter().filter(|rule| rule.partners.contains(partner)).cloned().collect();
+        let (shares, nevers) = (of(&self.shares), of(&self.nevers));
+        Policy { version: self.version, shares, nevers, stopped: self.stopped.clone(), ..Policy::default() }
     }
 
     /// The shares that can show this partner something of this feed now, each with what it can show at most.
@@ -238,6 +258,22 @@ impl Rule {
     /// The slots of a schema that `show` names; of a schema that this program does not know, none.
     pub fn mask(&self, schema: &Schema) -> u64 {
         kind::known().iter().zip(&self.masks).find(|((known, _), _)| std::ptr::eq(*known, schema)).map_or(0, |(_, mask)| *mask)
+    }
+
+    /// Whether it narrows anything under this condition; a rule always names partners and fields.
+    pub fn asks(&self, condition: Condition) -> bool {
+        match condition {
+            Condition::Partner | Condition::Field => true,
+            Condition::Feed => self.feed != Feeds::All,
+            Condition::Kind => self.kinds.is_some(),
+            Condition::Parts => self.parts != Parts::All,
+            Condition::Lots => self.lots.is_some(),
+            Condition::Only => self.only.is_some(),
+            Condition::Released => self.released,
+            Condition::From => self.from.is_some(),
+            Condition::Until => self.until.is_some(),
+            Condition::List => self.list_until.is_some(),
+        }
     }
 
     /// The moments at which it begins and ends.

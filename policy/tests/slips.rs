@@ -1,4 +1,13 @@
 //! Every slip people make in a rule file is refused with its rule, its place, what was meant and the next step.
+//!
+//! | slips | how many | test |
+//! | --- | --- | --- |
+//! | of the study: names, dates, a ban written as a share, things left out | 31 | `the_slips_of_the_study` |
+//! | of form: brackets, lists, quotes, keys in the wrong place, names, void shares | 24 | `slips_the_study_did_not_have` |
+//! | lots, and tables of special or other characteristics | 12 | `slips_about_lots_and_tables` |
+//! | `only`, and releases | 5 | `slips_about_releases` |
+//! | `with`, and member lists | 11 | `slips_about_member_lists` |
+//! | `[[test]]`: keys, names, limits, and tests that fail | 19 | `slips_in_tests_and_tests_that_fail` |
 #![allow(clippy::unwrap_used)] // tests
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -257,7 +266,7 @@ fn slips_the_study_did_not_have() {
         (
             "[[never]]\nname   = \"raw",
             "[[nevr]]\nname   = \"raw",
-            "line 15, column 3: `nevr` has no place at the top of a policy (did you mean `never`?); a policy holds [[share]], [[never]], [groups], new_parts and new_lots",
+            "line 15, column 3: `nevr` has no place at the top of a policy (did you mean `never`?); a policy holds [[share]], [[never]], [[test]], [groups], new_parts and new_lots",
         ),
         (
             "show   = \"everything\"\n\n[[share]]",
@@ -360,8 +369,6 @@ fn slips_the_study_did_not_have() {
     for (from, to, expected) in cases {
         refused(from, to, expected);
     }
-    let tests = format!("{GOOD}\n[[test]]\nwho = \"oem-a\"\n");
-    assert!(check(&tests).unwrap_err().to_string().ends_with("`[[test]]` is for a later version of Lotline; remove `[[test]]`"));
     let single = "[share]\nname = 'x'";
     assert!(check(single).unwrap_err().to_string().contains("begin each rule with [[share]], in two brackets"));
     assert!(check(&"#".repeat(300_000)).is_err());
@@ -511,6 +518,100 @@ fn slips_about_member_lists() {
         "[groups]\n\"members-of:x\" = [\"rival\"]\n",
         "line 4, column 1: `members-of:x` is no name for a group; give it another: with = \"members-of:…\" names a member list",
     );
+}
+
+/// A test added to the good file gives exactly this one slip.
+#[test]
+fn slips_in_tests_and_tests_that_fail() {
+    let end = GOOD.matches('\n').count();
+    let groups = "the groups are identity, specification, verdict, capability, defects, measurements, process, inspector, genealogy, document, sustainability, commercial";
+    let cases: &[(&str, usize, &str)] = &[
+        (
+            "whom = 'oem-a'\nwho = 'oem-a'\nsees = 'nothing'",
+            2,
+            "1: a test has no key `whom` (did you mean `who`?); its keys are who, sees, never, feed, kind, part, lot, on",
+        ),
+        ("sees = 'nothing'", 1, "1: `who` is missing; add who = \"…\""),
+        ("who = 'oem-a'", 1, "1: the test does not say what is seen; add sees = [\"…\"], sees = \"nothing\" or never = [\"…\"]"),
+        (
+            "who = 'oem-d'\nsees = 'nothing'",
+            2,
+            "7: no partner or group is called `oem-d` (did you mean `oem-a`?); correct the name, or pair with them first",
+        ),
+        (
+            "who = 'members-of:vdb'\nsees = 'nothing'",
+            2,
+            "7: no member list is called `vdb` (did you mean `vda`?); correct the name, or keep the list first with `lotline members add`",
+        ),
+        (
+            "who = 'rival'\nsees = 'nothin'",
+            3,
+            "8: `nothin` is not in a list (did you mean `nothing`?); write \"nothing\", or a list of groups and fields as [\"identity\", \"verdict\"]",
+        ),
+        ("who = 'rival'\nsees = ['nothing']", 3, "9: no group or field is called `nothing`; write sees = \"nothing\" without brackets"),
+        ("who = 'rival'\nsees = []", 3, "8: `sees` is empty, so the rule would never apply; fill the list, or remove the rule"),
+        (
+            "who = 'rival'\nnever = ['mesurements']",
+            3,
+            &format!("10: no group or field is called `mesurements` (did you mean `measurements`?); {groups}"),
+        ),
+        ("who = 'rival'\nnever = 'process'", 3, "9: `never` is no list of texts; write never = [\"…\", \"…\"]"),
+        (
+            "who = 'rival'\nsees = 'nothing'\nfeed = 'qualty'",
+            4,
+            "8: no feed `qualty` is known here (did you mean `quality`?); correct it, or leave out `feed` if you mean every feed",
+        ),
+        (
+            "who = 'rival'\nsees = 'nothing'\npart = 'X-4712'",
+            4,
+            "8: no part `X-4712` is known here (did you mean `X-4711`?); correct it, or leave out `part` if you mean every part",
+        ),
+        (
+            "who = 'rival'\nsees = 'nothing'\nlot = 'L-9'",
+            4,
+            "7: no lot `L-9` is known here (did you mean `L-1`?); correct it, or leave out `lot` if you mean every lot",
+        ),
+        (
+            "who = 'rival'\nsees = 'nothing'\nkind = 'inspektion'",
+            4,
+            "8: no kind `inspektion` is known here (did you mean `inspection`?); correct it, or leave out `kind` if you mean every kind",
+        ),
+        (
+            "who = 'rival'\nsees = 'nothing'\non = '2027-01-01'",
+            4,
+            "6: `on` is a day, and `2027-01-01` is none; write 2027-01-01 without quotes and time",
+        ),
+        (
+            "who = 'customers'\nnever = ['inspector']",
+            1,
+            "1: the test \"customers never sees inspector\" fails: oem-b sees inspector of a record of kind inspection in feed quality, customer oem-b, from 2026-11-23 00:00 UTC on, by `oem-b-theirs`; correct the rules, or the test",
+        ),
+        (
+            "who = 'auditor'\nsees = 'nothing'\npart = 'Y-0815'",
+            1,
+            "1: the test \"auditor sees nothing of part Y-0815\" fails: auditor sees identity, specification, verdict, capability, defects, measurements, process, genealogy, document, commercial of a record of kind inspection in any feed that no rule names, part Y-0815, from 2026-12-01 00:00 UTC on, by `audit-2026`; correct the rules, or the test",
+        ),
+        (
+            "who = 'oem-a'\nsees = ['identity', 'verdict']\npart = 'X-4711'",
+            1,
+            "1: the test \"oem-a sees exactly identity, verdict of part X-4711\" fails: oem-a sees capability of a record of kind inspection in feed quality, part X-4711, from 2026-11-23 00:00 UTC on, by `oem-a-incoming`; correct the rules, or the test",
+        ),
+        (
+            "who = 'oem-c'\nsees = ['identity', 'verdict', 'defects', 'capability']",
+            1,
+            "1: the test \"oem-c sees exactly capability, defects, identity, verdict\" fails: oem-c sees capability of no such record; correct the rules, or the test",
+        ),
+    ];
+    for (test, line, expected) in cases {
+        let slips = check(&format!("{GOOD}[[test]]\n{test}\n")).expect_err(test).to_string();
+        assert_eq!(slips, format!("line {}, column {expected}", end + line), "{test}");
+    }
+    let holding = "[[test]]\nwho = 'competitors'\nsees = 'nothing'\n[[test]]\nwho = 'auditor'\nsees = 'nothing'\non = 2026-12-13\n\
+                   [[test]]\nwho = 'oem-a'\npart = 'Z-1'\nsees = ['identity', 'verdict', 'capability']\nnever = ['process']\n\
+                   [[test]]\nwho = 'members-of:vda'\nnever = ['measurements']\nfeed = 'tooling'\nlot = 'L-1'\nkind = 'inspection'\n";
+    let policy = check(&format!("{GOOD}{holding}")).unwrap();
+    assert_eq!(policy.tests().len(), 4);
+    assert_eq!(Policy::restore_with(policy.text(), policy.lists()).unwrap(), policy);
 }
 
 #[test]

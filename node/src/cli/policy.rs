@@ -1,9 +1,13 @@
-//! `lotline policy`: check, apply, show, explain, preview. Only `apply` puts rules in force.
+//! `lotline policy`: check, compare, try, prove, apply, show, explain, preview. Only `apply` puts rules in force.
+
+mod diff;
+mod history;
+mod matrix;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use lotline_policy::{MemberList, Policy, Viewer, World, decide, parse};
+use lotline_policy::{Claim, MemberList, Policy, SENTENCES, Viewer, World, cedar, clear, decide, parse};
 use lotline_schema::{Facts, Hash, kind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,14 +16,22 @@ use super::confirmed;
 use super::lists::{find_record, seen};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::Desk;
-use crate::feeds::{Summary, with_release};
+use crate::exchange::message::view_bytes;
+use crate::feeds::{Feed, Summary, Whole, with_release};
 use crate::service::now;
+use crate::store::Row;
+pub(super) use diff::changes;
 
 /// What to do with the rules.
 #[derive(clap::Subcommand, Serialize, Deserialize, Clone, Debug)]
 pub enum Verb {
     /// Check a rule file; changes nothing.
     Check {
+        /// The file (else policy.toml of the home).
+        file: Option<PathBuf>,
+    },
+    /// What a rule file would change, against the rules in force; changes nothing.
+    Diff {
         /// The file (else policy.toml of the home).
         file: Option<PathBuf>,
     },
@@ -31,8 +43,40 @@ pub enum Verb {
         #[arg(long)]
         yes: bool,
     },
-    /// Print the rules in force.
-    Show,
+    /// Print the rules in force, or those that once were.
+    #[command(disable_version_flag = true)]
+    Show {
+        /// An applied version.
+        #[arg(long, value_name = "N", conflicts_with = "at")]
+        version: Option<u64>,
+        /// What was in force at the end of a day, as 2026-11-23.
+        #[arg(long, value_name = "DAY")]
+        at: Option<String>,
+    },
+    /// Every applied version: its number, its day, how many rules, and what changed first.
+    Log,
+    /// Try the [[test]]s of a rule file; changes nothing.
+    Test {
+        /// The file (else policy.toml of the home).
+        file: Option<PathBuf>,
+    },
+    /// Whether a sentence holds for every record there could be: "competitors see nothing", "nobody sees measurements".
+    #[command(after_help = lotline_policy::SENTENCES)]
+    Prove {
+        /// The sentence, in quotes.
+        sentence: String,
+    },
+    /// Who sees which groups of fields: all, some, never, nothing.
+    Matrix,
+    /// Print the rules in force in another language.
+    Export {
+        /// The language.
+        #[arg(long)]
+        format: Format,
+        /// Write them to this file, and the schema they speak of beside it.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Why a partner sees each field of a record, or does not.
     Explain {
         /// The lot.
@@ -50,10 +94,19 @@ pub enum Verb {
     },
 }
 
+/// Languages to export rules in.
+#[derive(clap::ValueEnum, Serialize, Deserialize, Clone, Copy, Debug)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Cedar, language 4 (cedarpolicy.com).
+    Cedar,
+}
+
 impl Verb {
     pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
-            Verb::Check { file } | Verb::Apply { file, .. } => file.iter_mut().collect(),
+            Verb::Check { file } | Verb::Diff { file } | Verb::Apply { file, .. } | Verb::Test { file } => file.iter_mut().collect(),
+            Verb::Export { out, .. } => out.iter_mut().collect(),
             _ => Vec::new(),
         }
     }
@@ -69,8 +122,14 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
             lists.iter().for_each(|change| text.push_str(&format!("\n{change}")));
             Ok(Answer::new(text, json!({ "shares": policy.shares().len(), "nevers": policy.nevers().len(), "lists": lists })))
         }
+        Verb::Diff { file } => {
+            let policy = read(desk, file)?;
+            let difference = changes(desk, &desk.handle.snapshot().policy.clone(), &policy)?;
+            let text = format!("What changes:\n{}", diff::lines(&difference));
+            Ok(Answer::new(text.trim_end(), json!({ "changes": difference.words(), "difference": difference })))
+        }
         Verb::Apply { file, yes } => apply(desk, file, yes),
-        Verb::Show => {
+        Verb::Show { version: None, at: None } => {
             let policy = desk.handle.snapshot().policy.clone();
             let text = if policy.version() == 0 {
                 "no rules are in force: nothing is shared".to_owned()
@@ -79,9 +138,65 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
             };
             Ok(Answer::new(text, json!({ "version": policy.version(), "text": policy.text(), "stopped": policy.stopped() })))
         }
+        Verb::Show { version, at } => history::show(desk, version, at.as_deref()),
+        Verb::Log => history::log(desk),
+        Verb::Test { file } => test(desk, file),
+        Verb::Prove { sentence } => prove(desk, &sentence),
+        Verb::Matrix => Ok(matrix::matrix(desk)),
+        Verb::Export { format: Format::Cedar, out } => export(desk, out),
         Verb::Explain { lot, partner, part } => explain(desk, &lot, &partner, part.as_deref()),
         Verb::Preview { partner } => preview(desk, &partner),
     }
+}
+
+/// The tests of a file. One that fails is a slip like any other, so the file was refused already.
+fn test(desk: &Desk, file: Option<PathBuf>) -> Result<Answer, Failure> {
+    let policy = read(desk, file)?;
+    let mut lines: Vec<String> = Vec::new();
+    for test in policy.tests() {
+        lines.extend(test.claims.iter().map(|claim| format!("line {}: {claim}: holds", test.line)));
+    }
+    let tests = policy.tests().len();
+    lines.push(match tests {
+        0 => "The file has no tests; docs/policy.md shows how to write [[test]]".into(),
+        1 => "1 test holds.".into(),
+        tests => format!("{tests} tests hold."),
+    });
+    let claims: Vec<String> = policy.tests().iter().flat_map(|test| &test.claims).map(ToString::to_string).collect();
+    Ok(Answer::new(lines.join("\n"), json!({ "tests": tests, "claims": claims })))
+}
+
+fn prove(desk: &Desk, sentence: &str) -> Result<Answer, Failure> {
+    let snapshot = desk.handle.snapshot();
+    let partners: Vec<String> = snapshot.book.keys().cloned().collect();
+    let claim = Claim::read(sentence, &snapshot.policy, &partners)
+        .map_err(|unread| Failure::new(unread).exit(exit::USAGE).hint(format!("a sentence is {SENTENCES}")))?;
+    let hole = claim.check(&snapshot.policy, now() as i64).err().map(|hole| hole.to_string());
+    let text = match &hole {
+        None => format!("It holds for every record there could be, from now on: {claim}."),
+        Some(hole) => format!("It does not hold: {claim}.\n{hole}"),
+    };
+    let code = if hole.is_some() { exit::REFUSED } else { 0 };
+    let json = json!({ "claim": claim.to_string(), "holds": hole.is_none(), "counterexample": hole, "version": snapshot.policy.version() });
+    Ok(Answer { exit: code, ..Answer::new(text, json) })
+}
+
+fn export(desk: &Desk, out: Option<PathBuf>) -> Result<Answer, Failure> {
+    let policy = desk.handle.snapshot().policy.clone();
+    let (rules, schema) = (cedar::export(&policy), cedar::schema());
+    let json = json!({ "version": policy.version(), "policies": rules, "schema": schema });
+    let Some(path) = out else {
+        let remarks: String = schema.lines().map(|line| format!("// {line}\n")).collect();
+        return Ok(Answer::new(format!("{rules}\n// The schema they speak of:\n{remarks}"), json));
+    };
+    let beside = path.with_extension("cedarschema");
+    for (path, text) in [(&path, &rules), (&beside, &schema)] {
+        std::fs::write(path, text).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", path.display())))?;
+    }
+    Ok(Answer::new(
+        format!("Version {} of your rules is in {}, its schema in {}.", policy.version(), path.display(), beside.display()),
+        json,
+    ))
 }
 
 /// How many rules, in words.
@@ -118,15 +233,16 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
 fn parts_and_lots(desk: &Desk) -> Result<(BTreeSet<String>, BTreeSet<String>), Failure> {
     desk.settle()?;
     let (mut parts, mut lots) = (BTreeSet::new(), BTreeSet::new());
-    each_own(desk, &Policy::nothing(), |_, facts| {
+    each_own(desk, &Policy::nothing(), |_, _, facts| {
         parts.extend(facts.part);
         lots.extend(facts.lot);
+        Ok(())
     })?;
     Ok((parts, lots))
 }
 
 /// Every record of ours as these rules need to know it, in pages.
-fn each_own(desk: &Desk, policy: &Policy, mut visit: impl FnMut(&crate::feeds::Feed, Facts)) -> Result<(), Failure> {
+fn each_own(desk: &Desk, policy: &Policy, mut visit: impl FnMut(&Feed, &Row, Facts) -> Result<(), Failure>) -> Result<(), Failure> {
     const PAGE: usize = 512;
     let (snapshot, reader) = (desk.handle.snapshot(), desk.handle.reader());
     for feed in snapshot.feeds.values().filter(|feed| feed.ours && !feed.origin.is_org()) {
@@ -141,7 +257,7 @@ fn each_own(desk: &Desk, policy: &Policy, mut visit: impl FnMut(&crate::feeds::F
                 let facts = Summary::read(&row.summary)?.facts;
                 // A release follows the verdict of its record; rules do not speak of it.
                 if !facts.is_release() {
-                    visit(feed, with_release(facts, reader, &snapshot, policy, feed, Hash(row.leaf))?);
+                    visit(feed, row, with_release(facts, reader, &snapshot, policy, feed, Hash(row.leaf))?)?;
                 }
             }
         }
@@ -152,14 +268,8 @@ fn each_own(desk: &Desk, policy: &Policy, mut visit: impl FnMut(&crate::feeds::F
 fn apply(desk: &Desk, file: Option<PathBuf>, yes: bool) -> Result<Answer, Failure> {
     let policy = read(desk, file)?;
     let before = desk.handle.snapshot().policy.clone();
-    let changes = changes(desk, &before, &policy)?;
-    let mut text = String::from("What changes:\n");
-    for change in &changes {
-        text.push_str(&format!("  {change}\n"));
-    }
-    if changes.is_empty() {
-        text.push_str("  nobody gains or loses a field of any record there is\n");
-    }
+    let difference = changes(desk, &before, &policy)?;
+    let mut text = format!("What changes:\n{}", diff::lines(&difference));
     // Inside a running node there is no terminal: whoever asked there has said --yes, or is told to.
     if !yes {
         if desk.board.is_some() {
@@ -175,40 +285,7 @@ fn apply(desk: &Desk, file: Option<PathBuf>, yes: bool) -> Result<Answer, Failur
     }
     let version = desk.feeds(move |feeds| feeds.apply_policy(policy, false, now()))?;
     text.push_str(&format!("Version {version} of your rules is in force."));
-    Ok(Answer::new(text, json!({ "version": version, "changes": changes })))
-}
-
-/// What each partner gains or loses over the records there are, and bans that went.
-fn changes(desk: &Desk, before: &Policy, after: &Policy) -> Result<Vec<String>, Failure> {
-    let names = |policy: &Policy| policy.nevers().iter().map(|never| never.name.clone()).collect::<BTreeSet<_>>();
-    let mut changes: Vec<String> = names(before).difference(&names(after)).map(|name| format!("REMOVED BAN `{name}`")).collect();
-    let (snapshot, at) = (desk.handle.snapshot(), now() as i64);
-    let mut counts = std::collections::BTreeMap::<String, (u64, u64)>::new();
-    // Whether records are released is looked up if either version asks.
-    let asking = if before.asks_for_releases() { before } else { after };
-    each_own(desk, asking, |feed, facts| {
-        let Some(schema) = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == facts.kind) else {
-            return;
-        };
-        for name in snapshot.book.keys() {
-            let viewer = Viewer::new(name.as_str());
-            let mask = |policy: &Policy| decide(policy, &viewer, feed.origin.name(), schema, &facts, at).mask;
-            let (old, new) = (mask(before), mask(after));
-            let count = counts.entry(name.clone()).or_default();
-            count.0 += u64::from(new & !old != 0);
-            count.1 += u64::from(old & !new != 0);
-        }
-    })?;
-    let of = |count: u64| if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
-    for (name, (gains, losses)) in counts {
-        match (gains, losses) {
-            (0, 0) => {}
-            (gains, 0) => changes.push(format!("{name} gains fields of {}", of(gains))),
-            (0, losses) => changes.push(format!("{name} loses fields of {} (what it has received it keeps)", of(losses))),
-            (gains, losses) => changes.push(format!("{name} gains fields of {} and loses fields of {}", of(gains), of(losses))),
-        }
-    }
-    Ok(changes)
+    Ok(Answer::new(text, json!({ "version": version, "changes": difference.words(), "difference": difference })))
 }
 
 /// Whether policy.toml was edited since its last application, in words for `status`.
@@ -277,27 +354,40 @@ fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
     for name in &offered {
         text.push_str(&format!("feed {name}: {}\n", lotline_policy::term(&snapshot.policy, &viewer, name, at)));
     }
-    let (mut records, mut hidden) = (Vec::new(), 0u64);
-    each_own(desk, &snapshot.policy, |feed, facts| {
-        let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == facts.kind);
-        let mask = schema.map_or(0, |schema| decide(&snapshot.policy, &viewer, feed.origin.name(), schema, &facts, at).mask);
-        match schema.filter(|_| mask != 0 && offered.iter().any(|name| name == feed.origin.name())) {
-            Some(schema) => records.push((facts.lot, facts.part, seen(schema, mask))),
-            None => hidden += u64::from(offered.iter().any(|name| name == feed.origin.name())),
+    let (mut records, mut hidden, mut bytes) = (Vec::new(), 0u64, 0u64);
+    each_own(desk, &snapshot.policy, |feed, row, facts| {
+        if !offered.iter().any(|name| name == feed.origin.name()) {
+            return Ok(());
         }
+        // Through the door itself, so that what is counted is what leaves.
+        let whole = Whole::read(desk.handle.reader(), &snapshot, feed, row)?;
+        let item = whole.item();
+        let cleared = clear(&snapshot.policy, &viewer, &item, at);
+        match (item.schema, cleared.view()) {
+            (Some(schema), Some(view)) => {
+                bytes += view_bytes(view);
+                records.push((facts.lot, facts.part, seen(schema, cleared.mask()), view_bytes(view)));
+            }
+            _ => hidden += 1,
+        }
+        Ok(())
     })?;
     if offered.is_empty() {
         text = format!("{partner} sees nothing, and cannot tell that anything exists.");
     } else {
-        for (lot, part, fields) in records.iter().take(50) {
+        for (lot, part, fields, bytes) in records.iter().take(50) {
             text.push_str(&format!(
-                "lot {} of part {}: {}\n",
+                "lot {} of part {}, {bytes} bytes: {}\n",
                 lot.as_deref().unwrap_or("–"),
                 part.as_deref().unwrap_or("–"),
                 fields.join(", ")
             ));
         }
-        text.push_str(&format!("{} records in all; beside them it learns that {hidden} others exist in these feeds, and when (their place and day), but nothing in them.", records.len()));
+        text.push_str(&format!(
+            "{} records in all, {bytes} bytes; beside them it learns that {hidden} others exist in these feeds, and when (their place and day), \
+             but nothing in them: of each it gets a hash of 32 bytes.",
+            records.len()
+        ));
     }
     for of in snapshot.delegated().into_iter().filter(|of| !of.ours) {
         let (name, whose) = (of.origin.name(), &of.with);
@@ -306,8 +396,9 @@ fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
             false => format!("\nfeed {name}, which you write for {whose}: nothing, it is not yours to share"),
         });
     }
-    let rows: Vec<_> = records.iter().map(|(lot, part, fields)| json!({ "lot": lot, "part": part, "fields": fields })).collect();
-    Ok(Answer::new(text, json!({ "partner": partner, "feeds": offered, "records": rows, "hidden": hidden })))
+    let rows: Vec<_> =
+        records.iter().map(|(lot, part, fields, bytes)| json!({ "lot": lot, "part": part, "fields": fields, "bytes": bytes })).collect();
+    Ok(Answer::new(text, json!({ "partner": partner, "feeds": offered, "records": rows, "bytes": bytes, "hidden": hidden })))
 }
 
 /// Feeds that we write and others own, in words.

@@ -354,6 +354,13 @@ pub fn backfill_digest(items: &[(u64, SealedView)]) -> Hash {
     Hash::of(&[&bytes])
 }
 
+/// How many bytes a view takes in a frame.
+pub fn view_bytes(view: &SealedView) -> u64 {
+    let mut out = Vec::new();
+    put_view(&mut out, view);
+    out.len() as u64
+}
+
 fn put_view(out: &mut Vec<u8>, view: &SealedView) {
     codec::put_bytes(out, &view.core);
     codec::put_head(out, 4, view.disclosures.len() as u64);

@@ -12,7 +12,7 @@ use lotline_schema::voucher::Voucher;
 use lotline_schema::{Origin, PartyId};
 
 use super::open::{Applied, first_free, open_policy};
-use super::state::{Partner, StateError, key, put};
+use super::state::{Partner, key, put};
 use super::{FeedError, Feeds, Snapshot, transport};
 use crate::keys::random;
 use crate::store::{Batch, Entry, Reader};
@@ -94,12 +94,6 @@ impl Feeds {
         self.snapshot.policy = Arc::new(policy);
         self.show();
         Ok(())
-    }
-
-    /// The text of an applied version of the sharing rules.
-    pub fn policy_text(&self, version: u64) -> Result<String, FeedError> {
-        let core = self.reader.state(&key::numbered(key::POLICY, version))?.ok_or(StateError("policy"))?;
-        Ok(open_policy(&core, version, &self.snapshot.orgs[&self.snapshot.party])?.text)
     }
 
     pub(super) fn commit_state(&mut self, state_key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), FeedError> {

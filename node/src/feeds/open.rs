@@ -245,16 +245,32 @@ fn read_policy(reader: &Reader, org: &Org) -> Result<Policy, FeedError> {
     let newest = first_free(|number| Ok(reader.state(&key::numbered(key::POLICY, number + 1))?.is_some()))?;
     let mut policy = match newest {
         0 => Policy::nothing(),
-        number => {
-            let core = reader.state(&key::numbered(key::POLICY, number))?.ok_or(StateError("policy"))?;
-            let Applied { text, lists } = open_policy(&core, number, org)?;
-            Policy::restore_with(&text, &lists).map_err(|slips| FeedError::Policy(slips.to_string()))?.with_version(number)
-        }
+        number => read_version(reader, org, number)?.policy,
     };
     if let Some(stopped) = reader.state(key::STOPPED.as_bytes())? {
         policy = policy.with_stopped(read_stopped(&stopped)?);
     }
     Ok(policy)
+}
+
+/// A version of the rules that was put in force, and the day on which it was.
+pub struct AppliedPolicy {
+    /// The rules.
+    pub policy: Policy,
+    /// The first second of that day.
+    pub day: u64,
+}
+
+/// An applied version, its signature checked. It cannot be put back: a version is good under its own number alone.
+pub fn applied_policy(reader: &Reader, snapshot: &Snapshot, version: u64) -> Result<AppliedPolicy, FeedError> {
+    read_version(reader, &snapshot.orgs[&snapshot.party], version)
+}
+
+fn read_version(reader: &Reader, org: &Org, version: u64) -> Result<AppliedPolicy, FeedError> {
+    let core = reader.state(&key::numbered(key::POLICY, version))?.ok_or(StateError("policy"))?;
+    let Applied { text, lists, day } = open_policy(&core, version, org)?;
+    let policy = Policy::restore_with(&text, &lists).map_err(|slips| FeedError::Policy(slips.to_string()))?;
+    Ok(AppliedPolicy { policy: policy.with_version(version), day })
 }
 
 fn read_stopped(bytes: &[u8]) -> Result<Stopped, FeedError> {
@@ -267,10 +283,11 @@ fn read_stopped(bytes: &[u8]) -> Result<Stopped, FeedError> {
     Ok(Stopped { everybody: *everybody, partners: names.iter().map(name).collect::<Result<_, _>>()? })
 }
 
-/// An applied policy version: its text, and the member lists frozen in it.
+/// An applied policy version: its text, the member lists frozen in it, and its day.
 pub(super) struct Applied {
-    pub(super) text: String,
+    text: String,
     lists: BTreeMap<String, MemberList>,
+    day: u64,
 }
 
 impl Applied {
@@ -287,7 +304,7 @@ impl Applied {
         }
     }
 
-    fn read(entry: &Value) -> Option<Applied> {
+    fn read(entry: &Value, day: u64) -> Option<Applied> {
         let list = |(name, list): (&Value, &Value)| {
             let [hash, until, partners] = codec::as_array(list)? else {
                 return None;
@@ -297,10 +314,10 @@ impl Applied {
             Some((codec::as_text(name)?.to_owned(), list))
         };
         match entry {
-            Value::Text(text) => Some(Applied { text: text.clone(), lists: BTreeMap::new() }),
+            Value::Text(text) => Some(Applied { text: text.clone(), lists: BTreeMap::new(), day }),
             Value::Array(parts) => match &parts[..] {
                 [Value::Text(text), Value::Map(lists)] => {
-                    Some(Applied { text: text.clone(), lists: lists.iter().map(list).collect::<Option<_>>()? })
+                    Some(Applied { text: text.clone(), lists: lists.iter().map(list).collect::<Option<_>>()?, day })
                 }
                 _ => None,
             },
@@ -317,8 +334,9 @@ pub(super) fn open_policy(core: &[u8], number: u64, org: &Org) -> Result<Applied
         return Err(StateError("policy").into());
     }
     let key = org.key_for(Role::Record, &claims.kid, &claims.origin, number).ok_or(StateError("policy"))?;
-    match &unverified.verify(key)?.claims().body {
-        Body::Entry(entry) => Ok(Applied::read(entry).ok_or(StateError("policy"))?),
+    let verified = unverified.verify(key)?;
+    match &verified.claims().body {
+        Body::Entry(entry) => Ok(Applied::read(entry, verified.claims().day).ok_or(StateError("policy"))?),
         Body::Slots(..) => Err(StateError("policy").into()),
     }
 }
@@ -347,6 +365,30 @@ mod tests {
     use crate::store::Progress;
 
     fn silent(_: Progress) {}
+
+    #[test]
+    fn an_older_version_of_the_rules_cannot_be_put_back() {
+        const VERSIONS: u64 = 1000;
+        let home = Restored::new();
+        let mut feeds = home.open();
+        for _ in 1..=VERSIONS {
+            feeds.apply_policy(Policy::nothing(), false, 1).unwrap();
+        }
+        feeds.settle().unwrap();
+        let (reader, snapshot) = (feeds.reader.clone(), feeds.snapshot.clone());
+        for version in 1..=VERSIONS {
+            assert_eq!(applied_policy(&reader, &snapshot, version).unwrap().policy.version(), version);
+            let core = reader.state(&key::numbered(key::POLICY, version)).unwrap().unwrap();
+            for other in [version - 1, version + 1, VERSIONS, VERSIONS + 1].into_iter().filter(|other| *other != version) {
+                assert!(open_policy(&core, other, &snapshot.orgs[&snapshot.party]).is_err(), "{version} as {other}");
+            }
+        }
+        // Written over the newest, or behind it, it stops the node.
+        let old = reader.state(&key::numbered(key::POLICY, 3)).unwrap();
+        feeds.commit_state(key::numbered(key::POLICY, VERSIONS + 1), old).unwrap();
+        feeds.settle().unwrap();
+        assert!(read_policy(&feeds.reader, &snapshot.orgs[&snapshot.party]).is_err());
+    }
 
     /// A home with two data feeds, as a backup puts it back: without its seal.
     struct Restored {
