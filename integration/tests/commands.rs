@@ -105,6 +105,7 @@ const ASKING: &[&[&str]] = &[
     &["partner", "invite"],
     &["partner", "trust-file"],
     &["members", "list"],
+    &["share", "list"],
 ];
 
 #[test]
@@ -171,6 +172,8 @@ fn every_verb_speaks_json_with_its_version() {
         &["policy", "apply", "--yes"],
         &["share", "stop", "oem"],
         &["share", "resume", "--yes"],
+        &["share", "with", "oem", "non-conforming", "--feed", "quality", "--parts", "all", "--until", "revoked", "--yes"],
+        &["share", "end", "oem-non-conforming", "--yes"],
         &["subscribe", "oem"],
         &["subscribe", "oem", "--off"],
         &["bundle", "--lot", "PLATE-1", "--for", "oem", "-o", &bundle],

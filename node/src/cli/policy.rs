@@ -1,7 +1,7 @@
 //! `lotline policy`: check, apply, show, explain, preview. Only `apply` puts rules in force.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lotline_policy::{MemberList, Policy, Viewer, World, decide, parse};
 use lotline_schema::{Facts, Hash, kind};
@@ -97,6 +97,11 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
             .exit(exit::NOT_FOUND)
             .hint(format!("docs/policy.md shows the form; write the rules into {}", desk.home.policy_file().display()))
     })?;
+    check(desk, &path, &text)
+}
+
+/// Checks rules against what this home knows; `path` is where they stand or will stand.
+pub(super) fn check(desk: &Desk, path: &Path, text: &str) -> Result<Policy, Failure> {
     let snapshot = desk.handle.snapshot();
     let partners: Vec<String> = snapshot.book.keys().cloned().collect();
     let mut feeds = snapshot.own_feed_names();
@@ -104,7 +109,7 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
     let (parts, lots) = parts_and_lots(desk)?;
     let lists = snapshot.member_lists();
     let world = World { partners: &partners, feeds: &feeds, parts: &parts, lots: &lots, lists: &lists, now: now() as i64 };
-    parse(&text, &world).map_err(|slips| {
+    parse(text, &world).map_err(|slips| {
         let mut hint = "nothing was changed; the rules in force stay as they are".to_owned();
         let theirs = written_for_others(desk);
         if !theirs.is_empty() {
@@ -115,7 +120,7 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
 }
 
 /// Part numbers and lots of our own records.
-fn parts_and_lots(desk: &Desk) -> Result<(BTreeSet<String>, BTreeSet<String>), Failure> {
+pub(super) fn parts_and_lots(desk: &Desk) -> Result<(BTreeSet<String>, BTreeSet<String>), Failure> {
     desk.settle()?;
     let (mut parts, mut lots) = (BTreeSet::new(), BTreeSet::new());
     each_own(desk, &Policy::nothing(), |_, facts| {
@@ -179,7 +184,7 @@ fn apply(desk: &Desk, file: Option<PathBuf>, yes: bool) -> Result<Answer, Failur
 }
 
 /// What each partner gains or loses over the records there are, and bans that went.
-fn changes(desk: &Desk, before: &Policy, after: &Policy) -> Result<Vec<String>, Failure> {
+pub(super) fn changes(desk: &Desk, before: &Policy, after: &Policy) -> Result<Vec<String>, Failure> {
     let names = |policy: &Policy| policy.nevers().iter().map(|never| never.name.clone()).collect::<BTreeSet<_>>();
     let mut changes: Vec<String> = names(before).difference(&names(after)).map(|name| format!("REMOVED BAN `{name}`")).collect();
     let (snapshot, at) = (desk.handle.snapshot(), now() as i64);

@@ -1,0 +1,181 @@
+//! `lotline share with`, `list` and `end`: rules for people who never open the file.
+#![allow(clippy::unwrap_used, reason = "tests, also outside the test functions")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use lotline_integration::world::{Firm, World, lots_file, string};
+use serde_json::Value;
+
+/// A supplier with a customer, three lots for that customer and one for nobody.
+fn supplier(world: &World) -> Firm {
+    let (supplier, oem) = (world.firm("supplier"), world.firm("oem-a"));
+    supplier.pair("supplier", &oem, "oem-a");
+    publish(world, &supplier, "A", 3, &["--to", "oem-a"]);
+    publish(world, &supplier, "Q", 1, &["--feed", "quality"]);
+    supplier
+}
+
+fn publish(world: &World, firm: &Firm, prefix: &str, lots: usize, more: &[&str]) {
+    firm.publish(&world.file(&format!("{prefix}.csv"), lots_file(prefix, "P-4711", lots)), more);
+}
+
+/// The feed that is the customer's own.
+fn feed(supplier: &Firm) -> String {
+    string(&supplier.partner("oem-a")["feed"])
+}
+
+/// Runs `share with oem-a …`, without a question.
+fn with(supplier: &Firm, template: &str, more: &[&str]) -> Value {
+    supplier.ok(&[&["share", "with", "oem-a", template, "--yes"], more].concat())
+}
+
+/// The file of rules, and what is in force.
+fn rules(supplier: &Firm) -> (Option<String>, Value) {
+    (std::fs::read_to_string(supplier.path("policy.toml")).ok(), supplier.ok(&["policy", "show"]))
+}
+
+fn preview(supplier: &Firm) -> Vec<(String, BTreeSet<String>)> {
+    let answer = supplier.ok(&["policy", "preview", "oem-a"]);
+    let fields = |row: &Value| row["fields"].as_array().unwrap().iter().map(string).collect();
+    let mut rows: Vec<_> = answer["records"].as_array().unwrap().iter().map(|row| (string(&row["lot"]), fields(row))).collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn a_share_is_written_shown_and_in_force_in_one_go() {
+    let world = World::new();
+    let supplier = supplier(&world);
+    let answer = with(&supplier, "incoming-inspection", &["--feed", "all", "--parts", "theirs", "--until", "2027-07-01"]);
+    assert_eq!((string(&answer["share"]), answer["version"].as_u64()), ("oem-a-incoming-inspection".into(), Some(1)));
+    assert_eq!(answer["changes"], serde_json::json!(["oem-a gains fields of 3 records"]));
+    let (file, shown) = rules(&supplier);
+    let file = file.unwrap();
+    assert_eq!(shown["text"], file.as_str());
+    let words = "oem-a sees capability, identity and verdict of all lots made for them in every feed, up to and including 2027-06-30";
+    assert!(file.starts_with(&format!("# {words}. Added ")), "{file}");
+    assert!(file.ends_with(
+        " by lotline share\n[[share]]\nname  = \"oem-a-incoming-inspection\"\nwith  = \"oem-a\"\nfeed  = \"all\"\nparts = \"theirs\"\n\
+         show  = [\"identity\", \"verdict\", \"capability\"]\nuntil = 2027-07-01\n"
+    ));
+    assert_eq!(supplier.ok(&["policy", "check"])["shares"], 1);
+    let listed = supplier.ok(&["share", "list"]);
+    assert_eq!((string(&listed["shares"][0]["words"]), listed["shares"][0]["over"].as_bool()), (words.into(), Some(false)));
+    let seen = preview(&supplier);
+    assert_eq!(seen.iter().map(|(lot, _)| lot.as_str()).collect::<Vec<_>>(), ["A-0000", "A-0001", "A-0002"]);
+    assert!(seen[0].1.contains("verdict_recomputed") && !seen[0].1.iter().any(|field| field.contains("values")), "{seen:?}");
+
+    // A second one of the same template has a name of its own; both end, and the file is what it was.
+    let second = with(&supplier, "incoming-inspection", &["--feed", "quality", "--parts", "P-4711", "--until", "revoked"]);
+    assert_eq!(second["share"], "oem-a-incoming-inspection-2");
+    assert_eq!(preview(&supplier).len(), 4);
+    let ended = supplier.ok(&["share", "end", "oem-a-incoming-inspection-2", "--yes"]);
+    assert_eq!(ended["changes"], serde_json::json!(["oem-a loses fields of 1 record (what it has received it keeps)"]));
+    assert_eq!(rules(&supplier).0.as_deref(), Some(file.as_str()));
+    supplier.ok(&["share", "end", "oem-a-incoming-inspection", "--yes"]);
+    assert_eq!(rules(&supplier).0.as_deref(), Some(""));
+    assert_eq!(preview(&supplier), []);
+}
+
+#[test]
+fn each_template_passes_the_check_and_stands_in_the_manual_as_it_is_written() {
+    let world = World::new();
+    let supplier = supplier(&world);
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policy.md")).unwrap();
+    publish(&world, &supplier, "L", 1, &["--feed", "quality"]);
+    let part = ["--feed", "quality", "--parts", "P-4711"];
+    let cases: [(&str, &[&str]); 5] = [
+        ("incoming-inspection", &["--until", "2027-07-01"]),
+        ("first-article", &["--lots", "L-0000", "--until", "2027-03-01"]),
+        ("non-conforming", &["--until", "revoked"]),
+        ("audit-window", &["--from", "2026-12-01", "--until", "2026-12-13"]),
+        ("special-characteristics", &["--until", "revoked"]),
+    ];
+    for (template, more) in cases {
+        let answer = with(&supplier, template, &[&part[..], more].concat());
+        let rule = string(&answer["rule"]).replace("L-0000", "L-2026-11");
+        assert!(page.contains(&rule), "docs/policy.md does not show what `{template}` makes:\n{rule}");
+        assert!(!rule.contains("inspector") && !rule.contains("commercial") && !rule.contains("everything"), "{rule}");
+    }
+    assert_eq!(supplier.ok(&["policy", "check"])["shares"], 5);
+    let fields: BTreeSet<String> = preview(&supplier).into_iter().flat_map(|(_, fields)| fields).collect();
+    assert!(!fields.contains("inspector") && !fields.contains("commercial"), "{fields:?}");
+}
+
+#[test]
+fn what_is_refused_or_only_looked_at_changes_neither_file_nor_store() {
+    let world = World::new();
+    let supplier = supplier(&world);
+    let rest = "# by hand, kept\n[[never]]\nname='no-values'\nwith = \"oem-a\"\nshow = [ \"measurements\" ]   # never";
+    supplier.apply(rest);
+    let before = rules(&supplier);
+    let complete = ["--feed", "quality", "--parts", "all", "--until", "revoked"];
+    let said = |args: &[&str], code: i32, words: &str| {
+        let said = supplier.fails(code, &[&["share"], args].concat());
+        assert!(said.error().contains(words), "{args:?}: {}", said.error());
+        assert_eq!(rules(&supplier), before, "{args:?}");
+        said
+    };
+    let refused = |args: &[&str], words: &str| drop(said(&[&["with"], args].concat(), 2, words));
+    refused(&["oem-aa", "incoming-inspection"], "did you mean `oem-a`?");
+    refused(&["oem-a", "incoming"], "no template is called `incoming`");
+    refused(&["oem-a", "non-conformin"], "did you mean `non-conforming`?");
+    refused(&["oem-a", "delayed", "--feed", "qualty"], "did you mean `quality`?");
+    refused(&["oem-a", "delayed", "--feed", "quality", "--parts", "P-4712"], "did you mean `P-4711`?");
+    refused(&["oem-a", "first-article", "--feed", "quality", "--parts", "all"], "--lots is missing");
+    refused(&["oem-a", "first-article", "--feed", "quality", "--parts", "all", "--lots", "A-000"], "did you mean `A-0000`?");
+    refused(&["oem-a", "audit-window", "--feed", "quality", "--parts", "all"], "--from is missing");
+    let audit = ["oem-a", "audit-window", "--feed", "quality", "--parts", "all", "--from", "2026-12-01", "--until"];
+    refused(&[&audit[..], &["revoked"]].concat(), "--until is a day, and `revoked` is none");
+    refused(&[&audit[..], &["2026-11-30"]].concat(), "would end (2026-11-30) before it begins");
+    refused(&["oem-a", "incoming-inspection", "--feed", "quality", "--parts", "all", "--until", "1.7.2027"], "`1.7.2027` is none");
+    refused(&[&["oem-a", "incoming-inspection", "--delay", "24h"], &complete[..]].concat(), "belongs to the template `delayed`");
+    // A share that a ban takes back whole.
+    said(&[&["with", "oem-a", "first-article", "--yes", "--lots", "A-0000"], &complete[..]].concat(), 1, "which `no-values` forbids");
+    // Nobody said yes.
+    let asked = said(&[&["with", "oem-a", "incoming-inspection"], &complete[..]].concat(), 1, "not confirmed");
+    assert!(asked.hint().contains("--yes"));
+    said(&["end", "no-value"], 5, "no share is called `no-value`");
+    assert!(said(&["end", "no-values"], 5, "no share is called").hint().contains("ban"));
+
+    // A dry run says all and does nothing.
+    let dry = supplier.ok(&[&["share", "with", "oem-a", "incoming-inspection", "--dry-run"], &complete[..]].concat());
+    assert_eq!((dry["dry_run"].as_bool(), &dry["changes"][0]), (Some(true), &Value::from("oem-a gains fields of 1 record")));
+    assert_eq!(rules(&supplier), before);
+
+    // What is there stays byte for byte, also without a line end at its end.
+    with(&supplier, "incoming-inspection", &complete);
+    let added = rules(&supplier).0.unwrap();
+    assert!(added.starts_with(&format!("{rest}\n\n# oem-a sees")), "{added}");
+    assert_eq!(supplier.ok(&["share", "list"])["nevers"][0]["name"], "no-values");
+
+    // Edits that nobody applied are not applied on the way.
+    std::fs::write(supplier.path("policy.toml"), added.replace("measurements", "process")).unwrap();
+    let before = rules(&supplier);
+    let said = supplier.fails(2, &[&["share", "with", "oem-a", "incoming-inspection", "--yes"], &complete[..]].concat());
+    assert!(said.error().contains("edits that are not in force"), "{}", said.error());
+    supplier.fails(2, &["share", "end", "oem-a-incoming-inspection", "--yes"]);
+    assert_eq!(rules(&supplier), before);
+}
+
+#[test]
+fn beside_a_running_node_flags_say_everything() {
+    let world = World::new();
+    let supplier = supplier(&world);
+    supplier.start();
+    let own = feed(&supplier);
+    let said = supplier.fails(2, &["share", "with", "oem-a", "incoming-inspection"]);
+    assert!(said.error().contains("--feed is missing") && said.hint().contains(&own), "{} {}", said.error(), said.hint());
+    let complete = ["share", "with", "oem-a", "incoming-inspection", "--feed", &own, "--parts", "theirs", "--until", "revoked"];
+    let said = supplier.fails(2, &complete);
+    assert!(said.error().contains("oem-a gains fields of 3 records"), "{}", said.error());
+    supplier.ok(&[&complete[..], &["--yes"]].concat());
+    assert_eq!(preview(&supplier).len(), 3);
+    let said = supplier.fails(2, &["share", "end", "oem-a-incoming-inspection"]);
+    assert!(said.error().contains("oem-a loses fields of 3 records"), "{}", said.error());
+    supplier.ok(&["share", "end", "oem-a-incoming-inspection", "--yes"]);
+    assert_eq!(preview(&supplier).len(), 0);
+    supplier.stop();
+    supplier.is_clean();
+}
