@@ -22,7 +22,7 @@ fn publish(world: &World, firm: &Firm, prefix: &str, lots: usize, more: &[&str])
 
 /// The feed that is the customer's own.
 fn feed(supplier: &Firm) -> String {
-    string(&supplier.partner("oem-a")["feed"])
+    string(&supplier.ok(&["partner", "list"])["partners"][0]["feed"])
 }
 
 /// Runs `share with oem-a …`, without a question.
