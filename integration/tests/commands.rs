@@ -106,6 +106,7 @@ const ASKING: &[&[&str]] = &[
     &["partner", "trust-file"],
     &["members", "list"],
     &["share", "list"],
+    &["request", "status"],
 ];
 
 #[test]
@@ -213,6 +214,10 @@ fn every_verb_speaks_json_with_its_version() {
         "members sign",
         "members add",
         "members remove",
+        // `share.rs`
+        "request sign",
+        "request answer",
+        "request take",
     ];
     let elsewhere = [
         "init",

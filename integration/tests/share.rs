@@ -1,10 +1,10 @@
-//! `lotline share with`, `list` and `end`: rules for people who never open the file.
+//! `lotline share with`, `list` and `end`, and requirements of customers: rules for people who never open the file.
 #![allow(clippy::unwrap_used, reason = "tests, also outside the test functions")]
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lotline_integration::world::{Firm, World, lots_file, string};
+use lotline_integration::world::{Firm, World, lots_file, string, text, wait, wait_until_level};
 use serde_json::Value;
 
 /// A supplier with a customer, three lots for that customer and one for nobody.
@@ -178,4 +178,173 @@ fn beside_a_running_node_flags_say_everything() {
     assert_eq!(preview(&supplier).len(), 0);
     supplier.stop();
     supplier.is_clean();
+}
+
+// ---- requirements of customers
+
+const REQUIREMENTS: &str = r#"
+to = "supplier"
+
+[[requirement]]
+name = "incoming"
+parts = ["P-4711"]
+kinds = ["inspection"]
+show = ["identity", "verdict", "capability", "commercial"]
+purpose = "incoming inspection"
+deadline = "each lot within 5d"
+
+[[requirement]]
+name = "process"
+show = ["process"]
+purpose = "process audit"
+
+[[requirement]]
+name = "values"
+parts = ["P-4711"]
+show = ["identity", "measurements"]
+purpose = "capability studies"
+deadline = 2026-11-20
+"#;
+
+const BAN: &str = "[[never]]\nname = \"no-capability\"\nwith = \"oem-a\"\nshow = [\"capability\"]\n";
+
+/// A supplier and a customer who follows it, with the customer's signed requirements in a file.
+fn asked(world: &World) -> (Firm, Firm, String) {
+    let (supplier, oem) = (world.firm("supplier"), world.reachable_firm("oem-a"));
+    supplier.pair("supplier", &oem, "oem-a");
+    publish(world, &supplier, "A", 2, &["--to", "oem-a"]);
+    let file = text(&world.path("requirements.lotline"));
+    let signed = oem.ok(&["request", "sign", &world.file("requirements.toml", REQUIREMENTS), "-o", &file]);
+    assert_eq!((signed["number"].as_u64(), signed["requirements"].as_u64()), (Some(1), Some(3)));
+    (supplier, oem, file)
+}
+
+fn states(customer: &Firm) -> Vec<(String, String, u64)> {
+    let answer = customer.ok(&["request", "status"]);
+    let rows = answer["requirements"].as_array().unwrap().iter();
+    rows.map(|row| (string(&row["name"]), string(&row["state"]), row["records"].as_u64().unwrap())).collect()
+}
+
+fn state(name: &str, state: &str, records: u64) -> (String, String, u64) {
+    (name.into(), state.into(), records)
+}
+
+#[test]
+fn requirements_are_signed_answered_and_met() {
+    let world = World::new();
+    let (supplier, oem, file) = asked(&world);
+    supplier.apply(BAN);
+    // Nothing came yet: what had a day that is over is late.
+    assert_eq!(states(&oem), [state("incoming", "open", 0), state("process", "open", 0), state("values", "late", 0)]);
+
+    let before = rules(&supplier);
+    let shown = supplier.ok(&["request", "answer", &file]);
+    assert_eq!((shown["from"].as_str(), shown["requirements"][0]["shared"].as_u64()), (Some("oem-a"), Some(0)));
+    assert_eq!(shown["requirements"][0]["records"], 2);
+    assert_eq!(rules(&supplier), before);
+
+    let reply = text(&world.path("answer.lotline"));
+    let complete = ["request", "answer", &file, "--share", "incoming", "--decline", "process=not agreed", "--trim", "values=identity"];
+    let how = ["--feed", "all", "--until", "2027-07-01", "-o", &reply];
+    assert!(supplier.fails(1, &[&complete[..], &how].concat()).error().contains("not confirmed"));
+    assert!(!Path::new(&reply).exists());
+    supplier.ok(&[&complete[..], &how, &["--dry-run"]].concat());
+    assert!(!Path::new(&reply).exists());
+    assert_eq!(rules(&supplier), before);
+    supplier.ok(&[&complete[..], &how, &["--yes"]].concat());
+    // The ban took capability back, and commercial data is in no plain yes.
+    let now = rules(&supplier).0.unwrap();
+    assert!(now.starts_with(BAN) && now.contains("name  = \"oem-a-incoming\"\n"), "{now}");
+    assert!(now.contains("show  = [\"identity\", \"verdict\"]\n") && now.contains("show  = [\"identity\"]\n"), "{now}");
+    let listed = supplier.ok(&["share", "list"]);
+    assert_eq!(listed["shares"].as_array().unwrap().len(), 2);
+
+    let kept = oem.ok(&["request", "take", &reply]);
+    assert_eq!((kept["shared"].as_u64(), kept["declined"].as_u64()), (Some(2), Some(1)));
+    oem.start();
+    supplier.start();
+    wait_until_level(&supplier, &oem);
+    wait("the records to be there", || states(&oem)[0].2 == 2);
+    assert_eq!(states(&oem), [state("incoming", "met", 2), state("process", "declined", 0), state("values", "met", 2)]);
+    let shared = supplier.ok(&["request", "answer", &file])["requirements"][2]["shared"].clone();
+    assert_eq!(shared, 0, "measurements are not shared");
+    supplier.stop();
+    oem.stop();
+    supplier.is_clean();
+    oem.is_clean();
+}
+
+#[test]
+fn requests_of_others_and_hostile_files_are_refused() {
+    let world = World::new();
+    let (supplier, oem, file) = asked(&world);
+    let before = rules(&supplier);
+    let bytes = std::fs::read(&file).unwrap();
+    // Damaged at any place, cut, enlarged, something else.
+    for at in (0..bytes.len()).step_by(bytes.len() / 8) {
+        let mut altered = bytes.clone();
+        altered[at] ^= 1;
+        let code = supplier.call(&["request", "answer", &world.file("altered", altered)]).code;
+        assert!([4, 11].contains(&code), "byte {at}: {code}");
+    }
+    supplier.fails(11, &["request", "answer", &world.file("cut", &bytes[..bytes.len() / 2])]);
+    supplier.fails(11, &["request", "answer", &world.file("large", vec![0; 4 * 1024 * 1024 + 1])]);
+    supplier.fails(11, &["request", "answer", &world.file("toml", REQUIREMENTS)]);
+    supplier.fails(5, &["request", "answer", &text(&world.path("none"))]);
+    // Of somebody we have not paired with, or for somebody else.
+    let stranger = world.firm("stranger");
+    let said = stranger.fails(7, &["request", "answer", &file]);
+    assert!(said.error().contains("no partner of yours"), "{}", said.error());
+    stranger.ok(&["partner", "accept", &oem.invitation(), "--as", "oem-a"]);
+    assert!(stranger.fails(3, &["request", "answer", &file]).error().contains("for somebody else"));
+    // The wrong way round.
+    assert!(oem.fails(7, &["request", "take", &file]).error().contains("no partner of yours"));
+    // Decisions that do not fit the request.
+    let refused = |flags: &[&str], words: &str| {
+        let said = supplier.call(&[&["request", "answer", &file], flags].concat());
+        assert!(said.code != 0 && said.error().contains(words), "{flags:?}: {} {}", said.code, said.error());
+    };
+    refused(&["--share", "incomin"], "did you mean `incoming`?");
+    refused(&["--share", "incoming", "--decline", "incoming=no"], "decided twice");
+    refused(&["--share", "incoming"], "nothing is decided about `process`");
+    refused(&["--decline", "incoming"], "does not say which requirement");
+    let rest = ["--decline", "process=no", "--decline", "values=no", "--feed", "all", "--until", "revoked", "-o", "never.lotline"];
+    refused(&[&["--trim", "incoming=defects"], &rest[..]].concat(), "does not ask for `defects`");
+    assert_eq!(rules(&supplier), before);
+
+    // Declining all shares nothing, and an answer to another home's request is refused.
+    let reply = text(&world.path("no.lotline"));
+    let all = ["--decline", "incoming=no", "--decline", "process=no", "--decline", "values=no", "-o", &reply];
+    supplier.ok(&[&["request", "answer", &file], &all[..]].concat());
+    assert_eq!(rules(&supplier), before);
+    oem.ok(&["request", "take", &reply]);
+    assert_eq!(states(&oem).iter().map(|row| row.1.as_str()).collect::<Vec<_>>(), ["declined"; 3]);
+    // A newer request begins anew.
+    oem.ok(&["request", "sign", &world.file("requirements.toml", REQUIREMENTS), "-o", &file]);
+    assert_eq!(states(&oem)[0], state("incoming", "open", 0));
+}
+
+#[test]
+fn requirements_that_cannot_be_meant_are_not_signed() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.firm("oem-a"));
+    supplier.pair("supplier", &oem, "oem-a");
+    let output = text(&world.path("out.lotline"));
+    let cases = [
+        ("to = \"supplier\"", "to = \"suplier\"", "did you mean `supplier`?"),
+        ("\"process\"]", "\"proces\"]", "did you mean `process`?"),
+        ("\"inspection\"]", "\"inspektion\"]", "no kind of record is called `inspektion`"),
+        ("name = \"values\"", "name = \"process\"", "two have one name"),
+        ("within 5d", "within five days", "`deadline` is a day without quotes"),
+        ("2026-11-20", "\"2026-11-20\"", "`deadline` is a day without quotes"),
+        ("purpose = \"process audit\"", "porpoise = 1", "porpoise"),
+        ("show = [\"process\"]", "show = []", "is empty"),
+    ];
+    for (right, wrong, words) in cases {
+        let file = world.file("wrong.toml", REQUIREMENTS.replacen(right, wrong, 1));
+        let said = oem.fails(2, &["request", "sign", &file, "-o", &output]);
+        assert!(said.error().contains(words), "{wrong}: {}", said.error());
+    }
+    assert!(!Path::new(&output).exists());
+    assert_eq!(states(&oem), []);
 }

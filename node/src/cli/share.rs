@@ -11,10 +11,10 @@ use crate::answer::{Answer, Failure, exit};
 use crate::desk::Desk;
 use crate::service::now;
 
-mod rule_file;
-mod template;
-mod with;
-mod words;
+pub(super) mod rule_file;
+pub(super) mod template;
+pub(super) mod with;
+pub(super) mod words;
 
 /// What to do with sharing.
 #[derive(clap::Subcommand, Serialize, Deserialize, Clone, Debug)]

@@ -55,14 +55,14 @@ impl RuleFile {
         Ok(RuleFile { path, found, text: in_force.text().to_owned(), version: in_force.version() })
     }
 
-    /// The file with a rule behind all others, and a line in words above it.
-    pub fn with_rule(&self, words: &str, day: &str, rule: &str) -> String {
-        let gap = match self.text.as_str() {
+    /// A text with a rule behind all others, and a line in words above it.
+    pub fn with_rule(text: &str, words: &str, day: &str, rule: &str) -> String {
+        let gap = match text {
             "" => "",
             text if text.ends_with('\n') => "\n",
             _ => "\n\n",
         };
-        format!("{}{gap}# {words}. Added {day} {SIGNATURE}\n{rule}", self.text)
+        format!("{text}{gap}# {words}. Added {day} {SIGNATURE}\n{rule}")
     }
 
     /// The file without a share, its comment lines inside, and the line that `share with` wrote above it. None: it is not
@@ -169,14 +169,10 @@ mod tests {
 
     const FILE: &str = "# ours\n[groups]\nall-of-them = [\"a\"] # here\n\n[[share]]\nname = \"one\"\nshow = [\n  \"identity\", # [[share]]\n]\n\n# kept\n[[never]]\nname = \"n\"\n";
 
-    fn file(text: &str) -> RuleFile {
-        RuleFile { path: PathBuf::new(), found: None, text: text.into(), version: 0 }
-    }
-
     #[test]
     fn what_is_added_comes_out_again_byte_for_byte() {
         for before in ["", FILE, "# no rule yet\n", "[[never]]\r\nname = 'n'\r\n"] {
-            let added = file(before).with_rule("oem-a sees it", "2026-11-23", "[[share]]\nname  = \"two\"\nuntil = \"revoked\"\n");
+            let added = RuleFile::with_rule(before, "oem-a sees it", "2026-11-23", "[[share]]\nname  = \"two\"\nuntil = \"revoked\"\n");
             assert!(added.starts_with(before), "{added}");
             assert_eq!(RuleFile::without_share(&added, "two").as_deref(), Some(before));
         }

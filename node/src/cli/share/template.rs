@@ -125,22 +125,30 @@ impl Template {
 
     /// The rule, as it stands in policy.toml.
     pub fn rule(&self, told: &Told) -> String {
+        told.rule(self.show, self.only, NO_KINDS)
+    }
+}
+
+impl Told {
+    /// The rule that shows these groups and fields, as it stands in policy.toml.
+    pub fn rule(&self, show: &[impl AsRef<str>], only: Option<&str>, kinds: &[impl AsRef<str>]) -> String {
         let day = |day: Option<Date>| day.map(|day| day.to_string());
-        let parts = match &told.parts {
+        let parts = match &self.parts {
             Chosen::Word(word) => quoted(word),
             Chosen::Numbers(numbers) => list(numbers),
         };
         let lines = [
-            ("name", Some(quoted(&told.name))),
-            ("with", Some(quoted(&told.with))),
-            ("feed", Some(quoted(&told.feed))),
+            ("name", Some(quoted(&self.name))),
+            ("with", Some(quoted(&self.with))),
+            ("feed", Some(quoted(&self.feed))),
             ("parts", Some(parts)),
-            ("lots", (!told.lots.is_empty()).then(|| list(&told.lots))),
-            ("show", Some(list(self.show))),
-            ("only", self.only.map(quoted)),
-            ("delay", told.delay.as_deref().map(quoted)),
-            ("from", day(told.from)),
-            ("until", Some(day(told.until).unwrap_or_else(|| quoted("revoked")))),
+            ("lots", (!self.lots.is_empty()).then(|| list(&self.lots))),
+            ("show", Some(list(show))),
+            ("kinds", (!kinds.is_empty()).then(|| list(kinds))),
+            ("only", only.map(quoted)),
+            ("delay", self.delay.as_deref().map(quoted)),
+            ("from", day(self.from)),
+            ("until", Some(day(self.until).unwrap_or_else(|| quoted("revoked")))),
         ];
         let mut rule = String::from("[[share]]\n");
         for (key, value) in lines {
@@ -151,6 +159,9 @@ impl Template {
         rule
     }
 }
+
+/// A template is about every kind.
+const NO_KINDS: &[&str] = &[];
 
 /// A text as TOML writes it: a quote in a name ends no string.
 fn quoted(text: &str) -> String {

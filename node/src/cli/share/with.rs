@@ -67,10 +67,10 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
 fn share(desk: &Desk, file: RuleFile, template: &Template, told: &Told, consent: Consent) -> Result<Answer, Failure> {
     let rule = template.rule(told);
     let path = desk.home.policy_file();
-    let checked = policy::check(desk, &path, &file.with_rule("", "", &rule))
+    let checked = policy::check(desk, &path, &RuleFile::with_rule(&file.text, "", "", &rule))
         .map_err(|failure| failure.hint("nothing was changed; rules that ended or name what is gone go with `lotline share end NAME`"))?;
     let sentence = checked.shares().iter().find(|share| share.name == told.name).map(words::share).unwrap_or_default();
-    let text = file.with_rule(&sentence, &day_text(now()), &rule);
+    let text = RuleFile::with_rule(&file.text, &sentence, &day_text(now()), &rule);
     let shown = format!("{rule}\nIn words: {sentence}.");
     file.put(desk, text, &shown, consent, json!({ "share": told.name, "rule": rule, "words": sentence, "template": template.name }))
 }
@@ -148,12 +148,13 @@ fn tell(desk: &Desk, args: Args) -> Result<(&'static Template, Told), Failure> {
 }
 
 /// Asks where somebody can answer; beside a running node flags say it all.
-struct Asking<'d> {
-    desk: &'d Desk,
+pub(in crate::cli) struct Asking<'d> {
+    pub desk: &'d Desk,
 }
 
 impl Asking<'_> {
-    fn for_one(&self, given: Option<String>, flag: &str, question: &str, example: &str) -> Result<String, Failure> {
+    /// What the flag says, else the answer; `example` is the answer when somebody only presses enter.
+    pub fn for_one(&self, given: Option<String>, flag: &str, question: &str, example: &str) -> Result<String, Failure> {
         let asked = || if self.desk.board.is_none() { ask(question, example) } else { None };
         given.or_else(asked).map(|answer| answer.trim().to_owned()).filter(|answer| !answer.is_empty()).ok_or_else(|| {
             let hint = if example.is_empty() { String::new() } else { format!(", for example {example}") };
@@ -170,7 +171,8 @@ impl Asking<'_> {
     }
 }
 
-fn one_of(answer: String, known: &[impl AsRef<str>], what: &str, next: &str) -> Result<String, Failure> {
+/// The answer, if it is one of those known; else what was probably meant.
+pub(in crate::cli) fn one_of(answer: String, known: &[impl AsRef<str>], what: &str, next: &str) -> Result<String, Failure> {
     if known.iter().any(|known| known.as_ref() == answer) {
         return Ok(answer);
     }
@@ -183,7 +185,8 @@ fn all_of(answers: &[String], known: &BTreeSet<String>, what: &str, next: &str) 
     answers.iter().map(|answer| one_of(answer.clone(), &known, what, next)).collect()
 }
 
-fn day(flag: &str, text: &str) -> Result<Date, Failure> {
+/// A day, in its one spelling.
+pub(in crate::cli) fn day(flag: &str, text: &str) -> Result<Date, Failure> {
     let wrong = || Failure::new(format!("{flag} is a day, and `{text}` is none")).exit(exit::USAGE).hint("write a day as 2027-07-01");
     text.parse::<Date>().ok().filter(|date| date.to_string() == text).ok_or_else(wrong)
 }
@@ -193,7 +196,7 @@ fn days_ahead(days: u64) -> String {
 }
 
 /// A name that no rule has.
-fn free_name(policy: &lotline_policy::Policy, name: &str) -> String {
+pub(in crate::cli) fn free_name(policy: &lotline_policy::Policy, name: &str) -> String {
     let taken = |name: &str| policy.shares().iter().chain(policy.nevers()).any(|rule| rule.name == name);
     let numbered = (2..).map(|n| format!("{name}-{n}"));
     std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken(name)).expect("there is always a next number")
