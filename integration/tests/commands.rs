@@ -112,6 +112,8 @@ const ASKING: &[&[&str]] = &[
     &["partner", "invite"],
     &["partner", "trust-file"],
     &["members", "list"],
+    &["share", "list"],
+    &["request", "status"],
 ];
 
 #[test]
@@ -178,6 +180,8 @@ fn every_verb_speaks_json_with_its_version() {
         &["policy", "apply", "--yes"],
         &["share", "stop", "oem"],
         &["share", "resume", "--yes"],
+        &["share", "with", "oem", "non-conforming", "--feed", "quality", "--parts", "all", "--until", "revoked", "--yes"],
+        &["share", "end", "oem-non-conforming", "--yes"],
         &["subscribe", "oem"],
         &["subscribe", "oem", "--off"],
         &["bundle", "--lot", "PLATE-1", "--for", "oem", "-o", &bundle],
@@ -217,6 +221,10 @@ fn every_verb_speaks_json_with_its_version() {
         "members sign",
         "members add",
         "members remove",
+        // `share.rs`
+        "request sign",
+        "request answer",
+        "request take",
     ];
     let elsewhere = [
         "init",

@@ -26,6 +26,7 @@ mod partner;
 mod policy;
 mod publish;
 mod release;
+mod request;
 mod run;
 mod share;
 mod status;
@@ -99,6 +100,12 @@ pub enum HomeVerb {
     #[command(subcommand)]
     #[command(after_help = "Example: lotline share stop oem-a\n         lotline share resume")]
     Share(share::Verb),
+    /// Requirements of customers: sign, answer, take the answer, see which are met.
+    #[command(subcommand)]
+    #[command(
+        after_help = "Example: lotline request sign requirements.toml -o requirements.lotline\n         lotline request answer requirements.lotline\n         lotline request status"
+    )]
+    Request(request::Verb),
     /// The sharing rules: check, apply, show, explain, preview.
     #[command(subcommand)]
     #[command(after_help = "Example: lotline policy check\n         lotline policy apply\n         lotline policy explain L-2026-11 oem-a")]
@@ -158,6 +165,7 @@ impl HomeVerb {
             HomeVerb::Publish(args) => publish::run(desk, args),
             HomeVerb::Partner(verb) => partner::run(desk, verb),
             HomeVerb::Share(verb) => share::run(desk, verb),
+            HomeVerb::Request(verb) => request::run(desk, verb),
             HomeVerb::Policy(verb) => policy::run(desk, verb),
             HomeVerb::Subscribe(args) => subscribe::run(desk, args),
             HomeVerb::Feeds(args) => lists::feeds(desk, args),
@@ -195,6 +203,7 @@ impl HomeVerb {
         };
         match &mut self {
             HomeVerb::Publish(args) => args.paths().into_iter().for_each(absolute),
+            HomeVerb::Request(verb) => verb.paths().into_iter().for_each(absolute),
             HomeVerb::Policy(verb) => verb.paths().into_iter().for_each(absolute),
             HomeVerb::Bundle(args) => absolute(&mut args.output),
             HomeVerb::ForkProof(args) => absolute(&mut args.output),

@@ -857,7 +857,7 @@ pub(crate) fn is_field(name: &str) -> bool {
 }
 
 /// The nearest known word, if it is near: letters in another case count as equal.
-pub(crate) fn meant<'a>(wrong: &str, known: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a)>) -> Option<String> {
+pub fn meant<'a>(wrong: &str, known: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a)>) -> Option<String> {
     let distance = |word: &str| text_distance(&wrong.to_lowercase(), &word.to_lowercase());
     let near = known.into_iter().map(|word| (distance(word.as_ref()), word.as_ref()));
     let (distance, word) = near.min()?;

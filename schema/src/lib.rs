@@ -25,6 +25,7 @@ pub mod receipt;
 pub mod record;
 pub mod release;
 pub mod request;
+pub mod requirements;
 pub mod slot;
 pub mod statement;
 pub mod stats;

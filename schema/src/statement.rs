@@ -53,11 +53,26 @@ pub enum Type {
     Members,
     /// Another holder asks for a feed of its own; stands in no feed.
     Request,
+    /// A customer says what it wants to be shown; stands in no feed.
+    Requirements,
+    /// A supplier's answer to that; stands in no feed.
+    Answer,
 }
 
 impl Type {
-    const ALL: [Type; 9] =
-        [Type::Record, Type::Feed, Type::Org, Type::Policy, Type::Release, Type::Receipt, Type::Voucher, Type::Members, Type::Request];
+    const ALL: [Type; 11] = [
+        Type::Record,
+        Type::Feed,
+        Type::Org,
+        Type::Policy,
+        Type::Release,
+        Type::Receipt,
+        Type::Voucher,
+        Type::Members,
+        Type::Request,
+        Type::Requirements,
+        Type::Answer,
+    ];
 
     fn media_type(self) -> &'static str {
         match self {
@@ -70,6 +85,8 @@ impl Type {
             Type::Voucher => "application/x.lotline.voucher+cwt",
             Type::Members => "application/x.lotline.members+cwt",
             Type::Request => "application/x.lotline.request+cwt",
+            Type::Requirements => "application/x.lotline.requirements+cwt",
+            Type::Answer => "application/x.lotline.answer+cwt",
         }
     }
 }

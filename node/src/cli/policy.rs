@@ -5,7 +5,7 @@ mod history;
 mod matrix;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lotline_policy::{Claim, MemberList, Policy, SENTENCES, Viewer, World, cedar, clear, decide, parse};
 use lotline_schema::{Facts, Hash, kind};
@@ -20,7 +20,7 @@ use crate::exchange::message::view_bytes;
 use crate::feeds::{Feed, Summary, Whole, with_release};
 use crate::service::now;
 use crate::store::Row;
-pub(super) use diff::changes;
+pub(super) use diff::{changes, lines};
 
 /// What to do with the rules.
 #[derive(clap::Subcommand, Serialize, Deserialize, Clone, Debug)]
@@ -125,7 +125,7 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         Verb::Diff { file } => {
             let policy = read(desk, file)?;
             let difference = changes(desk, &desk.handle.snapshot().policy.clone(), &policy)?;
-            let text = format!("What changes:\n{}", diff::lines(&difference));
+            let text = format!("What changes:\n{}", lines(&difference));
             Ok(Answer::new(text.trim_end(), json!({ "changes": difference.words(), "difference": difference })))
         }
         Verb::Apply { file, yes } => apply(desk, file, yes),
@@ -212,6 +212,11 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
             .exit(exit::NOT_FOUND)
             .hint(format!("docs/policy.md shows the form; write the rules into {}", desk.home.policy_file().display()))
     })?;
+    check(desk, &path, &text)
+}
+
+/// Checks rules against what this home knows; `path` is where they stand or will stand.
+pub(super) fn check(desk: &Desk, path: &Path, text: &str) -> Result<Policy, Failure> {
     let snapshot = desk.handle.snapshot();
     let partners: Vec<String> = snapshot.book.keys().cloned().collect();
     let mut feeds = snapshot.own_feed_names();
@@ -219,7 +224,7 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
     let (parts, lots) = parts_and_lots(desk)?;
     let lists = snapshot.member_lists();
     let world = World { partners: &partners, feeds: &feeds, parts: &parts, lots: &lots, lists: &lists, now: now() as i64 };
-    parse(&text, &world).map_err(|slips| {
+    parse(text, &world).map_err(|slips| {
         let mut hint = "nothing was changed; the rules in force stay as they are".to_owned();
         let theirs = written_for_others(desk);
         if !theirs.is_empty() {
@@ -230,7 +235,7 @@ fn read(desk: &Desk, file: Option<PathBuf>) -> Result<Policy, Failure> {
 }
 
 /// Part numbers and lots of our own records.
-fn parts_and_lots(desk: &Desk) -> Result<(BTreeSet<String>, BTreeSet<String>), Failure> {
+pub(super) fn parts_and_lots(desk: &Desk) -> Result<(BTreeSet<String>, BTreeSet<String>), Failure> {
     desk.settle()?;
     let (mut parts, mut lots) = (BTreeSet::new(), BTreeSet::new());
     each_own(desk, &Policy::nothing(), |_, _, facts| {
@@ -242,7 +247,7 @@ fn parts_and_lots(desk: &Desk) -> Result<(BTreeSet<String>, BTreeSet<String>), F
 }
 
 /// Every record of ours as these rules need to know it, in pages.
-fn each_own(desk: &Desk, policy: &Policy, mut visit: impl FnMut(&Feed, &Row, Facts) -> Result<(), Failure>) -> Result<(), Failure> {
+pub(super) fn each_own(desk: &Desk, policy: &Policy, mut visit: impl FnMut(&Feed, &Row, Facts) -> Result<(), Failure>) -> Result<(), Failure> {
     const PAGE: usize = 512;
     let (snapshot, reader) = (desk.handle.snapshot(), desk.handle.reader());
     for feed in snapshot.feeds.values().filter(|feed| feed.ours && !feed.origin.is_org()) {
@@ -269,7 +274,7 @@ fn apply(desk: &Desk, file: Option<PathBuf>, yes: bool) -> Result<Answer, Failur
     let policy = read(desk, file)?;
     let before = desk.handle.snapshot().policy.clone();
     let difference = changes(desk, &before, &policy)?;
-    let mut text = format!("What changes:\n{}", diff::lines(&difference));
+    let mut text = format!("What changes:\n{}", lines(&difference));
     // Inside a running node there is no terminal: whoever asked there has said --yes, or is told to.
     if !yes {
         if desk.board.is_some() {

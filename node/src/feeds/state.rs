@@ -73,6 +73,9 @@ pub(crate) mod key {
     pub(crate) const VOUCHER: &str = "voucher/";
     /// Lists of our members, by number.
     pub(crate) const MEMBERS: &str = "members/";
+    /// What we asked suppliers to show us, by number; and their newest answers, by hash of the request.
+    pub(crate) const WANTED: &str = "wanted/";
+    pub(crate) const ANSWERED: &str = "answered/";
     /// Keys made for feeds we asked others for, by owner and name: a list of [record, log], the newest last.
     pub(crate) const ASKED: &str = "asked/";
     /// Which partner writes a feed of ours, by origin.

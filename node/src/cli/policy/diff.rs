@@ -23,7 +23,7 @@ pub(in crate::cli) fn changes(desk: &Desk, before: &Policy, after: &Policy) -> R
 }
 
 /// The same in words, a line each.
-pub(super) fn lines(difference: &Difference) -> String {
+pub(in crate::cli) fn lines(difference: &Difference) -> String {
     let mut text: String = difference.words().iter().map(|line| format!("  {line}\n")).collect();
     if difference.changes.is_empty() {
         text.push_str("  nobody gains or loses a field of any record there is\n");
