@@ -52,8 +52,8 @@ fn a_thousand_seeds_converge_and_none_sees_too_much() {
     }
     assert!(failed.is_empty(), "{} of {SEEDS} failed; repeat one with SEED={}", failed.len(), failed[0]);
     eprintln!("{SEEDS} seeds: {all:?}");
-    let Tally { batches, backfills, cuts, restarts, rules, dates, stale, cut_while_writing, revoked, refused_opens } = all;
-    let counts = [batches, backfills, cuts, restarts, rules, dates, stale, cut_while_writing, revoked, refused_opens];
+    let Tally { batches, backfills, cuts, restarts, rules, dates, stale, cut_while_writing, revoked, refused_opens, delays } = all;
+    let counts = [batches, backfills, cuts, restarts, rules, dates, stale, cut_while_writing, revoked, refused_opens, delays];
     assert!(counts.iter().all(|count| *count > 100), "something hardly ever happened: {all:?}");
 }
 

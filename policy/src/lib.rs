@@ -6,7 +6,7 @@
 //! nevers, and nothing else exists: no order, no "or", no "unless". So every answer can name its rule, a denial can name
 //! the one condition that failed, and preview, difference and proof are loops over the same few conditions.
 //!
-//! Suggested reading order: [`policy`] (what rules are) → [`parse`](mod@parse) (from text, all slips at once) → [`decide`](mod@decide) (which
+//! Suggested reading order: [`policy`] (what rules are; [`delay`]: how long one holds a record back) → [`parse`](mod@parse) (from text, all slips at once) → [`decide`](mod@decide) (which
 //! fields, and why) → [`clear`](mod@clear) (the only door out) → [`explain`] (the reasons in words) → [`cedar`](mod@cedar) (the same rules in another language).
 //!
 //! ```
@@ -55,12 +55,14 @@
 pub mod cedar;
 pub mod clear;
 pub mod decide;
+pub mod delay;
 pub mod explain;
 pub mod parse;
 pub mod policy;
 
 pub use clear::{Basis, Cleared, FullDisclosure, Item, RELEASE_SHOWN, clear, clear_release, next_change, view_id};
 pub use decide::{Decision, NearMiss, Reason, Viewer, decide};
+pub use delay::{Delay, recorded};
 pub use explain::term;
 pub use parse::{Slip, Slips, World, parse};
 pub use policy::{Condition, Feeds, MEMBERS_OF, MemberList, Only, Parts, Policy, Rule, Show, Stopped};

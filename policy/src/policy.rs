@@ -9,6 +9,7 @@ use lotline_schema::Hash;
 use lotline_schema::kind::{self, Group, Schema};
 use serde::Serialize;
 
+use crate::delay::Delay;
 use crate::parse::Slips;
 
 /// Every rule in force, with the text it came from and who is cut off for now.
@@ -138,6 +139,12 @@ impl Policy {
         self.shares.iter().any(|share| share.released && share.partners.contains(partner) && share.feed.covers(feed))
     }
 
+    /// The longest delay of a share with this partner on this feed: a record that was signed longer ago waits for none of them.
+    pub fn longest_delay(&self, partner: &str, feed: &str) -> Option<i64> {
+        let shares = self.shares.iter().filter(|share| share.partners.contains(partner) && share.feed.covers(feed));
+        shares.filter_map(|share| share.delay).map(Delay::seconds).max()
+    }
+
     /// Whether any rule asks whether a record is released.
     pub fn asks_for_releases(&self) -> bool {
         self.shares.iter().any(|share| share.released)
@@ -224,6 +231,8 @@ pub struct Rule {
     pub only: Option<Only>,
     /// Only records that a named person released.
     pub released: bool,
+    /// How long after it was signed a record opens; none: at once.
+    pub delay: Option<Delay>,
     /// First second it holds, since 1970.
     pub from: Option<i64>,
     /// First second it no longer holds; none: until revoked.
@@ -411,11 +420,13 @@ pub enum Condition {
     Until,
     /// The member list that its partners come from has not ended.
     List,
+    /// The record was signed long enough ago.
+    Delay,
 }
 
 impl Condition {
     /// Every condition.
-    pub const ALL: [Condition; 11] = [
+    pub const ALL: [Condition; 12] = [
         Condition::Partner,
         Condition::Field,
         Condition::Feed,
@@ -427,6 +438,7 @@ impl Condition {
         Condition::From,
         Condition::Until,
         Condition::List,
+        Condition::Delay,
     ];
 
     /// The key of the file that states it.
@@ -441,6 +453,7 @@ impl Condition {
             Condition::Only | Condition::Released => "only",
             Condition::From => "from",
             Condition::Until => "until",
+            Condition::Delay => "delay",
         }
     }
 }
