@@ -390,7 +390,8 @@ impl Node {
         Node::start(folder, home).await
     }
 
-    async fn start(folder: TempDir, home: Home) -> Node {
+    /// Starts on a home that was stopped before.
+    pub async fn start(folder: TempDir, home: Home) -> Node {
         let service = Service::open(home, &|_| {}).expect("the home opens");
         let listen = vec!["127.0.0.1:0".parse().expect("an address")];
         let (net, events) = Net::start(net::Config::new(service.keys.transport_seed(), listen)).await.expect("the network starts");

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use lotline_node::exchange::receive::{self, Cursor, Receiver};
 use lotline_node::exchange::send::{self, Sender, Standing};
+use lotline_node::exchange::waiting::Waiting;
 use lotline_node::exchange::{CREDIT_BYTES, Code, Message};
 use lotline_node::feeds::{Backfill, Feed, Head, Item, Received, accept};
 use lotline_policy::{Cleared, Item as Cleanable, Policy, Viewer};
@@ -33,6 +34,12 @@ const ENTRIES: u64 = 40;
 /// 2026-11-23 00:00 UTC, when every simulation begins.
 const START: u64 = 1_795_392_000;
 const DAY: u64 = 86_400;
+const HOUR: u64 = 3_600;
+
+/// When an entry says it was signed: one each three hours, the last some days before the simulation begins.
+fn recorded(seq: u64) -> u64 {
+    START - (ENTRIES - seq) * 3 * HOUR
+}
 /// Fields the rules speak of, with their slots: the first letters of the benchmark kind after lot and part.
 const FIELDS: [(&str, u8); 6] = [("lot", 0), ("part", 1), ("c", 2), ("d", 3), ("e", 4), ("f", 5)];
 /// A simulation that needs more steps than this to come to rest never will.
@@ -59,7 +66,7 @@ fn sealed() -> &'static Sealed {
                 _ => codec::text(format!("{slot} of {at}")),
             });
             let record = Record::benchmark(values.collect());
-            facts.push(record.facts());
+            facts.push(Facts { recorded_at: Some(lotline_node::service::time_text(recorded(at))), ..record.facts() });
             line.publish(&forge, &record);
         }
         let checkpoints = (0..=ENTRIES).map(|size| line.checkpoint(size).sign(&forge.keys.log)).collect();
@@ -75,6 +82,7 @@ struct Share {
     part: Option<&'static str>,
     from_day: Option<u64>,
     until_day: Option<u64>,
+    delay_hours: Option<u64>,
 }
 
 /// Rules in plain data. What they show is worked out here without asking `policy`.
@@ -93,6 +101,7 @@ impl Rules {
             part: [None, Some(PARTS[0]), Some(PARTS[1])][dice.below(3) as usize],
             from_day: (dice.below(3) == 0).then(|| dice.below(5)),
             until_day: (dice.below(3) == 0).then(|| 5 + dice.below(5)),
+            delay_hours: (dice.below(2) == 0).then(|| 1 + dice.below(168)),
         };
         let shares = (0..dice.below(4)).map(|_| share(dice)).collect();
         let never = if dice.below(3) == 0 { slots(dice) } else { 0 };
@@ -103,7 +112,7 @@ impl Rules {
     fn open(dice: &mut Dice) -> Rules {
         let Rules { mut shares, .. } = Rules::throw(dice);
         let slots = 1 << FIELDS[dice.below(FIELDS.len() as u64) as usize].1;
-        shares.push(Share { slots, part: None, from_day: None, until_day: None });
+        shares.push(Share { slots, part: None, from_day: None, until_day: None, delay_hours: None });
         Rules { shares, never: 0, stopped: false }
     }
 
@@ -113,7 +122,8 @@ impl Rules {
         let holds = |share: &&Share| {
             let begun = share.from_day.is_none_or(|day| START + day * DAY <= now);
             let ended = share.until_day.is_some_and(|day| START + day * DAY <= now);
-            begun && !ended && share.part.is_none_or(|part| facts.part.as_deref() == Some(part))
+            let held_back = share.delay_hours.is_some_and(|hours| now < recorded(seq) + hours * HOUR);
+            begun && !ended && !held_back && share.part.is_none_or(|part| facts.part.as_deref() == Some(part))
         };
         let open = self.shares.iter().filter(holds).fold(0, |mask, share| mask | share.slots);
         if self.stopped { 0 } else { open & !self.never }
@@ -149,8 +159,9 @@ impl Rules {
             let parts = share.part.map_or("'all'".to_owned(), |part| format!("['{part}']"));
             let until = date("until", share.until_day).unwrap_or_else(|| "until = 'revoked'\n".into());
             let from = date("from", share.from_day).unwrap_or_default();
+            let delay = share.delay_hours.map_or(String::new(), |hours| format!("delay = '{hours}h'\n"));
             text += &format!(
-                "[[share]]\nname = 's{at}'\nwith = '{PARTNER}'\nfeed = '{FEED}'\nparts = {parts}\nshow = {}\n{from}{until}",
+                "[[share]]\nname = 's{at}'\nwith = '{PARTNER}'\nfeed = '{FEED}'\nparts = {parts}\nshow = {}\n{from}{until}{delay}",
                 Rules::names(share.slots)
             );
         }
@@ -173,6 +184,9 @@ enum Outcome {
 
 /// A row of the owner's ledger.
 struct Row {
+    /// When its entries were read.
+    at: u64,
+    backfilled: bool,
     items: Vec<(u64, u64)>,
     outcome: Outcome,
 }
@@ -191,6 +205,8 @@ struct Serving {
     sender: Sender,
     outputs: VecDeque<send::Output>,
     job: Option<Job>,
+    /// What a delay holds back.
+    waiting: Waiting,
     /// Size of the head that a catch-up works towards.
     pinned: u64,
     sent: Option<BTreeMap<u64, u64>>,
@@ -209,6 +225,8 @@ struct Job {
     items: Vec<(u64, u64)>,
     next: u64,
     backfilled: bool,
+    /// When its entries were read.
+    at: u64,
     /// The view at the moment of reading.
     view: Hash,
     /// What the rules showed of each item at that moment.
@@ -255,6 +273,7 @@ pub struct Tally {
     pub cut_while_writing: u64,
     pub revoked: u64,
     pub refused_opens: u64,
+    pub delays: u64,
 }
 
 impl std::ops::Add for Tally {
@@ -272,6 +291,7 @@ impl std::ops::Add for Tally {
             cut_while_writing: self.cut_while_writing + more.cut_while_writing,
             revoked: self.revoked + more.revoked,
             refused_opens: self.refused_opens + more.refused_opens,
+            delays: self.delays + more.delays,
         }
     }
 }
@@ -314,6 +334,7 @@ impl Sim {
                 12..15 => self.cut(),
                 15 => self.restart_owner(),
                 16 => self.restart_follower(),
+                17..20 => self.pass_a_delay(),
                 _ => drop(self.work()),
             }
             self.check();
@@ -332,6 +353,16 @@ impl Sim {
         self.run_until_quiet();
         self.publish();
         self.run_until_quiet();
+        // What a delay holds back comes by itself, one after the other.
+        for _ in 0..5 {
+            self.pass_a_delay();
+            self.run_until_quiet();
+        }
+        if self.standing(None).is_none() {
+            let rules = Rules::open(&mut self.dice);
+            self.apply(rules);
+            self.run_until_quiet();
+        }
     }
 
     fn run_until_quiet(&mut self) {
@@ -405,6 +436,26 @@ impl Sim {
         self.tally.dates += 1;
     }
 
+    /// Time alone opens an entry, while messages are under way or nobody is connected.
+    fn pass_a_delay(&mut self) {
+        let delays = self.owner.rules.shares.iter().filter_map(|share| share.delay_hours);
+        let moments = delays.flat_map(|hours| (1..ENTRIES).map(move |seq| recorded(seq) + hours * HOUR));
+        if let Some(moment) = moments.filter(|moment| self.now() < *moment).min() {
+            self.now_ms = (moment * 1000 - self.dice.below(3)).max(self.now_ms);
+            self.tally.delays += 1;
+        }
+    }
+
+    /// The entries before the cursor that a delay may have opened since the last batch, or holds back still.
+    fn delayed_before(&self, next: u64) -> Option<std::ops::Range<u64>> {
+        let longest = self.owner.policy.longest_delay(PARTNER, FEED)? as u64;
+        let last = next.checked_sub(1)?;
+        let rows = self.owner.ledger.iter().filter(|row| !row.backfilled && row.items.iter().any(|(seq, _)| *seq == last));
+        let at = rows.map(|row| row.at).min()?;
+        let from = (0..next).find(|seq| at < recorded(*seq) + longest).unwrap_or(next);
+        (from < next).then_some(from..next)
+    }
+
     fn changed(&mut self) {
         if let Some(serving) = &mut self.owner.serving {
             serving.changed = true;
@@ -471,6 +522,7 @@ impl Sim {
             view: self.view(),
             org_size: sealed().org.size(),
             owed: false,
+            delayed: cursor.and_then(|next| self.delayed_before(next)),
             term: String::new(),
             root_at_cursor,
         })
@@ -504,6 +556,12 @@ impl Sim {
         }
         let Some(output) = serving.outputs.pop_front() else {
             // At rest: changes are heard of, and dates that passed.
+            let due = serving.waiting.due((self.now_ms / 1000) as i64);
+            if !due.is_empty() {
+                let outputs = serving.sender.handle(send::Input::Due(due));
+                serving.outputs.extend(outputs);
+                return true;
+            }
             let stale = serving.changed || serving.told.is_some_and(|told| told != self.view());
             if stale {
                 let outputs = self.look();
@@ -565,7 +623,14 @@ impl Sim {
 
     fn load(&mut self, from: u64) {
         let view = self.view();
-        let page = 1 + self.dice.below(6);
+        let (page, moment) = (1 + self.dice.below(6), self.now() as i64);
+        let waiting = &mut self.owner.serving.as_mut().expect("loading while serving");
+        let due = waiting.waiting.due(moment);
+        if !due.is_empty() {
+            let mut outputs = waiting.sender.handle(send::Input::Due(due));
+            outputs.extend(waiting.sender.handle(send::Input::Stale));
+            return waiting.outputs.extend(outputs);
+        }
         let (size, now) = (self.owner.size, self.now());
         let serving = self.owner.serving.as_mut().expect("loading while serving");
         if serving.pinned <= from {
@@ -574,6 +639,7 @@ impl Sim {
         let pinned = serving.pinned;
         let to = pinned.min(from + page);
         let cleared: Vec<Cleared> = (from..to).map(|seq| self.cleared(seq)).collect();
+        self.hold_back(&cleared);
         let items = cleared.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
         let item = |cleared: Cleared| {
             let leaf = cleared.leaf();
@@ -609,7 +675,9 @@ impl Sim {
         let max = 1 + self.dice.below(6) as usize;
         let (mut page, mut at) = (Vec::new(), from);
         while at < before && page.len() < max {
-            page.extend(Some(self.cleared(at)).filter(fresh));
+            let cleared = self.cleared(at);
+            self.hold_back(std::slice::from_ref(&cleared));
+            page.extend(Some(cleared).filter(fresh));
             at += 1;
         }
         if page.is_empty() {
@@ -624,11 +692,16 @@ impl Sim {
         self.tally.backfills += 1;
     }
 
+    fn hold_back(&mut self, cleared: &[Cleared]) {
+        let waiting = &mut self.owner.serving.as_mut().expect("loading while serving").waiting;
+        cleared.iter().filter_map(|cleared| Some((cleared.seq(), cleared.opens_at()?))).for_each(|(seq, at)| waiting.add(seq, at));
+    }
+
     fn set_job(&mut self, message: Message, items: Vec<(u64, u64)>, next: u64, backfilled: bool, view: Hash, allowed: Vec<(u64, u64)>) {
         let bytes = message.to_frame().len() as u64 * self.weight;
-        let chunks_left = 1 + self.dice.below(4);
+        let (chunks_left, at) = (1 + self.dice.below(4), self.now());
         let serving = self.owner.serving.as_mut().expect("loading while serving");
-        serving.job = Some(Job { message, bytes, items, next, backfilled, view, allowed, row: None, chunks_left });
+        serving.job = Some(Job { message, bytes, items, next, backfilled, at, view, allowed, row: None, chunks_left });
     }
 
     /// One more step of a batch: its intent, then chunk after chunk, the rules looked at before each.
@@ -638,7 +711,7 @@ impl Sim {
         let serving = self.owner.serving.as_mut().expect("writing while serving");
         let job = serving.job.as_mut().expect("a job is under way");
         let Some(row) = job.row else {
-            self.owner.ledger.push(Row { items: job.items.clone(), outcome: Outcome::Open });
+            self.owner.ledger.push(Row { at: job.at, backfilled: job.backfilled, items: job.items.clone(), outcome: Outcome::Open });
             let row = self.owner.ledger.len() - 1;
             job.row = Some(row);
             if still != Some(job.view) {
@@ -710,6 +783,7 @@ impl Sim {
                 sender: Sender::new(),
                 outputs: VecDeque::new(),
                 job: None,
+                waiting: Waiting::default(),
                 pinned: 0,
                 sent: None,
                 unacknowledged: VecDeque::new(),

@@ -225,7 +225,7 @@ impl Follower {
         let mut sender = Sender::new();
         sender.handle(send::Input::Received(open));
         let root_at_cursor = (feed.size() <= size).then(|| line.checkpoint(feed.size()).root);
-        let standing = Standing { size, view: Hash([1; 32]), org_size: 1, term: String::new(), owed: false, root_at_cursor };
+        let standing = Standing { size, view: Hash([1; 32]), org_size: 1, term: String::new(), owed: false, delayed: None, root_at_cursor };
         let answers = sender.handle(send::Input::Standing(Some(standing)));
         let Some(send::Output::Send(answer)) = answers.into_iter().next() else { panic!("a sender answers") };
         match receiver.handle(receive::Input::Received(answer, 1)).into_iter().next() {

@@ -1,5 +1,5 @@
 //! A thousand seeds of one followed feed: cuts at any message, restarts, rules that widen, narrow and end at any moment,
-//! dates that pass. `SEED=…` repeats one.
+//! dates and delays that pass. `SEED=…` repeats one.
 //!
 //! The simulator's own sides stand for `links`, so its last tests put the real one to the proof: rules that narrow while a
 //! batch is being written to a partner that does not read.
@@ -12,7 +12,10 @@ use lotline_integration::forge::{Forge, Node, Peer, Wire, record, until};
 use lotline_integration::sim::{Sim, Tally};
 use lotline_node::exchange::{CREDIT_BYTES, Message};
 use lotline_node::ledger::Outcome;
+use lotline_node::service::{now, time_text};
+use lotline_schema::kind::inspection::{Inspection, Verdict};
 use lotline_schema::tree::empty_root;
+use lotline_schema::{Origin, Record};
 
 const SEEDS: u64 = 1_000;
 
@@ -52,8 +55,8 @@ fn a_thousand_seeds_converge_and_none_sees_too_much() {
     }
     assert!(failed.is_empty(), "{} of {SEEDS} failed; repeat one with SEED={}", failed.len(), failed[0]);
     eprintln!("{SEEDS} seeds: {all:?}");
-    let Tally { batches, backfills, cuts, restarts, rules, dates, stale, cut_while_writing, revoked, refused_opens } = all;
-    let counts = [batches, backfills, cuts, restarts, rules, dates, stale, cut_while_writing, revoked, refused_opens];
+    let Tally { batches, backfills, cuts, restarts, rules, dates, stale, cut_while_writing, revoked, refused_opens, delays } = all;
+    let counts = [batches, backfills, cuts, restarts, rules, dates, stale, cut_while_writing, revoked, refused_opens, delays];
     assert!(counts.iter().all(|count| *count > 100), "something hardly ever happened: {all:?}");
 }
 
@@ -175,4 +178,52 @@ async fn rules_that_flicker_while_a_feed_is_sent() {
     }
     assert!(caught_up < 20, "no round was interrupted");
     until("the node to rest", || Some(())).await;
+}
+
+// ---- Delays ----
+
+/// A lot that says it was signed so that it opens under a delay of one hour so many seconds from now, and that moment.
+fn opening_in(seconds: u64, lot: &str) -> (Record, u64) {
+    let moment = now() + seconds;
+    let draft = Inspection { part: "P-1".into(), lot: lot.into(), verdict_stated: Some(Verdict::Conforming), ..Default::default() };
+    (draft.check(&time_text(moment - 3_600)).unwrap(), moment)
+}
+
+/// Whether the follower sees something of this entry.
+fn is_open(follower: &Node, origin: &Origin, seq: u64) -> bool {
+    let Some(feed) = follower.feed(origin) else {
+        return false;
+    };
+    follower.service.handle.reader().row(feed.id, seq).unwrap().is_some_and(|row| row.has_core)
+}
+
+/// Delays are hours at least, so the records are older than the test: one opens while the line holds, one while the follower is
+/// away, and one stays hidden.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_opens_by_itself_an_hour_after_it_was_signed() {
+    let (owner, follower) = (Node::new("maker").await, Node::new("slow").await);
+    let [(first, opens), (second, later), (third, _)] = [opening_in(6, "L-1"), opening_in(12, "L-2"), opening_in(3_000, "L-3")];
+    owner.publish("quality", vec![first, second, third]).await;
+    let rules = share("'revoked'") + "delay = '1h'\n";
+    owner.apply(&rules).await;
+    owner.know(follower.as_partner(false).await).await;
+    follower.know(owner.as_partner(true).await).await;
+    let origin = owner.own("quality");
+    until("the feed to arrive", || follower.feed(&origin).filter(|feed| feed.size() == 4)).await;
+    assert!(now() < opens && (1..4).all(|seq| !is_open(&follower, &origin, seq)), "nothing is open yet");
+
+    until("the first to open", || is_open(&follower, &origin, 1).then_some(())).await;
+    assert!((opens..opens + 2).contains(&now()), "it opened {} s after its moment", now() as i64 - opens as i64);
+    let (folder, home) = follower.stop().await;
+    tokio::time::sleep(Duration::from_secs((later + 1).saturating_sub(now()))).await;
+    let follower = Node::start(folder, home).await;
+    until("the second to open", || is_open(&follower, &origin, 2).then_some(())).await;
+    assert!(!is_open(&follower, &origin, 3));
+
+    // Nothing left twice, and each only when it was open.
+    let rows = owner.with(|feeds| feeds.settle().and_then(|()| feeds.ledger(0, 100))).await.unwrap();
+    let name = origin.as_str();
+    let left = |seq: u64| rows.iter().filter(move |row| row.origin == name && row.sent(seq).is_some_and(|sent| sent.mask != 0));
+    assert_eq!([1, 2, 3].map(|seq| left(seq).count()), [1, 1, 0], "{rows:?}");
+    assert!(left(1).all(|row| row.at >= opens) && left(2).all(|row| row.at >= later));
 }

@@ -27,6 +27,7 @@
 pub mod message;
 pub mod receive;
 pub mod send;
+pub mod waiting;
 
 pub use message::{Code, Message, MessageError};
 pub use receive::Receiver;

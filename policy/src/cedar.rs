@@ -20,7 +20,7 @@ use crate::policy::{Condition, Feeds, MEMBERS_OF, Only, Parts, Policy, Rule, Sto
 /// ```
 pub fn schema() -> String {
     let mut text = String::from(
-        "entity Group;\nentity Party in [Group];\nentity Record = {\n  feed: String,\n  part?: String,\n  lot?: String,\n  customer?: Party,\n  conforming?: Bool,\n  released: Bool,\n  \
+        "entity Group;\nentity Party in [Group];\nentity Record = {\n  feed: String,\n  part?: String,\n  lot?: String,\n  customer?: Party,\n  conforming?: Bool,\n  recorded?: datetime,\n  released: Bool,\n  \
          thin: Set<String>,\n};\ntype Ask = {\n  now: datetime,\n};\n\
          action \"nothing\" appliesTo { principal: Party, resource: Record, context: Ask };\n",
     );
@@ -145,6 +145,10 @@ fn said(rule: &Rule, condition: Condition) -> Option<String> {
         Condition::From => rule.from.map(|from| format!("context.now >= {}", datetime(from))),
         Condition::Until => rule.until.map(|until| format!("context.now < {}", datetime(until))),
         Condition::List => rule.list_until.map(|until| format!("context.now < {}", datetime(until))),
+        Condition::Delay => rule.delay.map(|delay| {
+            let hours = quoted(&format!("{}h", delay.seconds() / 3_600));
+            format!("resource has recorded && context.now >= resource.recorded.offset(duration({hours}))")
+        }),
     }
 }
 

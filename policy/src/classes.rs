@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use lotline_schema::Facts;
 use lotline_schema::kind::{self, Schema};
 
 use crate::decide::{Question, Shown};
+use crate::delay::recorded;
 use crate::policy::{Condition, Only, Parts, Policy, Rule};
 
 /// Records counted by class, for some policies.
@@ -30,6 +32,7 @@ pub struct Classes {
     customers: BTreeSet<String>,
     verdicts: bool,
     released: bool,
+    delays: bool,
     counts: BTreeMap<Class, u64>,
 }
 
@@ -43,8 +46,13 @@ pub struct Class {
     customer: Option<String>,
     conforming: Option<bool>,
     released: bool,
+    /// The hour after it was signed, where a rule holds records back.
+    hour: Option<i64>,
     thin: u64,
 }
+
+/// Records under a delay are told apart by the hour: each opens at a moment of its own.
+const HOUR: i64 = 3_600;
 
 impl Classes {
     /// No record yet. Classes are as fine as these policies need, and no finer.
@@ -70,6 +78,7 @@ impl Classes {
             Condition::Lots => self.lots.extend(rule.lots.iter().flatten().cloned()),
             Condition::Only => self.verdicts |= rule.only.is_some(),
             Condition::Released => self.released |= rule.released,
+            Condition::Delay => self.delays |= rule.delay.is_some(),
         }
     }
 
@@ -87,6 +96,7 @@ impl Classes {
             customer: among(&facts.customer, &self.customers),
             conforming: facts.conforming().filter(|_| self.verdicts),
             released: facts.released && self.released,
+            hour: recorded(facts).filter(|_| self.delays).map(|at| at.div_euclid(HOUR) + i64::from(at.rem_euclid(HOUR) > 0)),
             thin: facts.thin,
         };
         *self.counts.entry(class).or_default() += 1;
@@ -120,6 +130,7 @@ impl Class {
             customer: self.customer.clone(),
             verdict: self.conforming.map(|conforming| only(conforming).name().to_owned()),
             released: self.released,
+            recorded_at: self.hour.and_then(|hour| Timestamp::from_second(hour.saturating_mul(HOUR)).ok()).map(|at| at.to_string()),
             thin: self.thin,
             ..Facts::default()
         }
@@ -128,6 +139,6 @@ impl Class {
     /// What a partner sees of each of its records at a moment.
     pub fn shown(&self, policy: &Policy, partner: &str, now: i64) -> Shown {
         let facts = self.facts();
-        Question { partner, feed: &self.feed, schema: self.schema(), facts: &facts, now }.shown(policy)
+        Question::of(partner, &self.feed, self.schema(), &facts, now).shown(policy)
     }
 }

@@ -52,6 +52,7 @@ pub struct Cleared {
     leaf: Hash,
     mask: u64,
     shares: Vec<usize>,
+    opens_at: Option<i64>,
     basis: Basis,
     view: Option<SealedView>,
 }
@@ -93,16 +94,16 @@ impl FullDisclosure {
 ///
 /// An example stands on the [first page](crate).
 pub fn clear(policy: &Policy, viewer: &Viewer, item: &Item<'_>, now: i64) -> Cleared {
-    let (mask, shares) = match item.schema {
+    let (mask, shares, opens_at) = match item.schema {
         Some(schema) if item.disclosures.len() == schema.fields.len() => {
-            let question = Question { partner: &viewer.partner, feed: item.feed, schema, facts: item.facts, now };
+            let question = Question::new(viewer, item.feed, schema, item.facts, now);
             let mask = question.mask(policy);
-            (mask, question.opening(policy, mask))
+            (mask, question.opening(policy, mask), question.opens_at(policy))
         }
-        _ => (0, Vec::new()),
+        _ => (0, Vec::new(), None),
     };
     let view = (mask != 0).then(|| item.view(mask));
-    Cleared { shares, ..Cleared::new(&viewer.partner, item, mask, Basis::Policy(policy.version()), view) }
+    Cleared { shares, opens_at, ..Cleared::new(&viewer.partner, item, mask, Basis::Policy(policy.version()), view) }
 }
 
 /// The mask of a release that is shown: it has no slots, and the ledger must still know that it left.
@@ -118,10 +119,12 @@ pub fn clear_release(policy: &Policy, viewer: &Viewer, release: &Item<'_>, recor
     });
     let record_cleared = clear(policy, viewer, record, now);
     let seen = release.is_about(record) && record_cleared.mask & verdict != 0;
+    let opens_at = record_cleared.opens_at.filter(|_| release.is_about(record));
     let of_verdict = |at: &usize| record.schema.is_some_and(|schema| policy.shares()[*at].mask(schema) & verdict != 0);
     let shares = record_cleared.shares.into_iter().filter(|at| seen && of_verdict(at)).collect();
     let mask = if seen { RELEASE_SHOWN } else { 0 };
-    Cleared { shares, ..Cleared::new(&viewer.partner, release, mask, Basis::Policy(policy.version()), seen.then(|| release.view(0))) }
+    let view = seen.then(|| release.view(0));
+    Cleared { shares, opens_at, ..Cleared::new(&viewer.partner, release, mask, Basis::Policy(policy.version()), view) }
 }
 
 impl Cleared {
@@ -178,6 +181,7 @@ impl Cleared {
             leaf: item.leaf,
             mask,
             shares: Vec::new(),
+            opens_at: None,
             basis,
             view,
         }
@@ -212,6 +216,12 @@ impl Cleared {
     /// that open the verdict of its record.
     pub fn shares(&self) -> &[usize] {
         &self.shares
+    }
+
+    /// When a delay that holds some of it back ends next: that moment is this statement's own, and [`next_change`] knows nothing
+    /// of it. A release waits with its record.
+    pub fn opens_at(&self) -> Option<i64> {
+        self.opens_at
     }
 
     /// Why it may leave.

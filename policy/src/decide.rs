@@ -10,6 +10,7 @@ use lotline_schema::Facts;
 use lotline_schema::kind::Schema;
 use serde::Serialize;
 
+use crate::delay::recorded;
 use crate::policy::{Condition, Only, Parts, Policy, Rule};
 
 /// Who asks.
@@ -109,7 +110,7 @@ pub struct NearMiss {
 /// # Ok::<(), lotline_policy::Slips>(())
 /// ```
 pub fn decide(policy: &Policy, viewer: &Viewer, feed: &str, schema: &'static Schema, facts: &Facts, now: i64) -> Decision {
-    let question = Question { partner: &viewer.partner, feed, schema, facts, now };
+    let question = Question::new(viewer, feed, schema, facts, now);
     let Shown { mask, changes_at } = question.shown(policy);
     let reasons = (0..schema.fields.len()).map(|slot| question.reason(policy, mask, slot)).collect();
     Decision { mask, reasons, changes_at }
@@ -126,16 +127,28 @@ pub struct Shown {
 
 /// What a viewer sees of a record now: [`decide`] without the reasons, and as fast as the door itself.
 pub fn shown(policy: &Policy, viewer: &Viewer, feed: &str, schema: &'static Schema, facts: &Facts, now: i64) -> Shown {
-    Question { partner: &viewer.partner, feed, schema, facts, now }.shown(policy)
+    Question::new(viewer, feed, schema, facts, now).shown(policy)
 }
 
 /// One record, asked for by one viewer now.
 pub(crate) struct Question<'a> {
-    pub(crate) partner: &'a str,
-    pub(crate) feed: &'a str,
-    pub(crate) schema: &'static Schema,
-    pub(crate) facts: &'a Facts,
-    pub(crate) now: i64,
+    partner: &'a str,
+    feed: &'a str,
+    schema: &'static Schema,
+    facts: &'a Facts,
+    recorded: Option<i64>,
+    now: i64,
+}
+
+impl<'a> Question<'a> {
+    pub(crate) fn new(viewer: &'a Viewer, feed: &'a str, schema: &'static Schema, facts: &'a Facts, now: i64) -> Question<'a> {
+        Question::of(&viewer.partner, feed, schema, facts, now)
+    }
+
+    /// The same for a partner by its name.
+    pub(crate) fn of(partner: &'a str, feed: &'a str, schema: &'static Schema, facts: &'a Facts, now: i64) -> Question<'a> {
+        Question { partner, feed, schema, facts, recorded: recorded(facts), now }
+    }
 }
 
 impl Question<'_> {
@@ -192,7 +205,13 @@ impl Question<'_> {
             Condition::From => rule.from.is_none_or(|from| from <= self.now),
             Condition::Until => rule.until.is_none_or(|until| self.now < until),
             Condition::List => rule.list_until.is_none_or(|until| self.now < until),
+            Condition::Delay => rule.delay.is_none() || self.opens(rule).is_some_and(|at| at <= self.now),
         }
+    }
+
+    /// When a share stops holding the record back; none where it does not, or where nobody can say when it was signed.
+    fn opens(&self, rule: &Rule) -> Option<i64> {
+        Some(rule.delay?.after(self.recorded?))
     }
 
     /// The table of values that a table of statistics summarises.
@@ -237,10 +256,27 @@ impl Question<'_> {
         if policy.stopped.covers(self.partner) {
             return None;
         }
-        let timely = |condition| matches!(condition, Condition::From | Condition::Until | Condition::List);
-        let waits = |rule: &&Rule| self.failing(rule, None).all(timely);
-        let boundaries = policy.shares.iter().filter(waits).flat_map(Rule::dates);
+        let boundaries = self.waiting(policy).flat_map(|rule| rule.dates().chain(self.opens(rule)));
         boundaries.filter(|boundary| self.now < *boundary).min()
+    }
+
+    /// The earliest moment after now at which a share stops holding the record back. The dates of shares are everybody's;
+    /// this is of one record alone.
+    pub(crate) fn opens_at(&self, policy: &Policy) -> Option<i64> {
+        if policy.stopped.covers(self.partner) {
+            return None;
+        }
+        self.waiting(policy).filter_map(|rule| self.opens(rule)).filter(|at| self.now < *at).min()
+    }
+
+    /// The shares that show something of the record, or may when only time has passed.
+    fn waiting<'p>(&'p self, policy: &'p Policy) -> impl Iterator<Item = &'p Rule> {
+        let timely = |rule: &Rule, condition| match condition {
+            Condition::From | Condition::Until | Condition::List => true,
+            Condition::Delay => self.opens(rule).is_some(),
+            _ => false,
+        };
+        policy.shares.iter().filter(move |rule| self.failing(rule, None).all(|condition| timely(rule, condition)))
     }
 }
 

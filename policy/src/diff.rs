@@ -103,7 +103,7 @@ fn of_partner(before: &Policy, after: &Policy, partner: &str, classes: &Classes,
     let mut counts: BTreeMap<Place, (&'static Schema, u64)> = BTreeMap::new();
     for (class, count) in classes.iter() {
         let (facts, schema) = (class.facts(), class.schema());
-        let shown = |policy: &Policy, now: i64| Question { partner, feed: class.feed(), schema, facts: &facts, now }.shown(policy);
+        let shown = |policy: &Policy, now: i64| Question::of(partner, class.feed(), schema, &facts, now).shown(policy);
         for gains in [true, false] {
             for (from, until, mask) in spans(now, |at| {
                 let (old, new) = (shown(before, at), shown(after, at));

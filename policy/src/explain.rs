@@ -111,6 +111,10 @@ impl Rule {
                 Some(until) => format!("{}, whose list holds until {}", self.says(Condition::Partner), moment(until)),
                 None => "needs no member list".into(),
             },
+            Condition::Delay => match self.delay {
+                Some(delay) => format!("shows a record {} after it was signed", delay.words()),
+                None => "shows a record at once".into(),
+            },
         }
     }
 }
@@ -141,6 +145,7 @@ fn share_term(policy: &Policy, viewer: &Viewer, feed: &str, share: &Rule, reach:
     let lots = share.lots.as_ref().map_or(String::new(), |lots| format!(", lots {} only", list(lots)));
     let only = share.only.map_or(String::new(), |only| format!(", {} lots only", only.name()));
     let released = if share.released { ", released records only" } else { "" };
+    let delay = share.delay.map_or(String::new(), |delay| format!(", each {} after it was signed", delay.words()));
     let kinds = share.kinds.as_ref().map_or(String::new(), |kinds| format!(", kind {} only", list(kinds)));
     let until = format!("lasts until {}", share.end().map_or("revoked".into(), moment));
     let fields = if share.show == Show::EverythingButInspector && *reach == share.masks {
@@ -153,7 +158,7 @@ fn share_term(policy: &Policy, viewer: &Viewer, feed: &str, share: &Rule, reach:
         meets && never.masks.iter().zip(reach).any(|(banned, mask)| banned & mask != 0)
     });
     let exceptions = if narrower { ", with exceptions" } else { "" };
-    format!("your share {parts}{lots}{only}{released}{kinds} and {until}; fields: {fields}{exceptions}")
+    format!("your share {parts}{lots}{only}{released}{kinds}{delay} and {until}; fields: {fields}{exceptions}")
 }
 
 /// Groups that can be shown whole, and single fields of the others.

@@ -6,7 +6,7 @@
 //! nevers, and nothing else exists: no order, no "or", no "unless". So every answer can name its rule, a denial can name
 //! the one condition that failed, and preview, difference and proof are loops over the same few conditions.
 //!
-//! Suggested reading order: [`policy`] (what rules are) → [`parse`](mod@parse) (from text, all slips at once) → [`decide`](mod@decide) (which
+//! Suggested reading order: [`policy`] (what rules are; [`delay`]: how long one holds a record back) → [`parse`](mod@parse) (from text, all slips at once) → [`decide`](mod@decide) (which
 //! fields, and why) → [`clear`](mod@clear) (the only door out) → [`explain`] (the reasons in words) → [`classes`] and [`diff`] (what
 //! a change means for the records there are) → [`prove`] (what holds for every record) → [`matrix`] (all of it at a glance) → [`cedar`](mod@cedar) (the same rules in another language).
 //!
@@ -57,6 +57,7 @@ pub mod cedar;
 pub mod classes;
 pub mod clear;
 pub mod decide;
+pub mod delay;
 pub mod diff;
 pub mod explain;
 pub mod matrix;
@@ -67,6 +68,7 @@ pub mod prove;
 pub use classes::{Class, Classes};
 pub use clear::{Basis, Cleared, FullDisclosure, Item, RELEASE_SHOWN, clear, clear_release, next_change, view_id};
 pub use decide::{Decision, NearMiss, Reason, Shown, Viewer, decide, shown};
+pub use delay::{Delay, recorded};
 pub use diff::{Change, Difference};
 pub use explain::{names_of, term};
 pub use matrix::Cell;

@@ -9,12 +9,13 @@ use std::ops::Range;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use lotline_schema::kind::{self, Group};
+use lotline_schema::kind::{self, Group, Schema};
 use lotline_schema::text_distance;
 use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::delay::Delay;
 use crate::explain::moment;
 use crate::policy::{Feeds, MEMBERS_OF, Masks, MemberList, Only, Parts, Policy, RELEASED, Rule, Show, TABLES, table_of};
 use crate::prove::{Claim, Scope, Sees, Test, Who};
@@ -139,13 +140,13 @@ fn read(text: &str, world: Option<&World<'_>>, lists: &BTreeMap<String, MemberLi
     Err(Slips(reader.slips))
 }
 
-const SHARE_KEYS: [&str; 10] = ["name", "with", "feed", "parts", "lots", "show", "from", "until", "kinds", "only"];
+const SHARE_KEYS: [&str; 11] = ["name", "with", "feed", "parts", "lots", "show", "from", "until", "kinds", "only", "delay"];
 const NEVER_KEYS: [&str; 6] = ["name", "with", "show", "parts", "lots", "feed"];
 const TEST_KEYS: [&str; 8] = ["who", "sees", "never", "feed", "kind", "part", "lot", "on"];
 const TOP_KEYS: [&str; 6] = ["share", "never", "test", "groups", "new_parts", "new_lots"];
 /// Keys of the top that people write further below, where they would belong to a group or a rule.
 const NEW_KEYS: [&str; 2] = ["new_parts", "new_lots"];
-const LATER_KEYS: [&str; 3] = ["delay", "for", "then"];
+const LATER_KEYS: [&str; 2] = ["for", "then"];
 const ALTERING_KEYS: [&str; 4] = ["as", "mask", "round", "decimals"];
 
 type Value<'t> = Spanned<DeValue<'t>>;
@@ -328,12 +329,14 @@ impl Reader<'_> {
         let lots = optional(self.lots(section));
         let show = self.show(section);
         let (mut kinds, mut only, mut from, mut until) = (Some(None), Some((None, false)), Some(None), Some(None));
+        let mut delay = Some(None);
         // A never has no such keys: refused above, and it must hold whatever they say.
         if section.share {
             kinds = optional(self.kinds(section));
             only = self.only(section);
             from = optional(section.table.get("from").map(|value| self.day(section, "from", value)));
             until = self.until(section, from.flatten());
+            delay = optional(section.table.get("delay").map(|value| self.delay(section, value, kinds.as_ref()?.as_ref())));
         }
         let (name, (with, partners), show) = (name?, with?, show?);
         let list_until = self.list_until(section, &with, from.flatten());
@@ -350,6 +353,7 @@ impl Reader<'_> {
             kinds: kinds?,
             only,
             released,
+            delay: delay?,
             from: from?,
             until: until?,
             list_until,
@@ -598,6 +602,23 @@ impl Reader<'_> {
         Some(Some(until))
     }
 
+    /// How long a record is held back. Only kinds that say when a record was signed can be.
+    fn delay(&mut self, section: &Section<'_>, value: &Value<'_>, kinds: Option<&BTreeSet<String>>) -> Option<Delay> {
+        let (rule, text) = (section.name.as_deref(), value.get_ref().as_str());
+        let Some(delay) = text.and_then(Delay::read) else {
+            let what =
+                text.map_or("`delay` is no text".into(), |text| format!("`delay` is hours, days or weeks, and `{text}` is none of them"));
+            self.slip(rule, value.span(), what, text.and_then(Delay::meant), "write delay = \"24h\", \"90d\" or \"2w\", or remove it");
+            return None;
+        };
+        let dated = |kinds: &BTreeSet<String>| kind::known().iter().any(|(schema, _)| kinds.contains(schema.name) && says_when(schema));
+        if self.world.is_some() && kinds.is_some_and(|kinds| !kinds.is_empty() && !dated(kinds)) {
+            let what = "no record of its kinds says when it was signed, so the share would never apply";
+            self.slip(rule, value.span(), what, None, "remove `delay`, or name other kinds");
+        }
+        Some(delay)
+    }
+
     /// Midnight UTC at which a day begins.
     fn day(&mut self, section: &Section<'_>, key: &str, value: &Value<'_>) -> Option<i64> {
         let date = match value.get_ref() {
@@ -823,6 +844,11 @@ pub(crate) fn day_of(text: &str) -> Option<i64> {
 
 const PAIR_FIRST: &str = "correct the name, or pair with them first";
 const NEW_KEYS_FIRST: &str = "move it to the top of the file, above the first bracket";
+
+/// Whether records of a kind say when they were signed, which a delay counts from.
+fn says_when(schema: &Schema) -> bool {
+    schema.slot("recorded_at").is_some()
+}
 
 /// A key that is not there is fine; one that is must have been read.
 fn optional<T>(read: Option<Option<T>>) -> Option<Option<T>> {

@@ -9,6 +9,7 @@ use lotline_schema::Hash;
 use lotline_schema::kind::{self, Group, Schema};
 use serde::Serialize;
 
+use crate::delay::Delay;
 use crate::parse::Slips;
 use crate::prove::Test;
 
@@ -151,6 +152,12 @@ impl Policy {
         self.shares.iter().any(|share| share.released && share.partners.contains(partner) && share.feed.covers(feed))
     }
 
+    /// The longest delay of a share with this partner on this feed: a record that was signed longer ago waits for none of them.
+    pub fn longest_delay(&self, partner: &str, feed: &str) -> Option<i64> {
+        let shares = self.shares.iter().filter(|share| share.partners.contains(partner) && share.feed.covers(feed));
+        shares.filter_map(|share| share.delay).map(Delay::seconds).max()
+    }
+
     /// Whether any rule asks whether a record is released.
     pub fn asks_for_releases(&self) -> bool {
         self.shares.iter().any(|share| share.released)
@@ -244,6 +251,8 @@ pub struct Rule {
     pub only: Option<Only>,
     /// Only records that a named person released.
     pub released: bool,
+    /// How long after it was signed a record opens; none: at once.
+    pub delay: Option<Delay>,
     /// First second it holds, since 1970.
     pub from: Option<i64>,
     /// First second it no longer holds; none: until revoked.
@@ -273,6 +282,7 @@ impl Rule {
             Condition::From => self.from.is_some(),
             Condition::Until => self.until.is_some(),
             Condition::List => self.list_until.is_some(),
+            Condition::Delay => self.delay.is_some(),
         }
     }
 
@@ -447,11 +457,13 @@ pub enum Condition {
     Until,
     /// The member list that its partners come from has not ended.
     List,
+    /// The record was signed long enough ago.
+    Delay,
 }
 
 impl Condition {
     /// Every condition.
-    pub const ALL: [Condition; 11] = [
+    pub const ALL: [Condition; 12] = [
         Condition::Partner,
         Condition::Field,
         Condition::Feed,
@@ -463,6 +475,7 @@ impl Condition {
         Condition::From,
         Condition::Until,
         Condition::List,
+        Condition::Delay,
     ];
 
     /// The key of the file that states it.
@@ -477,6 +490,7 @@ impl Condition {
             Condition::Only | Condition::Released => "only",
             Condition::From => "from",
             Condition::Until => "until",
+            Condition::Delay => "delay",
         }
     }
 }

@@ -259,6 +259,9 @@ struct Point {
     now: i64,
 }
 
+/// Signed before anything that a delay could still hold back.
+const LONG_AGO: &str = "1000-01-01T00:00:00Z";
+
 /// The first moment asked about, and the first that no longer is; none: for ever.
 type Span = (i64, Option<i64>);
 
@@ -279,7 +282,9 @@ pub(crate) fn seen(about: &Policy, partner: &str, feed: &str, now: i64) -> Masks
 /// The share is a conjunction, so one value of each condition it asks for is enough, but for what nevers tell apart: each value that
 /// a never names, and one that none does. Nevers ask for no verdict, release or time, and thin statistics only hide more.
 fn points(policy: &Policy, share: &Rule, partner: &str, scope: &Scope, span: Span) -> Vec<Point> {
-    let first = Point { feed: None, schema: &kind::BENCHMARK, facts: Facts::default(), now: span.0 };
+    // Of all records, one that no share holds back any more shows most.
+    let facts = Facts { recorded_at: Some(LONG_AGO.into()), ..Facts::default() };
+    let first = Point { feed: None, schema: &kind::BENCHMARK, facts, now: span.0 };
     let mut points = vec![first];
     for condition in Condition::ALL {
         points = points.into_iter().flat_map(|point| point.split(condition, policy, share, partner, scope, span.1)).collect();
@@ -296,7 +301,7 @@ impl Point {
             point
         };
         match condition {
-            Condition::Partner | Condition::Field => vec![self],
+            Condition::Partner | Condition::Field | Condition::Delay => vec![self],
             Condition::Feed => {
                 let named = policy.nevers.iter().filter_map(|never| never.feed.one()).cloned();
                 let values = values(share.feed.one().map(|feed| BTreeSet::from([feed.clone()])).as_ref(), named, scope.feed.as_ref());
@@ -348,7 +353,7 @@ impl Point {
 
     fn question<'a>(&'a self, partner: &'a str) -> Question<'a> {
         // A name that no rule can hold stands for any that no rule names.
-        Question { partner, feed: self.feed.as_deref().unwrap_or(""), schema: self.schema, facts: &self.facts, now: self.now }
+        Question::of(partner, self.feed.as_deref().unwrap_or(""), self.schema, &self.facts, self.now)
     }
 
     fn example(&self, partner: &str, share: &Rule, mask: u64) -> Example {

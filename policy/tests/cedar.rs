@@ -17,6 +17,7 @@ use lotline_schema::kind::inspection::SCHEMA;
 use lotline_schema::{Facts, Hash};
 
 const DAY: i64 = 86_400;
+const HOUR: i64 = 3_600;
 const PARTNERS: [&str; 4] = ["a", "b", "c", "d"];
 const GROUPS: [(&str, &[&str]); 3] = [("ab", &["a", "b"]), ("cd", &["c", "d"]), ("everybody", &PARTNERS)];
 const FEEDS: [&str; 2] = ["quality", "trace"];
@@ -97,6 +98,9 @@ fn policy_text(dice: &mut Dice) -> String {
         if dice.chance(20) {
             writeln!(text, "kinds = ['inspection']").unwrap();
         }
+        if dice.chance(40) {
+            writeln!(text, "delay = '{}'", dice.one(&["1h", "36h", "3d", "1w"])).unwrap();
+        }
         let only = ["'conforming'", "'non-conforming'", "'released'", "['released', 'conforming']", "['non-conforming', 'released']"];
         if dice.chance(40) {
             writeln!(text, "only = {}", dice.one(&only)).unwrap();
@@ -132,12 +136,16 @@ struct Asked {
     feed: &'static str,
     facts: Facts,
     slot: usize,
+    /// When the record was signed, as its facts say too.
+    recorded: Option<i64>,
     now: i64,
 }
 
 fn asked(dice: &mut Dice) -> Asked {
     let thin = ["special_statistics", "other_statistics"].map(|name| 1u64 << SCHEMA.slot(name).unwrap());
+    let recorded = dice.chance(90).then(|| dice.below(12 * 24) as i64 * HOUR);
     let facts = Facts {
+        recorded_at: recorded.map(iso),
         kind: "inspection".into(),
         part: dice.chance(90).then(|| dice.one(&["P-1", "P \"2\" \\", "P-ä\u{7f}", "P-9"]).to_owned()),
         customer: dice.chance(80).then(|| dice.one(&PARTNERS).to_owned()),
@@ -153,8 +161,10 @@ fn asked(dice: &mut Dice) -> Asked {
         _ => dice.below(SCHEMA.fields.len()),
     };
     // Often exactly on a boundary, or a second before one.
-    let now = dice.below(25) as i64 * DAY - dice.below(2) as i64 + if dice.chance(30) { dice.below(86_400) as i64 } else { 0 };
-    Asked { partner: dice.one(&PARTNERS), feed: dice.one(&FEEDS), facts, slot, now }
+    let day = dice.below(25) as i64 * DAY - dice.below(2) as i64 + if dice.chance(30) { dice.below(86_400) as i64 } else { 0 };
+    let delay = [HOUR, 36 * HOUR, 3 * DAY, 7 * DAY][dice.below(4)];
+    let now = recorded.filter(|_| dice.chance(40)).map_or(day, |at| at + delay - dice.below(2) as i64);
+    Asked { partner: dice.one(&PARTNERS), feed: dice.one(&FEEDS), facts, slot, recorded, now }
 }
 
 fn uid(kind: &str, id: &str) -> EntityUid {
@@ -164,10 +174,9 @@ fn uid(kind: &str, id: &str) -> EntityUid {
 /// Partners with their groups, for all questions about one policy.
 fn parties() -> Vec<Entity> {
     let all = || GROUPS.into_iter().chain([("members-of:vda", LISTED.0)]);
-    let groups = all().map(|(group, _)| Entity::new_no_attrs(uid("Group", group), HashSet::new()));
     let of = |partner: &str| all().filter(|(_, members)| members.contains(&partner)).map(|(group, _)| uid("Group", group)).collect();
     let partners = PARTNERS.iter().map(|partner| Entity::new_no_attrs(uid("Party", partner), of(partner)));
-    groups.chain(partners).collect()
+    all().map(|(group, _)| Entity::new_no_attrs(uid("Group", group), HashSet::new())).chain(partners).collect()
 }
 
 fn record(asked: &Asked) -> Entity {
@@ -179,6 +188,7 @@ fn record(asked: &Asked) -> Entity {
         ("thin".to_owned(), RestrictedExpression::new_set(names.collect::<Vec<_>>())),
     ]);
     attributes.insert("released".to_owned(), RestrictedExpression::new_bool(*released));
+    attributes.extend(asked.recorded.map(|at| ("recorded".to_owned(), RestrictedExpression::new_datetime(iso(at)))));
     attributes.extend(lot.as_ref().map(|lot| ("lot".to_owned(), text(lot))));
     attributes.extend(part.as_ref().map(|part| ("part".to_owned(), text(part))));
     attributes

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use lotline_policy::{Condition, Decision, MemberList, NearMiss, Policy, Reason, Viewer, decide, next_change, view_id};
+use lotline_policy::{Condition, Decision, Item, MemberList, NearMiss, Policy, Reason, Viewer, clear, decide, next_change, view_id};
 use lotline_schema::kind::inspection::SCHEMA;
+use lotline_schema::slot::Disclosure;
 use lotline_schema::{Facts, Hash, Origin};
 use proptest::collection::vec;
 use proptest::option;
@@ -17,6 +18,17 @@ const PARTNERS: [&str; 3] = ["a", "b", "c"];
 const WITH: [&str; 6] = ["a", "b", "c", "ab", "everybody", "members-of:l"];
 /// The day on which the list of `a` and `b` ends.
 const LIST_UNTIL: i64 = 7;
+const HOUR: i64 = 3_600;
+const DELAYS: [(&str, i64); 4] = [("1h", 1), ("30h", 30), ("4d", 96), ("1w", 168)];
+/// What records say of when they were signed, and the first second after it.
+const RECORDED: [(&str, Option<i64>); 6] = [
+    ("1970-01-01T00:00:00Z", Some(0)),
+    ("1970-01-03T12:00:00Z", Some(2 * DAY + 12 * HOUR)),
+    ("1970-01-04T01:30:00+01:00", Some(3 * DAY + 1_800)),
+    ("1970-01-04T05:59:59.5Z", Some(3 * DAY + 6 * HOUR)),
+    ("1970-01-02", None),
+    ("", None),
+];
 const SHOWN: [&str; 11] = [
     "identity",
     "verdict",
@@ -43,6 +55,7 @@ struct Draft {
     kind: Option<&'static str>,
     only: Option<&'static str>,
     released: bool,
+    delay: Option<&'static str>,
     from: Option<i64>,
     until: Option<i64>,
 }
@@ -74,6 +87,9 @@ impl Draft {
             if let Some(kind) = self.kind {
                 writeln!(text, "kinds = ['{kind}']").unwrap();
             }
+            if let Some(delay) = self.delay {
+                writeln!(text, "delay = '{delay}'").unwrap();
+            }
             match (self.only, self.released) {
                 (Some(only), true) => writeln!(text, "only = ['{only}', 'released']").unwrap(),
                 (None, true) => writeln!(text, "only = 'released'").unwrap(),
@@ -103,6 +119,7 @@ impl Draft {
             Condition::Until => draft.until = None,
             Condition::List if self.with == "members-of:all" => draft.with = "everybody",
             Condition::List => draft.with = "ab",
+            Condition::Delay => draft.delay = None,
         }
         draft
     }
@@ -141,8 +158,21 @@ struct Asked {
 }
 
 impl Asked {
+    /// The day and hour that the record says, or nothing that can be read.
+    fn recorded(&self) -> Option<i64> {
+        RECORDED.iter().find(|(text, _)| self.facts.recorded_at.as_deref() == Some(text))?.1
+    }
+
     fn decide(&self, policy: &Policy, now: i64) -> Decision {
         decide(policy, &Viewer::new(self.partner), self.feed, &SCHEMA, &self.facts, now)
+    }
+
+    /// When the door out says that a delay ends.
+    fn opens_at(&self, policy: &Policy) -> Option<i64> {
+        let disclosures = vec![Disclosure::seal(&[7; 16], None); SCHEMA.fields.len()];
+        let (feed, schema, facts) = (self.feed, Some(&SCHEMA), &self.facts);
+        let item = Item { feed, origin: "o", seq: 1, leaf: Hash([0; 32]), core: b"", disclosures: &disclosures, schema, facts };
+        clear(policy, &Viewer::new(self.partner), &item, self.now).opens_at()
     }
 
     /// A second evaluator, written from the manual and not from the code.
@@ -165,10 +195,15 @@ impl Asked {
         let holds = |share: &Draft| {
             let time = share.from.is_none_or(|from| from * DAY <= self.now) && share.until.is_none_or(|until| self.now < until * DAY);
             let verdict = share.only.is_none_or(|only| self.facts.verdict.as_deref() == Some(only));
+            let old_enough = share.delay.is_none_or(|delay| {
+                let hours = DELAYS.iter().find(|(text, _)| *text == delay).unwrap().1;
+                self.recorded().is_some_and(|at| at + hours * HOUR <= self.now)
+            });
             let listed = share.with != "members-of:l" || self.now < LIST_UNTIL * DAY;
             covers(share)
                 && time
                 && listed
+                && old_enough
                 && (!share.released || self.facts.released)
                 && verdict
                 && share.kind.is_none_or(|kind| kind == "inspection")
@@ -208,10 +243,11 @@ fn draft() -> impl Strategy<Value = Draft> {
     let what = (subsequence(&["P", "Q"][..], 0..=2), prop::bool::weighted(0.3), subsequence(&SHOWN[..], 0..4), lots);
     let only = (option::of(select(&["conforming", "non-conforming"][..])), prop::bool::weighted(0.3));
     let which = (option::weighted(0.2, select(&["inspection", "custom/benchmark"][..])), only);
-    let when = (option::of(0i64..6), option::of(1i64..6));
-    (whom, what, which, when).prop_map(|((with, feed), (parts, theirs, show, lots), (kind, (only, released)), (from, length))| {
+    let delay = option::of(select(&DELAYS[..]).prop_map(|(text, _)| text));
+    let when = (option::of(0i64..6), option::of(1i64..6), delay);
+    (whom, what, which, when).prop_map(|((with, feed), (parts, theirs, show, lots), (kind, (only, released)), (from, length, delay))| {
         let until = length.map(|length| from.unwrap_or(0) + length);
-        Draft { with, feed, parts, theirs, lots, show, kind, only, released, from, until }
+        Draft { with, feed, parts, theirs, lots, show, kind, only, released, delay, from, until }
     })
 }
 
@@ -223,9 +259,16 @@ fn asked() -> impl Strategy<Value = Asked> {
     let thin = select(&["special_statistics", "other_statistics", ""][..]);
     let facts =
         (select(&["P", "Q", "R"][..]), option::of(select(&PARTNERS[..])), select(&["conforming", "non-conforming", "undecided"][..]), thin);
-    let now = prop_oneof![0i64..12 * DAY, (0i64..12).prop_map(|day| day * DAY), (1i64..12).prop_map(|day| day * DAY - 1)];
-    (select(&PARTNERS[..]), select(&["f", "g"][..]), (facts, any::<bool>(), select(&["L", "M", "N"][..])), now).prop_map(
-        |(partner, feed, ((part, customer, verdict, thin), released, lot), now)| {
+    let now = prop_oneof![
+        0i64..12 * DAY,
+        (0i64..12 * 48).prop_map(|half| half * HOUR / 2),
+        (1i64..12 * 48).prop_map(|half| half * HOUR / 2 - 1),
+        (0i64..12).prop_map(|day| day * DAY),
+        (1i64..12).prop_map(|day| day * DAY - 1)
+    ];
+    let recorded = option::of(select(&RECORDED[..]).prop_map(|(text, _)| text.to_owned()));
+    (select(&PARTNERS[..]), select(&["f", "g"][..]), (facts, any::<bool>(), select(&["L", "M", "N"][..]), recorded), now).prop_map(
+        |(partner, feed, ((part, customer, verdict, thin), released, lot, recorded_at), now)| {
             let thin = SCHEMA.slot(thin).map_or(0, |slot| 1 << slot);
             let (part, verdict) = (Some(part.into()), Some(verdict.into()));
             let facts = Facts {
@@ -235,6 +278,7 @@ fn asked() -> impl Strategy<Value = Asked> {
                 customer: customer.map(Into::into),
                 thin,
                 released,
+                recorded_at,
                 lot: Some(lot.into()),
                 ..Facts::default()
             };
@@ -278,7 +322,7 @@ proptest! {
     #[test]
     fn a_never_wins_over_any_share(rules in rules(), asked in asked()) {
         let mut rules = rules;
-        let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, lots: vec![], show: vec![], kind: None, only: None, released: false, from: None, until: None };
+        let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, lots: vec![], show: vec![], kind: None, only: None, released: false, delay: None, from: None, until: None };
         rules.nevers.push(all);
         let decision = asked.decide(&rules.policy(), asked.now);
         prop_assert_eq!(decision.mask, 0);
@@ -291,14 +335,19 @@ proptest! {
         let (policy, viewer) = (rules.policy(), Viewer::new(asked.partner));
         let origin: Origin = format!("z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd/{}/1", asked.feed).parse().unwrap();
         let now = asked.decide(&policy, asked.now);
-        for moment in (0..14).flat_map(|day| [day * DAY - 1, day * DAY]).filter(|moment| asked.now < *moment) {
+        let halves = (0..14 * 48).map(|half| half * HOUR / 2);
+        for moment in halves.flat_map(|half| [half - 1, half]).filter(|moment| asked.now < *moment) {
             let then = asked.decide(&policy, moment);
             if now.changes_at.is_none_or(|at| moment < at) {
                 prop_assert_eq!(now.mask, then.mask);
             }
             if now.mask != then.mask {
-                prop_assert_ne!(view_id(&policy, &viewer, &origin, asked.now), view_id(&policy, &viewer, &origin, moment));
-                prop_assert!(next_change(&policy, &viewer, asked.feed, asked.now).is_some_and(|at| at <= now.changes_at.unwrap() && at <= moment));
+                // A date of a share gives another view; the end of a delay is the record's own, and only opens.
+                let another = view_id(&policy, &viewer, &origin, asked.now) != view_id(&policy, &viewer, &origin, moment);
+                let announced = next_change(&policy, &viewer, asked.feed, asked.now).is_some_and(|at| at <= moment);
+                prop_assert_eq!(another, announced);
+                let waited = asked.opens_at(&policy).is_some_and(|at| at <= moment && now.changes_at.is_some_and(|first| first <= at));
+                prop_assert!(announced || waited && now.mask & !then.mask == 0);
             }
         }
         prop_assert!(now.changes_at.is_none_or(|at| asked.now < at));
@@ -335,7 +384,7 @@ proptest! {
                 // Alone, this never hides it from a share that shows all.
                 Reason::Banned { rule } => {
                     changed.nevers = vec![changed.nevers[number(rule)].clone()];
-                    let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, lots: vec![], show: vec![], kind: None, only: None, released: false, from: None, until: None };
+                    let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, lots: vec![], show: vec![], kind: None, only: None, released: false, delay: None, from: None, until: None };
                     changed.shares = vec![all.relaxed(Condition::Field, "inspector"), all];
                     prop_assert!(!shows(&changed, slot));
                 }

@@ -228,3 +228,10 @@ fn sentences_that_cannot_be_read_are_refused_with_what_was_meant() {
         assert_eq!(refused(sentence), why, "{sentence}");
     }
 }
+
+#[test]
+fn a_delay_hides_nothing_for_ever() {
+    let text = "[[share]]\nname = 's'\nwith = 'a'\nfeed = 'quality'\nparts = 'all'\nshow = ['verdict']\nuntil = 'revoked'\ndelay = '9999w'";
+    assert!(matches!(check("a sees nothing", &policy(text), 20 * DAY), Err(Hole::Seen(_))));
+    assert_eq!(check("a sees exactly verdict", &policy(text), 20 * DAY), Ok(()));
+}

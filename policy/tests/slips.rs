@@ -118,7 +118,7 @@ fn the_slips_of_the_study() {
     let missing = |line: u32, rule: &str, key: &str| format!("line {line}, column 1: `{rule}`: `{key}` is missing; add {key} = \"…\"");
     let until = "write a day as 2027-01-01, or \"revoked\": nothing is shared for ever by accident";
     let groups = "the groups are identity, specification, verdict, capability, defects, measurements, process, inspector, genealogy, document, sustainability, commercial";
-    let keys = "its keys are name, with, feed, parts, lots, show, from, until, kinds, only";
+    let keys = "its keys are name, with, feed, parts, lots, show, from, until, kinds, only, delay";
     let parts = "write a list as [\"P-1\"], or \"theirs\" for lots made for them, or \"all\"";
     let later = |line: u32, key: &str| {
         format!("line {line}, column 1: `oem-a-incoming`: `{key}` is for a later version of Lotline; remove `{key}`")
@@ -209,9 +209,15 @@ fn the_slips_of_the_study() {
         "only   = \"nonconforming\"",
         "line 49, column 10: `oem-c-nonconforming`: `nonconforming` is no verdict and not \"released\" (did you mean `non-conforming`?); write \"conforming\", \"non-conforming\" or \"released\", or a list of them",
     );
-    // 20 and 21: keys of a later version.
-    refused(a, "delay = \"24\"\nwith   = \"oem-a\"", &later(9, "delay"));
-    refused(a, "delay = \"24hr\"\nwith   = \"oem-a\"", &later(9, "delay"));
+    // 20 and 21: delays.
+    let delay = |text: &str, meant: &str| {
+        format!(
+            "line 9, column 9: `oem-a-incoming`: `delay` is hours, days or weeks, and `{text}` is none of them{meant}; \
+             write delay = \"24h\", \"90d\" or \"2w\", or remove it"
+        )
+    };
+    refused(a, "delay = \"24\"\nwith   = \"oem-a\"", &delay("24", ""));
+    refused(a, "delay = \"24hr\"\nwith   = \"oem-a\"", &delay("24hr", " (did you mean `24h`?)"));
     // 22: a quote.
     refused(
         "parts  = \"theirs\"",
@@ -668,4 +674,46 @@ fn an_applied_version_is_read_back_in_any_world_and_at_any_time() {
     assert_eq!(check(text).unwrap_err().0.len(), 4);
     let policy = Policy::restore(text).unwrap().with_version(7);
     assert_eq!((policy.version(), policy.shares().len(), policy.text()), (7, 1, text));
+}
+
+#[test]
+fn delays_are_hours_days_or_weeks() {
+    let next = "write delay = \"24h\", \"90d\" or \"2w\", or remove it";
+    let wrong = |text: &str, meant: &str| {
+        let expected =
+            format!("line 36, column 9: `oem-b-theirs`: `delay` is hours, days or weeks, and `{text}` is none of them{meant}; {next}");
+        refused("with   = \"oem-b\"", &format!("delay = \"{text}\"\nwith   = \"oem-b\""), &expected);
+    };
+    wrong("90 days", " (did you mean `90d`?)");
+    wrong("2 Weeks", " (did you mean `2w`?)");
+    wrong("30m", "");
+    wrong("0h", "");
+    wrong("", "");
+    wrong("10000w", "");
+    wrong("-1d", "");
+    let number = format!("line 36, column 9: `oem-b-theirs`: `delay` is no text; {next}");
+    refused("with   = \"oem-b\"", "delay = 24\nwith   = \"oem-b\"", &number);
+    // A ban has no moment at which it lapses.
+    refused(
+        "with   = \"customers\"",
+        "delay = \"24h\"\nwith   = \"customers\"",
+        "line 17, column 1: `raw-data-stays-here`: `delay` has no place in a never, which holds for every record at all times; \
+         remove `delay`, or write [[share]] if you mean to show something",
+    );
+    // Nothing says when such a record was signed.
+    refused(
+        "kinds  = [\"inspection\"]",
+        "delay = \"24h\"\nkinds  = [\"custom/benchmark\"]",
+        "line 40, column 9: `oem-b-theirs`: no record of its kinds says when it was signed, so the share would never apply; \
+         remove `delay`, or name other kinds",
+    );
+    let policy = check(&GOOD.replace("with   = \"oem-b\"", "delay = \"36h\"\nwith   = \"oem-b\"")).unwrap();
+    let share = policy.shares().iter().find(|share| share.name == "oem-b-theirs").unwrap();
+    assert_eq!(share.says(Condition::Delay), "shows a record 36 hours after it was signed");
+    assert_eq!((policy.longest_delay("oem-b", "quality"), policy.longest_delay("oem-a", "quality")), (Some(36 * 3_600), None));
+    let words = term(&policy, &Viewer::new("oem-b"), "quality", NOW);
+    assert!(
+        words.starts_with("your share covers lots made for you, kind inspection only, each 36 hours after it was signed and lasts"),
+        "{words}"
+    );
 }

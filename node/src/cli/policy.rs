@@ -247,7 +247,11 @@ pub(super) fn parts_and_lots(desk: &Desk) -> Result<(BTreeSet<String>, BTreeSet<
 }
 
 /// Every record of ours as these rules need to know it, in pages.
-pub(super) fn each_own(desk: &Desk, policy: &Policy, mut visit: impl FnMut(&Feed, &Row, Facts) -> Result<(), Failure>) -> Result<(), Failure> {
+pub(super) fn each_own(
+    desk: &Desk,
+    policy: &Policy,
+    mut visit: impl FnMut(&Feed, &Row, Facts) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     const PAGE: usize = 512;
     let (snapshot, reader) = (desk.handle.snapshot(), desk.handle.reader());
     for feed in snapshot.feeds.values().filter(|feed| feed.ours && !feed.origin.is_org()) {

@@ -1,5 +1,8 @@
 //! The sending side of one followed feed, without sockets: who asks for what, what goes next, and when it ends.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use lotline_schema::Hash;
 
 use super::message::{Code, Cosigned, Message};
@@ -27,8 +30,10 @@ pub enum Input {
     },
     /// The answer to [`Output::Receipts`]: what was owed is here.
     Signed,
-    /// There was nothing to load: the backfill is through.
+    /// There was nothing to load: this backfill is through.
     Nothing,
+    /// Of these entries, those before the partner's cursor are to be looked at again: time has opened some.
+    Due(Vec<Range<u64>>),
     /// What was being loaded belongs to rules that changed meanwhile, and was thrown away.
     Stale,
 }
@@ -48,6 +53,8 @@ pub struct Standing {
     pub owed: bool,
     /// Our root at the partner's cursor; none when the cursor is beyond our head.
     pub root_at_cursor: Option<Hash>,
+    /// Entries before the cursor that time may have opened since the partner was here.
+    pub delayed: Option<Range<u64>>,
 }
 
 /// What a sender wants done.
@@ -112,8 +119,8 @@ struct Serving {
     view: Hash,
     loading: bool,
     told_caught_up: bool,
-    /// Where the backfill stands, and where it ends.
-    backfill: Option<(u64, u64)>,
+    /// Older entries to look at again; the first range is being looked at, from its start on.
+    backfill: VecDeque<Range<u64>>,
     /// A changed view is announced when everything older that it opens is through: a receiver that dies before that
     /// comes back with the old view, and the backfill is looked at again.
     announce: Option<Message>,
@@ -169,7 +176,14 @@ impl Sender {
             }
             (State::Serving(serving), Input::Nothing) => {
                 serving.loading = false;
-                serving.backfill = None;
+                serving.backfill.pop_front();
+                serving.step()
+            }
+            (State::Serving(serving), Input::Due(ranges)) => {
+                let before = serving.next;
+                serving
+                    .backfill
+                    .extend(ranges.into_iter().map(|range| range.start..range.end.min(before)).filter(|range| !range.is_empty()));
                 serving.step()
             }
             (State::Serving(serving), Input::Stale) => {
@@ -182,7 +196,7 @@ impl Sender {
                 vec![Output::Close]
             }
             (_, Input::Received(_)) => self.close(Code::Unexpected),
-            (_, Input::Standing(_) | Input::Loaded { .. } | Input::Nothing | Input::Stale | Input::Signed) => Vec::new(),
+            (_, Input::Standing(_) | Input::Loaded { .. } | Input::Nothing | Input::Due(_) | Input::Stale | Input::Signed) => Vec::new(),
         }
     }
 
@@ -195,7 +209,7 @@ impl Sender {
             Some(ours) if ours != root => return self.close(Code::Fork),
             Some(_) => {}
         }
-        let Standing { size, view: current, org_size, term, owed, .. } = standing;
+        let Standing { size, view: current, org_size, term, owed, delayed, .. } = standing;
         let widened = next > 0 && view != Some(current);
         let mut serving = Serving {
             next,
@@ -207,7 +221,7 @@ impl Sender {
             view: current,
             loading: false,
             told_caught_up: false,
-            backfill: widened.then_some((0, next)),
+            backfill: widened.then_some(0..next).or(delayed).into_iter().collect(),
             announce: None,
         };
         let mut outputs = vec![Output::Send(Message::Opened { view: current, size, org_size, term, owed })];
@@ -239,7 +253,7 @@ impl Serving {
         if standing.view != self.view {
             self.view = standing.view;
             // What is being loaded belongs to the old view and will be discarded by whoever loads it.
-            self.backfill = (self.next > 0).then_some((0, self.next));
+            self.backfill = (self.next > 0).then_some(0..self.next).into_iter().collect();
             self.announce = Some(Message::View { view: standing.view, term: standing.term });
         }
         self.step()
@@ -250,10 +264,10 @@ impl Serving {
         self.unreceipted += 1;
         self.credit = self.credit.saturating_sub(bytes);
         if backfilled {
-            if let Some((from, before)) = &mut self.backfill {
-                *from = next;
-                if *from >= *before {
-                    self.backfill = None;
+            if let Some(range) = self.backfill.front_mut() {
+                range.start = next;
+                if range.is_empty() {
+                    self.backfill.pop_front();
                 }
             }
         } else {
@@ -270,7 +284,7 @@ impl Serving {
         if self.loading || self.owed || self.credit == 0 || self.unreceipted > UNRECEIPTED_MAX {
             return Vec::new();
         }
-        if let Some((from, before)) = self.backfill {
+        if let Some(Range { start: from, end: before }) = self.backfill.front().cloned() {
             self.loading = true;
             return vec![Output::LoadBackfill { from, before }];
         }

@@ -4,6 +4,7 @@
 //! is handed to the transport: a batch that a change overtook is thrown away or cut, and the ledger says so.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use lotline_policy::{Cleared, Viewer};
@@ -17,8 +18,9 @@ use super::{Context, Frames, LinkError, ORG_WAIT, Shown, blocking, end, split, w
 use crate::capture::Captured;
 use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::exchange::send::{Input, Output, Sender, Standing, UNRECEIPTED_MAX};
+use crate::exchange::waiting::Waiting;
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
-use crate::feeds::ledger::{acknowledged, row_for};
+use crate::feeds::ledger::{acknowledged, row_for, rows_about};
 use crate::feeds::witness::{self, Evidence, FRESH_FOR_SECONDS, ReceiptError};
 use crate::feeds::{Backfill, Feed, FeedError, Head, Item, Partner, Received, Snapshot, StateError, Summary, Whole, release_of};
 use crate::ledger::{self, Intent, Items, Outcome, Row};
@@ -31,6 +33,9 @@ const CHUNK_BYTES: usize = 16 * 1024;
 
 /// How long a write may wait for the partner before the rules are looked at again.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// How much earlier than a batch its rules may have been looked at: an hour is more than any disk takes.
+const SLACK_SECONDS: i64 = 3_600;
 
 /// How long outcomes wait for an intent to go along with.
 const CONCLUDE_AFTER: std::time::Duration = std::time::Duration::from_millis(200);
@@ -53,6 +58,7 @@ pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) ->
         origin: None,
         pinned: None,
         looked: now() as i64,
+        waiting: Waiting::default(),
         unacknowledged: VecDeque::new(),
         concluded: Vec::new(),
         evidence: Vec::new(),
@@ -75,6 +81,8 @@ struct Serving {
     pinned: Option<Arc<Head>>,
     /// When the session last heard how the partner stands.
     looked: i64,
+    /// Entries before the partner's cursor that a delay holds back.
+    waiting: Waiting,
     unacknowledged: VecDeque<(Row, Way)>,
     concluded: Vec<(Row, Outcome)>,
     /// Receipts and cosignatures that wait for the next commit.
@@ -132,6 +140,7 @@ impl Serving {
                     Vec::new()
                 }
                 () = self.boundary() => self.look(),
+                () = sleep_until(self.waiting.next()) => self.open_due(),
             };
         }
     }
@@ -194,7 +203,41 @@ impl Serving {
             self.checkpoints = VecDeque::from([Checkpoint { origin: origin.clone(), size: next, root }]);
         }
         let owed = root.is_some() && self.lacks_receipt(next).await?;
-        Ok(Some(Standing { root_at_cursor: root, owed, ..standing }))
+        let delayed = if root.is_some() { self.delayed_before(next).await? } else { None };
+        Ok(Some(Standing { root_at_cursor: root, owed, delayed, ..standing }))
+    }
+
+    /// The entries before the cursor that a delay may have opened since the partner last took some, or holds back still. Before
+    /// a batch goes, everything that is open by then has gone: so only what was signed less than the longest delay before the
+    /// batch with the last entry counts. Where no batch brought that entry, every one does.
+    async fn delayed_before(&self, next: u64) -> Result<Option<Range<u64>>, LinkError> {
+        let snapshot = self.context.handle.snapshot();
+        let (Some(feed), Some(last)) = (self.feed().filter(|feed| feed.ours && !feed.origin.is_org()), next.checked_sub(1)) else {
+            return Ok(None);
+        };
+        let Some(longest) = snapshot.policy.longest_delay(&self.partner.name, feed.origin.name()) else {
+            return Ok(None);
+        };
+        let (reader, to) = (self.context.handle.reader().clone(), self.partner.name.clone());
+        let from = blocking(move || {
+            reader.settle()?;
+            let rows = rows_about(&reader, &to, feed.origin.as_str(), last)?;
+            // A stick brings new entries alone.
+            let unsure = |row: &Row| matches!(row.way, ledger::Way::Carried | ledger::Way::Unknown) || row.is_refilled();
+            let batch = rows.iter().filter(|row| row.way == ledger::Way::Batch).map(|row| row.at as i64).min();
+            match batch.filter(|_| !rows.iter().any(unsure)) {
+                Some(at) => first_since(&reader, &feed, next, at - longest - SLACK_SECONDS),
+                None => Ok(0),
+            }
+        });
+        let from = from.await?.map_err(|why: FeedError| LinkError::Ours(why.to_string()))?;
+        Ok(Some(from..next))
+    }
+
+    /// Tells the session which older entries a delay has opened by now.
+    fn open_due(&mut self) -> Vec<Output> {
+        let due = self.waiting.due(now() as i64);
+        if due.is_empty() { Vec::new() } else { self.sender.handle(Input::Due(due)) }
     }
 
     /// Whether we have no receipt of this partner for the entry before its cursor: it was lost with a connection.
@@ -290,6 +333,7 @@ impl Serving {
             term: if feed.ours { lotline_policy::term(&snapshot.policy, &self.viewer, origin.name(), now) } else { super::OWN_TERM.into() },
             root_at_cursor,
             owed: false,
+            delayed: None,
         })
     }
 
@@ -325,11 +369,7 @@ impl Serving {
             let snapshot = self.context.handle.snapshot();
             lotline_policy::next_change(&snapshot.policy, &self.viewer, origin.name(), self.looked)
         });
-        match next {
-            // A day at most: clocks are set, and a sleeping laptop does not count.
-            Some(at) => tokio::time::sleep(std::time::Duration::from_secs((at - now() as i64).clamp(0, 86_400) as u64)).await,
-            None => std::future::pending().await,
-        }
+        sleep_until(next).await;
     }
 
     /// A root or a proof from the tree of a feed.
@@ -359,6 +399,12 @@ impl Serving {
         let Some(feed) = self.feed() else {
             return Ok(self.sender.handle(Input::Standing(None)));
         };
+        // What opened goes before what is newer: a partner that has a batch has all that was open before it.
+        if self.waiting.next().is_some_and(|at| at <= now() as i64) {
+            let mut outputs = self.open_due();
+            outputs.extend(self.sender.handle(Input::Stale));
+            return Ok(outputs);
+        }
         if let Some(outputs) = self.load_released(&feed, from, writer).await? {
             return Ok(outputs);
         }
@@ -406,10 +452,11 @@ impl Serving {
             (self.context.handle.reader().clone(), rules.snapshot.clone(), feed.clone(), self.viewer.clone());
         let page = blocking(move || {
             reader.settle()?;
-            let (mut page, mut bytes) = (Vec::new(), 0);
+            let (mut page, mut bytes, mut opening) = (Vec::new(), 0, Vec::new());
             while let Some(seq) = waited.pop_first() {
                 let row = reader.row(of.id, seq)?.ok_or(StateError("released record"))?;
                 let cleared = clear_row(&reader, &snapshot, &of, &viewer, &row)?;
+                opening.extend(cleared.opens_at().map(|at| (seq, at)));
                 let known = acknowledged(&reader, &viewer.partner, of.origin.as_str(), seq, seq + 1)?;
                 let known = [&known, &under_way].into_iter().filter_map(|known| known.get(&seq)).fold(0, |all, mask| all | mask);
                 if cleared.mask() & !known == 0 {
@@ -421,9 +468,10 @@ impl Serving {
                 }
                 page.push(cleared);
             }
-            Ok::<_, FeedError>(page)
+            Ok::<_, FeedError>((page, opening))
         });
-        let page = page.await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+        let (page, opening) = page.await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+        opening.into_iter().for_each(|(seq, at)| self.waiting.add(seq, at));
         match page.is_empty() {
             true => Ok(None),
             // The cursor stays: what comes next is looked at again, and then finds these among what was sent.
@@ -497,9 +545,10 @@ impl Serving {
         slots
     }
 
-    /// Clears entries from `from` on, as many as one batch takes; what `keep` drops is not counted. Returns where it stopped.
+    /// Clears entries from `from` on, as many as one batch takes; what `keep` drops is not counted. Returns where it stopped, and
+    /// remembers what a delay holds back.
     async fn clear(
-        &self,
+        &mut self,
         snapshot: &Shown,
         feed: &Feed,
         from: u64,
@@ -515,7 +564,7 @@ impl Serving {
                 reader.settle()?;
                 rows = reader.rows(feed.id, from, wanted)?;
             }
-            let (mut cleared, mut bytes, mut at) = (Vec::with_capacity(rows.len()), 0, from);
+            let (mut cleared, mut bytes, mut at, mut opening) = (Vec::with_capacity(rows.len()), 0, from, Vec::new());
             for row in rows {
                 if row.seq != at {
                     break;
@@ -526,14 +575,16 @@ impl Serving {
                     break;
                 }
                 at += 1;
+                opening.extend(one.opens_at().map(|moment| (row.seq, moment)));
                 if let Some(kept) = keep(row.seq, one) {
                     bytes += size;
                     cleared.push(kept);
                 }
             }
-            Ok::<_, FeedError>((cleared, at))
+            Ok::<_, FeedError>((cleared, at, opening))
         };
-        let (cleared, at) = blocking(page).await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+        let (cleared, at, opening) = blocking(page).await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+        opening.into_iter().for_each(|(seq, moment)| self.waiting.add(seq, moment));
         if at == from {
             return Err(LinkError::Ours(format!("entry {from} of our feed cannot be read; run `lotline audit`")));
         }
@@ -725,6 +776,36 @@ impl Serving {
         let done = self.context.handle.with(move |feeds| feeds.conclude(&outcomes, &evidence, now())).await?;
         done.map_err(|why| LinkError::Ours(why.to_string()))
     }
+}
+
+/// Sleeps until the clock shows a moment; for ever without one.
+async fn sleep_until(moment: Option<i64>) {
+    match moment {
+        // A day at most: clocks are set, and a sleeping laptop does not count.
+        Some(at) => tokio::time::sleep(std::time::Duration::from_secs((at - now() as i64).clamp(0, 86_400) as u64)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The first of the last entries before `next` that were signed at this moment or later. Times in a feed may be a little out of
+/// order: a whole page must be older.
+fn first_since(reader: &Reader, feed: &Feed, next: u64, since: i64) -> Result<u64, FeedError> {
+    let mut first = next;
+    while first > 0 {
+        let page = first.saturating_sub(BATCH_ENTRIES_MAX as u64);
+        let (mut young, mut dated) = (false, false);
+        for row in reader.rows(feed.id, page, (first - page) as usize)? {
+            if let Some(at) = lotline_policy::recorded(&Summary::read(&row.summary)?.facts) {
+                (young, dated) = (young || at >= since, true);
+            }
+        }
+        // A page of releases alone says nothing about time.
+        if dated && !young {
+            return Ok(first);
+        }
+        first = page;
+    }
+    Ok(0)
 }
 
 /// About how many bytes of a frame an entry takes.

@@ -430,6 +430,9 @@ impl RuleLine {
         if rule.only.is_some() {
             terms.push(rule.says(Condition::Only));
         }
+        if rule.delay.is_some() {
+            terms.push(rule.says(Condition::Delay));
+        }
         if rule.from.is_some() {
             terms.push(rule.says(Condition::From));
         }
