@@ -153,10 +153,17 @@ impl Forge {
 
     /// Its org feed, as a batch from an index on.
     pub fn org_batch(&self, from: u64) -> Received {
-        let items = self.org.entries().iter().skip(from as usize);
+        self.org_part(from, self.org.size())
+    }
+
+    /// Entries `from` to `to` of its org feed, under a checkpoint over all of it.
+    pub fn org_part(&self, from: u64, to: u64) -> Received {
+        let items = self.org.entries()[..to as usize].iter().skip(from as usize);
         let items = items.map(|core| Item::View(SealedView { core: core.clone(), disclosures: Vec::new() })).collect();
-        let checkpoint = Checkpoint { origin: Origin::org(self.party()), size: self.org.size(), root: self.org.frontier().root() };
-        Received { from, items, checkpoint: checkpoint.sign(&self.keys.log), tail: Vec::new(), policy: None }
+        let (size, tree) = (self.org.size(), Tree::new(self.org.entries().iter().map(|core| leaf_hash(core)).collect()));
+        let checkpoint = Checkpoint { origin: Origin::org(self.party()), size, root: self.org.frontier().root() };
+        let tail = if to < size { tree.consistency(to, size).expect("a size below its own") } else { Vec::new() };
+        Received { from, items, checkpoint: checkpoint.sign(&self.keys.log), tail, policy: None }
     }
 
     /// Its receipt under the next number, whatever it says.
@@ -338,14 +345,17 @@ impl Keeper {
 
     /// Follows somebody and believes its org feed.
     pub fn know_keys_of(&mut self, forge: &Forge) -> Result<(), AcceptError> {
-        let (origin, feeds) = (Origin::org(forge.party()), self.feeds());
+        let size = self.feeds().snapshot().orgs.get(&forge.party()).map_or(0, |org| org.size());
+        if size == forge.org.size() { Ok(()) } else { self.take_org(forge.party(), forge.org_batch(size)) }
+    }
+
+    /// Takes a batch of somebody's org feed as the links do.
+    pub fn take_org(&mut self, party: PartyId, batch: Received) -> Result<(), AcceptError> {
+        let (origin, feeds) = (Origin::org(party), self.feeds());
         feeds.follow(&origin)?;
         let feed = feeds.snapshot().feeds[origin.as_str()].clone();
-        if feed.size() == forge.org.size() {
-            return Ok(());
-        }
-        let org = feeds.snapshot().orgs.get(&forge.party()).map_or_else(|| Org::new(forge.party()), |org| Org::clone(org));
-        let verified = accept::verify_org(&org, &feed.head, forge.org_batch(feed.size()))?;
+        let org = feeds.snapshot().orgs.get(&party).map_or_else(|| Org::new(party), |org| Org::clone(org));
+        let verified = accept::verify_org(&org, &feed.head, batch)?;
         feeds.accept(verified, None, now()).map(drop)
     }
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use lotline_integration::forge::{Forge, Forged, Line, Node, Peer, Wire, delivery_of, record, until, within};
+use lotline_integration::forge::{Forge, Forged, Keeper, Line, Node, Peer, Wire, delivery_of, record, until, within};
 use lotline_node::carry::{Carried, CarriedFile};
 use lotline_node::exchange::message::{Cosigned, Listing, VERSION};
 use lotline_node::exchange::receive::{Cursor, Input, Output, Receiver};
@@ -15,6 +15,7 @@ use lotline_node::feeds::{Backfill, FeedError, Item, Received, witness};
 use lotline_node::ledger::Outcome;
 use lotline_node::net::{Event, Protocol};
 use lotline_node::platform::resident_bytes;
+use lotline_node::service::now;
 use lotline_schema::cose::Signer;
 use lotline_schema::delivery::{Delivery, Receipt, Way};
 use lotline_schema::note::Checkpoint;
@@ -1328,6 +1329,22 @@ async fn an_org_feed_that_names_another_transport_key() {
     assert!(!snapshot.orgs.contains_key(&scene.forge.party()), "nothing of it is believed");
     assert_eq!(snapshot.feeds[&Origin::org(scene.forge.party()).to_string()].size(), 0);
     scene.node.publish("quality", vec![record("L-1", "P-1", "our own work goes on")]).await;
+}
+
+/// It falls silent after the first entry, or the node ends between two batches: the home opens, and goes on where it was.
+#[test]
+fn an_org_feed_that_stops_below_its_checkpoint() {
+    let (mut forge, mut keeper) = (Forge::new("bad"), Keeper::new("customer"));
+    let line = forge.open("quality");
+    forge.open("other");
+    let (party, size) = (forge.party(), forge.org.size());
+    for to in 1..=size {
+        keeper.take_org(party, forge.org_part(to - 1, to)).unwrap();
+        keeper.restart();
+        let snapshot = keeper.feeds().snapshot().clone();
+        assert_eq!((snapshot.orgs[&party].size(), snapshot.feeds[Origin::org(party).as_str()].size()), (to, to));
+    }
+    keeper.take(&line.origin, line.batch(&forge, 0, 1), now()).unwrap();
 }
 
 /// A session takes no more unverified bytes than it granted, however they come.

@@ -223,12 +223,20 @@ fn read_feeds(reader: &Reader) -> Result<BTreeMap<String, Feed>, FeedError> {
     Ok(feeds)
 }
 
+/// An org feed as far as it is here. It may have come in parts, and ended below the checkpoint that they were sent under.
 fn read_org(reader: &Reader, feed: &Feed) -> Result<Org, FeedError> {
-    let mut entries = Vec::new();
+    let mut org = Org::new(feed.origin.party());
     for row in reader.rows(feed.id, 0, feed.size() as usize)? {
-        entries.push(reader.core(&row)?.ok_or(StateError("org feed entry"))?);
+        org.accept(reader.core(&row)?.ok_or(StateError("org feed entry"))?)?;
     }
-    Ok(Org::from_parts(feed.origin.party(), entries, &feed.head.checkpoint)?)
+    if *org.frontier() != feed.head.frontier {
+        return Err(StateError("org feed").into());
+    }
+    let signed = org.open(&feed.head.checkpoint)?;
+    if signed.size <= org.size() {
+        org.check(&feed.head.checkpoint)?;
+    }
+    Ok(org)
 }
 
 fn read_book(reader: &Reader) -> Result<BTreeMap<String, Partner>, FeedError> {
