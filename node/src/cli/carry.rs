@@ -118,6 +118,9 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
     if bytes.len() > CARRIED_BYTES_MAX {
         return Err(Failure::new("the file would be larger than 1 GiB").hint("carry one feed, or from a later entry on"));
     }
+    if !std::sync::Arc::ptr_eq(&snapshot.policy, &desk.handle.snapshot().policy) {
+        return Err(Failure::new("the rules changed while the file was made; nothing was written").exit(exit::BUSY).hint("try again"));
+    }
     // The ledger knows before the file exists.
     desk.feeds(move |feeds| feeds.export(intents, now()))?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
