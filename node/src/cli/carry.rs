@@ -357,9 +357,13 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
             None => lost.push(core),
         }
     }
-    // After a restore, rows may have been lost with the disk: then this answer holds every receipt the partner gave.
+    // After a restore, rows may have been lost with the disk: then this answer holds every receipt the partner had given.
     let (whom, unknown) = (partner.clone(), lost.len() as u64);
-    let filled = desk.feeds(move |feeds| feeds.refill(&whom, &lost, true, now()))?;
+    // It may be an old one: whether there are others is for the partner to say, over the network.
+    let filled = match lost.is_empty() {
+        true => 0,
+        false => desk.feeds(move |feeds| feeds.refill(&whom, &lost, false, now()))?,
+    };
     let mut strange = unknown - filled;
     let snapshot = desk.handle.snapshot();
     for (origin, cosigned) in answer.cosigned {
