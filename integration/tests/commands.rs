@@ -905,6 +905,28 @@ fn rules_that_are_not_in_order_change_nothing_and_status_says_so() {
     assert_eq!(supplier.ok(&["policy", "show"]), in_force);
 }
 
+/// Rules name partners: a name they speak of does not pass to somebody else without a word.
+#[test]
+fn a_name_that_rules_speak_of_is_not_given_to_another_firm() {
+    let world = World::new();
+    let (supplier, first, second) = (world.firm("supplier"), world.firm("first"), world.firm("second"));
+    let accept = |firm: &Firm| ["partner", "accept", &firm.invitation(), "--as", "oem"].map(str::to_owned);
+    let call = |verb: &[String; 5], code: i32| {
+        let verb: Vec<&str> = verb.iter().map(String::as_str).collect();
+        if code == 0 { drop(supplier.ok(&verb)) } else { drop(supplier.fails(code, &verb)) }
+    };
+    let (to_first, to_second) = (accept(&first), accept(&second));
+    call(&to_first, 0);
+    supplier.apply("[[share]]\nname = 'x'\nwith = 'oem'\nfeed = 'all'\nparts = 'all'\nshow = 'everything'\nuntil = 'revoked'\n");
+    supplier.ok(&["partner", "remove", "oem"]);
+    call(&to_second, 3);
+    // The same firm comes back to what was meant for it.
+    call(&to_first, 0);
+    supplier.ok(&["partner", "remove", "oem"]);
+    supplier.apply("");
+    call(&to_second, 0);
+}
+
 #[test]
 fn rules_are_compared_proven_tested_and_remembered() {
     let world = World::new();

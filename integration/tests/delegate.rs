@@ -274,16 +274,29 @@ fn a_second_word_about_one_inspection_stops_the_feed_before_a_customer_sees_it()
     owner.publish(&own, &["--feed", "quality"]);
     owner.apply(&both);
     wait("the customer to have the owner's word", || oem.count("A-0001") == 1);
+    firms.publish("B", 1);
+    wait("the laboratory's first word at the customer", || oem.count("B-0000") == 1);
     firms.publish("A", 2);
     wait("the feed to be frozen", || owner.frozen().len() == 1);
     let frozen = owner.frozen().remove(0);
     assert!(frozen["name"] == "lab" && string(&frozen["frozen"]).contains("record 1 of feed `quality`"), "{frozen}");
     assert!(Said::of(&mut owner.command(["status"])).out.contains("FROZEN feed lab"));
     assert_eq!((oem.count("A-0000"), oem.count("A-0001"), oem.frozen().len()), (0, 1, 0));
+    // Nor does anything of it leave in a file; what the owner said itself does.
+    let bundle = |what: [&str; 2]| ["bundle", what[0], what[1], "--for", "oem", "-o"].map(str::to_owned).to_vec();
+    let file = text(&firms.world.path("frozen.lotline"));
+    for what in [["--feed", "lab"], ["--lot", "B-0000"]] {
+        let said = owner.fails(3, &bundle(what).iter().map(String::as_str).chain([file.as_str()]).collect::<Vec<_>>());
+        assert!(said.out.contains("frozen"), "{}", said.out);
+    }
+    let own = owner.ok(&bundle(["--lot", "A-0001"]).iter().map(String::as_str).chain([file.as_str()]).collect::<Vec<_>>());
+    assert_eq!(own["records"], 1);
     // Its own goes, the laboratory's stands.
     owner.ok(&["withdraw", "A-0001", "--reason", "the laboratory's counts", "--yes"]);
     owner.ok(&["thaw", "--from", "lab", "--feed", "lab", "--yes"]);
     wait("the laboratory's word at the customer", || oem.count("A-0000") == 1);
+    let thawed = owner.ok(&bundle(["--feed", "lab"]).iter().map(String::as_str).chain([file.as_str()]).collect::<Vec<_>>());
+    assert_eq!(thawed["records"], 3);
     for firm in [owner, lab, oem] {
         firm.is_clean();
     }

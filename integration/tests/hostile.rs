@@ -697,6 +697,26 @@ async fn receipts_withheld_for_ever() {
     within("the receipts to be kept", done).await;
 }
 
+/// Two batches, no receipt, and on the next stream one for something that was never sent, under a checkpoint of ours: it
+/// pays for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_comes_again_for_what_was_never_sent() {
+    let maker = Maker::new().await;
+    let (peer, origin) = (maker.bad().await, maker.node.own("quality"));
+    let mut wire = peer.follow(&open(&origin, 0, empty_root())).await;
+    let honest = delivery_of(&first_batch(&mut wire).await);
+    drop(wire);
+    let last = Delivery { items: Hash([7; 32]), ..honest.clone() };
+    for (claimed, paid) in [(last.clone(), false), (Delivery { from: honest.to - 1, ..last }, false), (honest.clone(), true)] {
+        let mut wire = peer.follow(&open(&origin, honest.to, honest.root)).await;
+        assert!(matches!(wire.next().await, Some(Message::Opened { owed: true, .. })));
+        wire.send(&Message::Receipts(vec![maker.bad.receipt(&claimed)])).await;
+        let said = wire.next().await;
+        assert_eq!(said, paid.then_some(Message::CaughtUp { size: 4 }), "{claimed:?}");
+    }
+    assert_eq!(maker.outcomes().await, [Outcome::Acknowledged]);
+}
+
 /// Twenty seconds of real time: without its keys nobody's receipt can be checked. The stream ends, which is no strike, and
 /// the next one is served; with the keys, the receipt counts.
 #[tokio::test(flavor = "multi_thread")]

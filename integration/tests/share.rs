@@ -85,11 +85,12 @@ fn each_template_passes_the_check_and_stands_in_the_manual_as_it_is_written() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policy.md")).unwrap();
     publish(&world, &supplier, "L", 1, &["--feed", "quality"]);
     let part = ["--feed", "quality", "--parts", "P-4711"];
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 6] = [
         ("incoming-inspection", &["--until", "2027-07-01"]),
         ("first-article", &["--lots", "L-0000", "--until", "2027-03-01"]),
         ("non-conforming", &["--until", "revoked"]),
         ("audit-window", &["--from", "2026-12-01", "--until", "2026-12-13"]),
+        ("delayed", &["--delay", "24h", "--until", "revoked"]),
         ("special-characteristics", &["--until", "revoked"]),
     ];
     for (template, more) in cases {
@@ -98,7 +99,7 @@ fn each_template_passes_the_check_and_stands_in_the_manual_as_it_is_written() {
         assert!(page.contains(&rule), "docs/policy.md does not show what `{template}` makes:\n{rule}");
         assert!(!rule.contains("inspector") && !rule.contains("commercial") && !rule.contains("everything"), "{rule}");
     }
-    assert_eq!(supplier.ok(&["policy", "check"])["shares"], 5);
+    assert_eq!(supplier.ok(&["policy", "check"])["shares"], 6);
     let fields: BTreeSet<String> = preview(&supplier).into_iter().flat_map(|(_, fields)| fields).collect();
     assert!(!fields.contains("inspector") && !fields.contains("commercial"), "{fields:?}");
 }

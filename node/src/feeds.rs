@@ -89,6 +89,9 @@ pub enum FeedError {
     /// The user's: the name is taken.
     #[error("`{0}` is in the partner book already, with another root key")]
     NameTaken(String),
+    /// The user's: the rules in force name a removed partner of another root key.
+    #[error("the rules in force speak of `{0}` and mean a partner with another root key, which you removed")]
+    NameInRules(String),
     /// The owner has to confirm first.
     #[error("this home was restored ({0}); nothing is signed or sent until you confirm it")]
     Restored(String),

@@ -82,7 +82,7 @@ impl Delay {
     }
 
     /// As people say it: `24 hours`.
-    pub(crate) fn words(self) -> String {
+    pub fn words(self) -> String {
         format!("{} {}{}", self.count, self.unit.word(), if self.count == 1 { "" } else { "s" })
     }
 }

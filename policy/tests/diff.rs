@@ -136,14 +136,18 @@ fn counts_by_class_are_those_of_every_record() {
 fn records_that_a_delay_holds_back_are_counted_by_the_hour_at_which_they_open() {
     let (before, after) = (policy(""), policy(&share("s", "a", "['verdict']", "delay = '24h'")));
     let mut classes = Classes::of(&[&before, &after]);
-    for recorded in ["2026-11-01T00:00:00Z", "2026-11-22T12:00:01Z", "2026-11-22T12:59:59Z", "2026-11-22T13:00:00Z", "2026-11-22T13:00:01Z"] {
+    for recorded in ["2026-11-01T00:00:00Z", "2026-11-22T12:00:01Z", "2026-11-22T12:59:59Z", "2026-11-22T13:00:00Z", "2026-11-22T13:00:01Z"]
+    {
         let facts = Facts { kind: "inspection".into(), recorded_at: Some(recorded.into()), ..Facts::default() };
         classes.count("quality", &facts);
     }
     let said = Difference::between(&before, &after, PARTNERS, &classes, NOW).words();
-    assert_eq!(said[1..], [
-        "a gains verdict of 1 record in feed quality",
-        "from 2026-11-23 13:00 UTC on, a gains verdict of 3 records in feed quality",
-        "from 2026-11-23 14:00 UTC on, a gains verdict of 1 record in feed quality",
-    ]);
+    assert_eq!(
+        said[1..],
+        [
+            "a gains verdict of 1 record in feed quality",
+            "from 2026-11-23 13:00 UTC on, a gains verdict of 3 records in feed quality",
+            "from 2026-11-23 14:00 UTC on, a gains verdict of 1 record in feed quality",
+        ]
+    );
 }

@@ -80,10 +80,10 @@ struct Found {
 /// Writes it.
 pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     desk.settle()?;
-    let found = match &args.feed {
+    let found = as_served(match &args.feed {
         Some(name) => find_feed(desk, name, args.from.as_deref())?,
         None => find(desk, &args)?,
-    };
+    })?;
     let own = found[0].feed.ours;
     if let Some(one) = found.iter().find(|one| one.feed.written && !one.feed.ours) {
         let whose = owner(desk, &one.feed);
@@ -240,9 +240,33 @@ fn find(desk: &Desk, args: &Args) -> Result<Vec<Found>, Failure> {
     }
 }
 
+/// Of a feed of ours that a partner writes, what it was level with last leaves here, and nothing while it is frozen: as over
+/// the network.
+fn as_served(found: Vec<Found>) -> Result<Vec<Found>, Failure> {
+    let (mut served, mut held) = (Vec::new(), None);
+    for one in found {
+        match one.feed.ours {
+            false => served.push(one),
+            true => match one.feed.as_served().filter(|feed| one.row.seq < feed.size()) {
+                Some(feed) => served.push(Found { feed, ..one }),
+                None => held = Some(one.feed),
+            },
+        }
+    }
+    match held.filter(|_| served.is_empty()) {
+        None => Ok(served),
+        Some(feed) if feed.frozen.is_some() => {
+            let what = format!("feed {} is frozen, and a frozen feed is not given away", feed.origin.name());
+            Err(Failure::new(what).exit(exit::REFUSED).hint("`lotline status` says why; `lotline thaw` lets it go on"))
+        }
+        Some(feed) => Err(EvidenceError::Behind(feed.origin.name().to_owned()).into()),
+    }
+}
+
 /// Who released a record goes with it.
 fn releases(desk: &Desk, of: &Found) -> Result<Vec<Found>, Failure> {
-    let rows = release_rows(desk.handle.reader(), &desk.handle.snapshot(), &of.feed, Hash(of.row.leaf))?;
+    let mut rows = release_rows(desk.handle.reader(), &desk.handle.snapshot(), &of.feed, Hash(of.row.leaf))?;
+    rows.retain(|row| row.seq < of.feed.size());
     let found = |row: Row| Ok(Found { feed: of.feed.clone(), summary: Summary::read(&row.summary)?, row });
     rows.into_iter().map(found).collect()
 }

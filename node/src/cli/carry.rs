@@ -118,6 +118,9 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
     if bytes.len() > CARRIED_BYTES_MAX {
         return Err(Failure::new("the file would be larger than 1 GiB").hint("carry one feed, or from a later entry on"));
     }
+    if !std::sync::Arc::ptr_eq(&snapshot.policy, &desk.handle.snapshot().policy) {
+        return Err(Failure::new("the rules changed while the file was made; nothing was written").exit(exit::BUSY).hint("try again"));
+    }
     // The ledger knows before the file exists.
     desk.feeds(move |feeds| feeds.export(intents, now()))?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
@@ -354,9 +357,13 @@ fn take_answer(desk: &Desk, answer: CarriedAnswer) -> Result<Answer, Failure> {
             None => lost.push(core),
         }
     }
-    // After a restore, rows may have been lost with the disk: then this answer holds every receipt the partner gave.
+    // After a restore, rows may have been lost with the disk: then this answer holds every receipt the partner had given.
     let (whom, unknown) = (partner.clone(), lost.len() as u64);
-    let filled = desk.feeds(move |feeds| feeds.refill(&whom, &lost, true, now()))?;
+    // It may be an old one: whether there are others is for the partner to say, over the network.
+    let filled = match lost.is_empty() {
+        true => 0,
+        false => desk.feeds(move |feeds| feeds.refill(&whom, &lost, false, now()))?,
+    };
     let mut strange = unknown - filled;
     let snapshot = desk.handle.snapshot();
     for (origin, cosigned) in answer.cosigned {

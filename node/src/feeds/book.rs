@@ -23,6 +23,9 @@ impl Feeds {
         if self.snapshot.book.get(&partner.name).is_some_and(|known| known.party != partner.party) {
             return Err(FeedError::NameTaken(partner.name));
         }
+        if !self.snapshot.book.contains_key(&partner.name) && self.rules_mean_another(&partner)? {
+            return Err(FeedError::NameInRules(partner.name));
+        }
         // An invitation may be older than what its org feed says by now.
         let renamed = self.snapshot.orgs.get(&partner.party).and_then(|org| transport::renamed(org, &partner).ok().flatten());
         let partner = renamed.unwrap_or(partner);
@@ -35,10 +38,25 @@ impl Feeds {
     /// Removes a partner from the book. What it received stays with it, and in the ledger.
     pub fn remove_partner(&mut self, name: &str) -> Result<Partner, FeedError> {
         let partner = self.snapshot.book.get(name).cloned().ok_or_else(|| FeedError::NoPartner(name.into()))?;
-        self.commit_state(key::of(key::PARTNER, name), None)?;
+        let mut batch = Batch::new();
+        batch.push(Entry::State { key: key::of(key::PARTNER, name), value: None });
+        batch.push(Entry::State { key: key::of(key::FORMER_PARTNER, name), value: Some(put(codec::text(partner.party.to_string()))) });
+        self.store.commit(batch)?;
         Arc::make_mut(&mut self.snapshot.book).remove(name);
         self.show();
         Ok(partner)
+    }
+
+    /// Whether the rules in force were made for another root key that had this partner's name: they name partners, and who
+    /// comes under a name that was removed would get what was meant for the other.
+    fn rules_mean_another(&self, partner: &Partner) -> Result<bool, FeedError> {
+        let policy = &self.snapshot.policy;
+        if !policy.shares().iter().chain(policy.nevers()).any(|rule| rule.partners.contains(&partner.name)) {
+            return Ok(false);
+        }
+        self.settle()?;
+        let former = self.reader.state(&key::of(key::FORMER_PARTNER, &partner.name))?;
+        Ok(former.is_some_and(|former| former != put(codec::text(partner.party.to_string()))))
     }
 
     /// Puts checked sharing rules in force as the next version, signed. What was stopped stays stopped unless the

@@ -171,9 +171,11 @@ impl Feeds {
     pub(super) fn note_restore(&mut self, batch: &mut Batch, now: u64) -> Result<Head, FeedError> {
         self.settle()?;
         let last = last_rows(&self.reader, self.ledger.frontier.size(), 1, |_| true)?.pop().map_or(0, |row| row.at);
-        let since = put(codec::array([codec::uint(last.saturating_sub(CLOCKS_DIFFER_SECONDS)), codec::uint(0)]));
+        let since = last.saturating_sub(CLOCKS_DIFFER_SECONDS);
         for name in self.snapshot.book.keys() {
-            batch.push(store::Entry::State { key: key::of(key::REFILL, name), value: Some(since.clone()) });
+            // What an earlier restore still waits for reaches further back.
+            let since = refill_due(&self.reader, name)?.map_or(since, |due| due.since.min(since));
+            batch.push(store::Entry::State { key: key::of(key::REFILL, name), value: Some(Refill { since, taken: 0 }.to_bytes()) });
         }
         Ok(self.push_entries(batch, &[Entry::Restored { at: now }], true))
     }
@@ -186,8 +188,9 @@ impl Feeds {
             return Ok(0);
         };
         let filled = self.fill(partner, receipts, now)?;
-        let taken = taken + receipts.len() as u64;
-        let rest = (!last && taken < REFILL_MAX).then(|| put(codec::array([codec::uint(since), codec::uint(taken)])));
+        // An empty page counts too: else a partner that sends nothing else would be asked, and written down, for ever.
+        let taken = taken + receipts.len().max(1) as u64;
+        let rest = (!last && taken < REFILL_MAX).then(|| Refill { since, taken }.to_bytes());
         self.commit_state(key::of(key::REFILL, &partner.name), rest)?;
         Ok(filled)
     }
@@ -501,6 +504,12 @@ pub struct Refill {
     pub since: u64,
     /// How many it sent so far.
     pub taken: u64,
+}
+
+impl Refill {
+    fn to_bytes(self) -> Vec<u8> {
+        put(codec::array([codec::uint(self.since), codec::uint(self.taken)]))
+    }
 }
 
 /// Whether a partner is to be asked for the receipts it gave, since a restored ledger may lack rows.

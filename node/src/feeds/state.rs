@@ -44,6 +44,8 @@ pub(crate) mod key {
     pub(crate) const VIEW: &str = "view/";
     /// A partner, by name.
     pub(crate) const PARTNER: &str = "partner/";
+    /// Who had a name last that was removed from the partner book, by name.
+    pub(crate) const FORMER_PARTNER: &str = "former/";
     /// Policy versions, by number.
     pub(crate) const POLICY: &str = "policy/";
     /// Sharing that was stopped: a list of partner names, `*` for all.

@@ -20,7 +20,7 @@ use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::exchange::send::{Input, Output, Sender, Standing, UNRECEIPTED_MAX};
 use crate::exchange::waiting::Waiting;
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
-use crate::feeds::ledger::{acknowledged, row_for, rows_about};
+use crate::feeds::ledger::{acknowledged, refill_due, row_for, rows_about};
 use crate::feeds::witness::{self, Evidence, FRESH_FOR_SECONDS, ReceiptError};
 use crate::feeds::{Backfill, Feed, FeedError, Head, Item, Partner, Received, Snapshot, StateError, Summary, Whole, release_of};
 use crate::ledger::{self, Intent, Items, Outcome, Row};
@@ -265,18 +265,20 @@ impl Serving {
         let (reader, asked) = (self.context.handle.reader().clone(), claimed.clone());
         let rows = blocking(move || {
             reader.settle()?;
-            asked.iter().map(|of| if of.origin == name { row_for(&reader, &to, of) } else { Ok(None) }).collect::<Result<Vec<_>, _>>()
+            let rows = asked.iter().map(|of| if of.origin == name { row_for(&reader, &to, of) } else { Ok(None) });
+            Ok((rows.collect::<Result<Vec<_>, _>>()?, refill_due(&reader, &to)?.is_some()))
         });
-        let rows = rows.await?.map_err(|why: FeedError| LinkError::Ours(why.to_string()))?;
+        let (rows, refills) = rows.await?.map_err(|why: FeedError| LinkError::Ours(why.to_string()))?;
         let (mut paid, mut lost) = (false, Vec::new());
         for ((core, claimed), row) in receipts.into_iter().zip(claimed).zip(rows) {
             if claimed.origin != origin.as_str() {
                 return Err(ReceiptError::Other.into());
             }
-            // A row that a restored home lost is no fault of the partner's: what it signed counts all the same.
+            // A row that a restored home lost is no fault of the partner's: what it signed counts all the same. Where none
+            // can have been lost, a receipt for no row is for nothing that we sent.
             let expected = row.clone().unwrap_or_else(|| Row::refilled(&self.partner.name, &claimed, 0, 0));
             self.check_receipt(&core, &expected, claimed.way).await?;
-            paid |= (claimed.from..claimed.to).contains(&next.saturating_sub(1));
+            paid |= (row.is_some() || refills) && (claimed.from..claimed.to).contains(&next.saturating_sub(1));
             match row {
                 Some(row) => {
                     self.evidence.push(Evidence::Receipt(row.clone(), core));
