@@ -5,7 +5,7 @@
 //! also when sharing ended before all of it was handed over. The file holds what partners were shown, in the clear.
 
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -51,9 +51,18 @@ pub enum CaptureError {
 }
 
 impl Capture {
-    /// Adds to a file, or makes it, for this user alone.
+    /// Adds to a file, or makes it, for this user alone. A frame that a kill tore at its end is cut off: what comes after it
+    /// could not be read.
     pub fn open(path: &Path) -> io::Result<Capture> {
-        crate::platform::append_private(path).map(|file| Capture(Arc::new(Mutex::new(file))))
+        let file = crate::platform::append_private(path)?;
+        if file.metadata()?.is_file() {
+            let (end, size) = whole(&file)?;
+            if end < size {
+                tracing::warn!(bytes = size - end, "cut a torn frame off the end of the capture");
+                file.set_len(end)?;
+            }
+        }
+        Ok(Capture(Arc::new(Mutex::new(file))))
     }
 
     /// Writes a frame down.
@@ -91,6 +100,27 @@ pub fn read<E: From<CaptureError>>(mut file: impl Read, mut show: impl FnMut(u64
         show(number, Captured::read(&bytes).ok_or(CaptureError::Form(number))?)?;
     }
     unreachable!("a file ends before 2^64 frames")
+}
+
+/// Where the last whole frame ends, and the file.
+fn whole(mut file: &File) -> io::Result<(u64, u64)> {
+    let (mut end, size) = (0, file.metadata()?.len());
+    loop {
+        let mut length = [0; 4];
+        file.seek(SeekFrom::Start(end))?;
+        if fill(&mut file, &mut length)? < length.len() {
+            return Ok((end, size));
+        }
+        let length = u32::from_be_bytes(length) as usize;
+        if length > CAPTURED_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no capture of `lotline run --capture`; name another file"));
+        }
+        let next = end + 4 + length as u64;
+        if next > size {
+            return Ok((end, size));
+        }
+        end = next;
+    }
 }
 
 /// Reads as much as there is.
@@ -155,5 +185,26 @@ mod tests {
         assert!(matches!(frames(&bytes[..2]), Err(CaptureError::Cut(0))));
         assert!(matches!(frames(&[0, 0, 0, 1, 0xff]), Err(CaptureError::Form(0))));
         assert!(matches!(frames(&[0xff; 64]), Err(CaptureError::Form(0))));
+        // What a kill tore is cut off before the next frame, and nothing else is.
+        for torn in [1, 3, 4, 9] {
+            std::fs::write(&path, [&bytes[..], &bytes[..torn]].concat()).unwrap();
+            Capture::open(&path).unwrap().write(&captured).unwrap();
+            assert_eq!(frames(&std::fs::read(&path).unwrap()).unwrap().len(), 3, "{torn} bytes");
+        }
+        std::fs::write(&path, "a letter to somebody").unwrap();
+        assert!(Capture::open(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"a letter to somebody");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_could_read_becomes_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("capture");
+        std::fs::write(&path, b"").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        Capture::open(&path).unwrap();
+        assert!(!crate::platform::readable_by_others(&path).unwrap());
     }
 }

@@ -13,15 +13,21 @@ pub fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
     write_replacing(path, content, false)
 }
 
-/// Opens a file to add to it; one that is made may be read by its owner only.
+/// Opens a file to read it and to add to it; its owner alone may read it, also when it was there before.
 pub fn append_private(path: &Path) -> io::Result<std::fs::File> {
     let mut options = std::fs::OpenOptions::new();
-    options.append(true).create(true);
+    options.read(true).append(true).create(true);
     #[cfg(unix)]
     {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
+        use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+        let file = options.mode(0o600).open(path)?;
+        // A pipe or a device has the mode that others gave it.
+        if file.metadata()?.is_file() {
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        }
+        Ok(file)
     }
+    #[cfg(not(unix))]
     options.open(path)
 }
 
