@@ -49,7 +49,8 @@ fn a_share_is_written_shown_and_in_force_in_one_go() {
     let supplier = supplier(&world);
     let answer = with(&supplier, "incoming-inspection", &["--feed", "all", "--parts", "theirs", "--until", "2027-07-01"]);
     assert_eq!((string(&answer["share"]), answer["version"].as_u64()), ("oem-a-incoming-inspection".into(), Some(1)));
-    assert_eq!(answer["changes"], serde_json::json!(["oem-a gains fields of 3 records"]));
+    let gains = string(answer["changes"].as_array().unwrap().last().unwrap());
+    assert!(gains.starts_with("until 2027-07-01 00:00 UTC, oem-a gains") && gains.contains("of 3 records in feed"), "{gains}");
     let (file, shown) = rules(&supplier);
     let file = file.unwrap();
     assert_eq!(shown["text"], file.as_str());
@@ -142,7 +143,8 @@ fn what_is_refused_or_only_looked_at_changes_neither_file_nor_store() {
 
     // A dry run says all and does nothing.
     let dry = supplier.ok(&[&["share", "with", "oem-a", "incoming-inspection", "--dry-run"], &complete[..]].concat());
-    assert_eq!((dry["dry_run"].as_bool(), &dry["changes"][0]), (Some(true), &Value::from("oem-a gains fields of 1 record")));
+    let gains = string(dry["changes"].as_array().unwrap().last().unwrap());
+    assert!(dry["dry_run"] == true && gains.starts_with("oem-a gains") && gains.contains("of 1 record in feed"), "{dry}");
     assert_eq!(rules(&supplier), before);
 
     // What is there stays byte for byte, also without a line end at its end.
@@ -170,11 +172,11 @@ fn beside_a_running_node_flags_say_everything() {
     assert!(said.error().contains("--feed is missing") && said.hint().contains(&own), "{} {}", said.error(), said.hint());
     let complete = ["share", "with", "oem-a", "incoming-inspection", "--feed", &own, "--parts", "theirs", "--until", "revoked"];
     let said = supplier.fails(2, &complete);
-    assert!(said.error().contains("oem-a gains fields of 3 records"), "{}", said.error());
+    assert!(said.error().contains("oem-a gains") && said.error().contains("of 3 records in feed"), "{}", said.error());
     supplier.ok(&[&complete[..], &["--yes"]].concat());
     assert_eq!(preview(&supplier).len(), 3);
     let said = supplier.fails(2, &["share", "end", "oem-a-incoming-inspection"]);
-    assert!(said.error().contains("oem-a loses fields of 3 records"), "{}", said.error());
+    assert!(said.error().contains("oem-a loses") && said.error().contains("of 3 records in feed"), "{}", said.error());
     supplier.ok(&["share", "end", "oem-a-incoming-inspection", "--yes"]);
     assert_eq!(preview(&supplier).len(), 0);
     supplier.stop();
