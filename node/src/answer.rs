@@ -151,6 +151,9 @@ impl From<crate::feeds::FeedError> for Failure {
             FeedError::NothingToSupersede(_) => failure.hint("leave out --supersede"),
             FeedError::NoPartner(_) => failure.exit(exit::NOT_FOUND).hint("`lotline partner list` shows the names"),
             FeedError::NameTaken(_) => failure.hint("give another name with --as"),
+            FeedError::PeerTaken { .. } => {
+                failure.hint("ask both by telephone whose key it is; an entry that is wrong goes with `lotline partner remove`")
+            }
             FeedError::Restored(_) => {
                 failure.hint("look at `lotline partner list` and `lotline policy show`, then `lotline restore --confirm`")
             }

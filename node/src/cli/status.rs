@@ -35,6 +35,12 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
             alarms.push(format!("FROZEN feed {}: {why}", feed.origin.name()));
         }
     }
+    for (partner, other) in snapshot.misnamed() {
+        let name = &partner.name;
+        alarms.push(format!(
+            "the org feed of {name} names a transport key that is {other}'s: {name} stays under its old one; ask {name} to name another"
+        ));
+    }
     for damage in &store.damage {
         alarms.push(format!("DAMAGE in the journal: {damage}"));
     }
