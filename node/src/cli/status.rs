@@ -22,7 +22,10 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     let policy = &snapshot.policy;
     let mut alarms = Vec::new();
     if let Some(why) = &snapshot.restored {
-        alarms.push(format!("RESTORED ({why}): nothing is signed or sent until `lotline restore --confirm`"));
+        alarms.push(format!(
+            "RESTORED ({why}): nothing is signed or sent until `lotline restore --confirm`; first see your partners connected"
+        ));
+        alarms.push(format!("if partners turn this home away, {}", super::backup::OLD_NAME));
     }
     if policy.stopped().everybody {
         alarms.push("SHARING IS STOPPED with everybody; `lotline share resume` goes on".into());
