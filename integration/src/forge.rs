@@ -151,6 +151,12 @@ impl Forge {
         self.open_as(origin, follows)
     }
 
+    /// Signs an entry of its org feed with its root key.
+    pub fn state(&mut self, entry: &Entry) {
+        let sealed = org::seal(&self.org, entry, now(), &self.founding.root, random).expect("an org entry is sealed");
+        self.org.accept(sealed.core).expect("an org entry of ours");
+    }
+
     /// Its org feed, as a batch from an index on.
     pub fn org_batch(&self, from: u64) -> Received {
         self.org_part(from, self.org.size())

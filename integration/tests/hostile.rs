@@ -11,14 +11,17 @@ use lotline_node::carry::{Carried, CarriedFile};
 use lotline_node::exchange::message::{Cosigned, Listing, VERSION};
 use lotline_node::exchange::receive::{Cursor, Input, Output, Receiver};
 use lotline_node::exchange::{BATCH_ENTRIES_MAX, CREDIT_BYTES, Code, FRAME_BYTES_MAX, Message};
-use lotline_node::feeds::{Backfill, FeedError, Item, Received, witness};
+use lotline_node::feeds::{AcceptError, Backfill, FeedError, Item, Partner, Received, witness};
+use lotline_node::keys::Keys;
 use lotline_node::ledger::Outcome;
 use lotline_node::net::{Event, Protocol};
 use lotline_node::platform::resident_bytes;
 use lotline_node::service::now;
 use lotline_schema::cose::Signer;
 use lotline_schema::delivery::{Delivery, Receipt, Way};
+use lotline_schema::id::peer_id_text;
 use lotline_schema::note::Checkpoint;
+use lotline_schema::org::Role;
 use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::{self, Place};
 use lotline_schema::tree::empty_root;
@@ -1365,6 +1368,79 @@ fn an_org_feed_that_stops_below_its_checkpoint() {
         assert_eq!((snapshot.orgs[&party].size(), snapshot.feeds[Origin::org(party).as_str()].size()), (to, to));
     }
     keeper.take(&line.origin, line.batch(&forge, 0, 1), now()).unwrap();
+}
+
+/// An org entry that gives its owner the name on the network that somebody's keys have.
+fn renaming(keys: &Keys) -> org::Entry {
+    org::Entry::Rotation { role: Role::Transport, key: keys.transport(), from: Default::default(), reason: String::new() }
+}
+
+/// Whoever has a name on the network keeps it, whatever somebody else's root key signs.
+#[test]
+fn an_org_feed_that_names_the_transport_key_of_somebody_else() {
+    let (mut forge, victim, mut keeper) = (Forge::new("bad"), Forge::new("good"), Keeper::new("customer"));
+    for firm in [&forge, &victim] {
+        keeper.feeds().put_partner(firm.as_partner(true)).unwrap();
+        keeper.know_keys_of(firm).unwrap();
+    }
+    let (peer, us) = (forge.peer().to_string(), keeper.feeds().keys().clone());
+    for (keys, whose) in [(&victim.keys, "good"), (&*us, "customer")] {
+        forge.state(&renaming(keys));
+        keeper.know_keys_of(&forge).unwrap();
+        let snapshot = keeper.feeds().snapshot();
+        assert_eq!(snapshot.orgs[&forge.party()].size(), forge.org.size(), "the rest of it counts");
+        assert_eq!((&snapshot.book["bad"].peer, snapshot.book["bad"].before.len()), (&peer, 0));
+        assert_eq!(snapshot.partner_at(&victim.peer().to_string()).unwrap().name, "good");
+        assert_eq!(snapshot.misnamed().map(|(partner, other)| (&*partner.name, other)).collect::<Vec<_>>(), [("bad", whose)]);
+        let stolen = Partner { peer: peer_id_text(&keys.transport()), ..forge.as_partner(true) };
+        let refused = keeper.feeds().put_partner(stolen).unwrap_err();
+        assert!(matches!(&refused, FeedError::PeerTaken { partner, other } if partner == "bad" && other == whose), "{refused}");
+    }
+    let own = Forge::new("unused");
+    forge.state(&renaming(&own.keys));
+    keeper.know_keys_of(&forge).unwrap();
+    let snapshot = keeper.feeds().snapshot();
+    assert_eq!((&snapshot.book["bad"].peer, &snapshot.book["bad"].before[..]), (&own.peer().to_string(), &[peer][..]));
+    assert_eq!(snapshot.misnamed().count(), 0);
+}
+
+/// An invitation may name a key that stands beyond the first batch: it is judged when everything is here.
+#[test]
+fn an_org_feed_whose_transport_key_comes_later_or_never() {
+    for comes in [true, false] {
+        let (mut forge, mut keeper) = (Forge::new("firm"), Keeper::new("customer"));
+        let (invited, another) = (Forge::new("unused"), Forge::new("another"));
+        forge.state(&renaming(if comes { &invited.keys } else { &another.keys }));
+        let partner = Partner { peer: invited.peer().to_string(), ..forge.as_partner(true) };
+        keeper.feeds().put_partner(partner.clone()).unwrap();
+        keeper.take_org(forge.party(), forge.org_part(0, 1)).unwrap();
+        let last = keeper.take_org(forge.party(), forge.org_part(1, 2));
+        assert_eq!(matches!(last, Err(AcceptError::TransportKey)), !comes, "{last:?}");
+        assert_eq!(keeper.feeds().snapshot().book["firm"], partner);
+    }
+}
+
+/// Its old invitation, accepted once more, lets nobody in under the old name while it is here under the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_invitation_of_a_partner_with_a_new_name() {
+    let old = Forge::new("old");
+    let mut forge = Forge::with_transport_key_of("bad", &old);
+    let renamed = renaming(&forge.keys);
+    forge.state(&renamed);
+    let node = Node::new("customer").await;
+    let invitation = Partner { peer: old.peer().to_string(), ..forge.as_partner(true) };
+    node.know(invitation.clone()).await;
+    node.know_keys_of(&forge).await;
+    let names = || {
+        let partner = node.service.handle.snapshot().book["bad"].clone();
+        (partner.peer, partner.before.len())
+    };
+    let new = forge.peer().to_string();
+    assert_eq!(names(), (new.clone(), 1), "it may come under either");
+    let _peer = Peer::connect(&forge, &node).await;
+    until("the old name to go", || (names() == (new.clone(), 0)).then_some(())).await;
+    node.know(invitation).await;
+    until("the old name to go again", || (names() == (new.clone(), 0)).then_some(())).await;
 }
 
 /// A session takes no more unverified bytes than it granted, however they come.

@@ -958,3 +958,47 @@ fn a_home_restored_from_before_a_rotation_signs_only_with_new_keys() {
         assert_eq!((said.code, said.json["outcome"].as_str()), (0, Some("verified")), "{lot}: {}", said.out);
     }
 }
+
+#[test]
+fn a_home_restored_from_before_a_new_transport_key_is_let_in_by_its_old_invitation() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.reachable_firm("oem"));
+    supplier.start();
+    oem.start();
+    supplier.pair("supplier", &oem, "oem");
+    publish(&world, &supplier, "OLD", 1);
+    supplier.apply(RULES);
+    wait_until_level(&supplier, &oem);
+    let (backup, passphrase) = (text(&world.path("b.age")), world.passphrase());
+    supplier.ok(&["backup", "-o", &backup, "--passphrase-file", &passphrase, "--work-factor", "2"]);
+    supplier.stop();
+    let old = string(&transport(&supplier)["peer"]);
+    rotate(&world, &supplier, "transport");
+    supplier.start();
+    lotline_integration::world::wait("the new key to be used", || string(&transport(&supplier)["peer"]) != old);
+    let lost = string(&transport(&supplier)["peer"]);
+    lotline_integration::world::wait("the old name to be nobody's", || known_at(&oem, "supplier") == (lost.clone(), 0));
+    supplier.stop();
+
+    let restored = Firm::at(&world.path("restored"));
+    let said = Said::of(&mut restored.command(["restore", &backup, "--passphrase-file", &passphrase])).out;
+    assert!(said.contains("partner invite") && said.contains("keys rotate transport"), "{said}");
+    restored.start();
+    let invitation = string(&restored.ok(&["partner", "invite"])["invitation"]);
+    oem.ok(&["partner", "accept", &invitation, "--as", "supplier"]);
+    assert_eq!(known_at(&oem, "supplier"), (lost, 1));
+    let given_back = || restored.ok(&["keys", "show"])["changes"].as_array().is_some_and(|changes| changes.len() == 1);
+    lotline_integration::world::wait("the org feed to be given back", given_back);
+    restored.stop();
+    restored.ok(&["restore", "--confirm", "--yes"]);
+    restored.ok(&args(&["keys", "rotate", "transport"], &with_kit(&world, &kit_of(&world, &supplier))));
+    publish(&world, &restored, "NEW", 1);
+    restored.start();
+    lotline_integration::world::wait("the new life to be followed", || oem.count("NEW-0000") == 1);
+    lotline_integration::world::wait("the newest name to be the only one", || {
+        let new = string(&transport(&restored)["peer"]);
+        new != old && known_at(&oem, "supplier") == (new, 0)
+    });
+    assert_eq!(oem.ok(&["audit"])["clean"], true);
+    restored.is_clean();
+}

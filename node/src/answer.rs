@@ -154,6 +154,9 @@ impl From<crate::feeds::FeedError> for Failure {
             FeedError::NameInRules(_) => {
                 failure.exit(exit::REFUSED).hint("give another name with --as, or apply rules without this one first")
             }
+            FeedError::PeerTaken { .. } => {
+                failure.hint("ask both by telephone whose key it is; an entry that is wrong goes with `lotline partner remove`")
+            }
             FeedError::Restored(_) => {
                 failure.hint("look at `lotline partner list` and `lotline policy show`, then `lotline restore --confirm`")
             }

@@ -92,6 +92,14 @@ pub enum FeedError {
     /// The user's: the rules in force name a removed partner of another root key.
     #[error("the rules in force speak of `{0}` and mean a partner with another root key, which you removed")]
     NameInRules(String),
+    /// The user's: two could not be told apart on the network.
+    #[error("the transport key given for `{partner}` is that of `{other}`")]
+    PeerTaken {
+        /// The partner to add or change.
+        partner: String,
+        /// Who has the key: another partner, or this node.
+        other: String,
+    },
     /// The owner has to confirm first.
     #[error("this home was restored ({0}); nothing is signed or sent until you confirm it")]
     Restored(String),

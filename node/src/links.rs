@@ -42,6 +42,8 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What an owner is told of a feed that we write in its name.
 const OWN_TERM: &str = "your own feed, which we write under your delegation; hides nothing";
+/// Under how many of its names a partner is dialled: the newest, and the one before, which it may go on under for a while.
+const NAMES_DIALLED: usize = 2;
 /// Malformed streams a partner may send before its connection is closed.
 const STRIKES_MAX: u32 = 3;
 
@@ -61,7 +63,14 @@ pub struct Context {
 /// Runs until the network stops.
 pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) {
     let controls = Controls::new(context.net.peer());
-    let mut links = Links { context: context.clone(), controls, dialled: HashSet::new(), tasks: JoinSet::new(), strikes: HashMap::new() };
+    let mut links = Links {
+        context: context.clone(),
+        controls,
+        connected: HashSet::new(),
+        dialled: HashSet::new(),
+        tasks: JoinSet::new(),
+        strikes: HashMap::new(),
+    };
     let mut snapshots = context.handle.watch();
     let mut known = BTreeMap::new();
     links.take_book(&mut known).await;
@@ -84,6 +93,7 @@ pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) {
 struct Links {
     context: Context,
     controls: Controls<AbortHandle>,
+    connected: HashSet<PeerId>,
     /// Connected partners that we dialled: the control stream with them is ours to open.
     dialled: HashSet<PeerId>,
     tasks: JoinSet<Ended>,
@@ -149,11 +159,18 @@ impl Links {
         // One that has a new transport key may still come under the old one.
         let at = |partner: &Partner| {
             let addresses: Vec<_> = partner.addresses.iter().filter_map(|address| address.parse::<Address>().ok()).collect();
-            let at = |peer: &str| Some(crate::net::Partner { peer: peer.parse().ok()?, addresses: addresses.clone() });
-            partner.peers().filter_map(at).collect::<Vec<_>>()
+            let at = |(at, peer): (usize, &str)| {
+                let addresses = if at < NAMES_DIALLED { addresses.clone() } else { Vec::new() };
+                Some(crate::net::Partner { peer: peer.parse().ok()?, addresses })
+            };
+            partner.peers().enumerate().filter_map(at).collect::<Vec<_>>()
         };
         self.context.net.set_partners(book.values().flat_map(at).collect()).await;
         *known = BTreeMap::clone(&book);
+        // An old invitation that was accepted once more gives back no name to who is here under a newer one.
+        for peer in self.connected.clone() {
+            self.seen_at(peer).await;
+        }
     }
 
     async fn apply(&mut self, event: Event) {
@@ -168,6 +185,7 @@ impl Links {
                     link.trouble = None;
                 });
                 tracing::info!(%peer, dialed_by_us, "connected");
+                self.connected.insert(peer);
                 self.seen_at(peer).await;
                 if dialed_by_us {
                     self.dialled(peer);
@@ -178,6 +196,7 @@ impl Links {
                 tracing::info!(%peer, "disconnected");
                 self.with_name(peer, |link| link.connected = false);
                 self.redial_others(peer).await;
+                self.connected.remove(&peer);
                 self.dialled.remove(&peer);
                 if let Some(control) = self.controls.forget(peer) {
                     control.abort();

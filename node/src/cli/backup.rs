@@ -109,6 +109,10 @@ fn write_sealed(home: &Home, store: &Path, out: &mut std::fs::File, secret: Stri
     Ok(())
 }
 
+/// What to do when partners know the node under a transport key that is newer than the backup.
+pub(super) const OLD_NAME: &str = "its transport key was rotated after the backup: send them the line of `lotline partner invite`, which they \
+    accept once more, and after the confirmation name a new key with `lotline keys rotate transport`";
+
 /// Restores a backup into a new home, or confirms one.
 pub fn restore(home: &Home, args: RestoreArgs) -> Result<Answer, Failure> {
     let Some(file) = args.file.filter(|_| !args.confirm) else {
@@ -141,8 +145,10 @@ pub fn restore(home: &Home, args: RestoreArgs) -> Result<Answer, Failure> {
     let text = format!(
         "{name} is restored to {}.\nIt signs and sends nothing yet: what happened after the backup is missing here, and partners may have seen it.\n\
          First:   lotline run, until status shows your partners connected: they hand back what you stated about keys and feeds since\n\
+         {}\n\
          Look at: lotline partner list, lotline policy show, lotline audit\nThen:    lotline restore --confirm   (each feed goes on in a new life, so that nobody is told two truths)",
-        home.path().display()
+        home.path().display(),
+        format_args!("If they turn it away: {OLD_NAME}")
     );
     Ok(Answer::new(text, json!({ "home": home.path(), "name": name, "restored": restored })))
 }

@@ -133,9 +133,9 @@ impl Network {
         }
     }
 
-    /// Closes everything; says where it listened, with the real ports.
+    /// Closes everything; says where it was told to listen, with the real ports.
     async fn stop(self) -> Vec<Address> {
-        let listened = self.net.listen_addresses().await;
+        let listened = self.net.listen_hosts().await;
         self.net.shutdown().await;
         let _ = self.linking.await;
         listened

@@ -22,7 +22,10 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     let policy = &snapshot.policy;
     let mut alarms = Vec::new();
     if let Some(why) = &snapshot.restored {
-        alarms.push(format!("RESTORED ({why}): nothing is signed or sent until `lotline restore --confirm`"));
+        alarms.push(format!(
+            "RESTORED ({why}): nothing is signed or sent until `lotline restore --confirm`; first see your partners connected"
+        ));
+        alarms.push(format!("if partners turn this home away, {}", super::backup::OLD_NAME));
     }
     if policy.stopped().everybody {
         alarms.push("SHARING IS STOPPED with everybody; `lotline share resume` goes on".into());
@@ -34,6 +37,12 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         if let Some(why) = &feed.frozen {
             alarms.push(format!("FROZEN feed {}: {why}", feed.origin.name()));
         }
+    }
+    for (partner, other) in snapshot.misnamed() {
+        let name = &partner.name;
+        alarms.push(format!(
+            "the org feed of {name} names a transport key that is {other}'s: {name} stays under its old one; ask {name} to name another"
+        ));
     }
     for damage in &store.damage {
         alarms.push(format!("DAMAGE in the journal: {damage}"));

@@ -18,7 +18,7 @@ use lotline_schema::{Hash, Origin};
 
 use super::release::push_release;
 use super::state::{Head, StateError, Summary, key};
-use super::{Feed, FeedError, Feeds, Live, feed_state, head_state, identity_of, transport};
+use super::{Feed, FeedError, Feeds, Live, feed_state, head_state, identity_of};
 use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::store::{Batch, Entry};
 
@@ -405,7 +405,11 @@ impl Feeds {
         let live = if delegated { self.one_word(&items)? } else { HashMap::new() };
         let mut entries = Batch::new();
         let partner = org.as_ref().and_then(|org| self.snapshot.partner_of(&org.party()));
-        let renamed = org.as_ref().zip(partner).map(|(org, partner)| transport::renamed(org, partner)).transpose()?.flatten();
+        let renamed = match org.as_ref().zip(partner).map(|(org, partner)| self.snapshot.renamed(org, partner)) {
+            // What is still to come may have the name that an invitation gave us.
+            Some(Err(AcceptError::TransportKey)) if signed.size > next => None,
+            renamed => renamed.transpose()?.flatten(),
+        };
         if let Some(partner) = &renamed {
             entries.push(Entry::State { key: key::of(key::PARTNER, &partner.name), value: Some(partner.to_bytes()) });
         }

@@ -13,7 +13,7 @@ use lotline_schema::{Origin, PartyId};
 
 use super::open::{Applied, first_free, open_policy};
 use super::state::{Partner, key, put};
-use super::{FeedError, Feeds, Snapshot, transport};
+use super::{FeedError, Feeds, Snapshot};
 use crate::keys::random;
 use crate::store::{Batch, Entry, Reader};
 
@@ -26,8 +26,11 @@ impl Feeds {
         if !self.snapshot.book.contains_key(&partner.name) && self.rules_mean_another(&partner)? {
             return Err(FeedError::NameInRules(partner.name));
         }
+        if let Some(other) = self.snapshot.holder(&partner.peer, &partner.party) {
+            return Err(FeedError::PeerTaken { other: other.to_owned(), partner: partner.name });
+        }
         // An invitation may be older than what its org feed says by now.
-        let renamed = self.snapshot.orgs.get(&partner.party).and_then(|org| transport::renamed(org, &partner).ok().flatten());
+        let renamed = self.snapshot.orgs.get(&partner.party).and_then(|org| self.snapshot.renamed(org, &partner).ok().flatten());
         let partner = renamed.unwrap_or(partner);
         self.commit_state(key::of(key::PARTNER, &partner.name), Some(partner.to_bytes()))?;
         Arc::make_mut(&mut self.snapshot.book).insert(partner.name.clone(), partner);

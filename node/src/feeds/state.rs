@@ -227,9 +227,9 @@ impl Partner {
         self.peer == peer || self.before.iter().any(|before| before == peer)
     }
 
-    /// Every peer id it may come under, that of its newest key first.
+    /// Every peer id it may come under, the newest first.
     pub fn peers(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.peer.as_str()).chain(self.before.iter().map(String::as_str))
+        std::iter::once(self.peer.as_str()).chain(self.before.iter().rev().map(String::as_str))
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {

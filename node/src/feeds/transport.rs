@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use lotline_schema::PartyId;
 use lotline_schema::codec::{self, Value};
 use lotline_schema::id::peer_id_text;
 use lotline_schema::org::{Entry as OrgEntry, Org, Role};
@@ -12,6 +13,10 @@ use super::accept::AcceptError;
 use super::state::{Partner, StateError, key, put, take};
 use super::{FeedError, Feeds, Snapshot};
 use crate::store::{Batch, Entry};
+
+/// How many former names of a partner are kept, the newest: whoever changes its own more often than that while nobody
+/// looks is paired anew.
+const BEFORE_MAX: usize = 4;
 
 /// A transport key of ours that the org feed names and that is not in use yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +62,29 @@ impl Snapshot {
         let names = self.own_feed_names();
         let shares = move |partner: &Partner| !self.policy.feeds_for(&partner.name, &names, now as i64).is_empty();
         self.book.values().filter(move |partner| shares(partner) || self.owes_keys(partner))
+    }
+
+    /// Who else than this party has this name on the network: another partner, or we ourselves, with a key that is not in
+    /// use yet too. Anybody may state any public key, so that a name belongs to who had it first.
+    pub fn holder(&self, peer: &str, party: &PartyId) -> Option<&str> {
+        let named = || self.orgs[&self.party].key(Role::Transport).map(peer_id_text);
+        if self.peer == peer || named().is_some_and(|ours| ours == peer) {
+            return Some(&self.name);
+        }
+        self.book.values().find(|other| other.party != *party && other.answers_to(peer)).map(|other| other.name.as_str())
+    }
+
+    /// Partners whose org feed gives them the name of somebody else, and whose: our book keeps their old name.
+    pub fn misnamed(&self) -> impl Iterator<Item = (&Partner, &str)> {
+        self.book.values().filter_map(|partner| {
+            let newest = names(self.orgs.get(&partner.party)?).pop()?;
+            Some((partner, self.holder(&newest, &partner.party)?))
+        })
+    }
+
+    /// A partner under the newest name that its org feed gives it, if that is another than our book's.
+    pub(super) fn renamed(&self, org: &Org, partner: &Partner) -> Result<Option<Partner>, AcceptError> {
+        renamed(org, partner, |peer| self.holder(peer, &partner.party).is_some())
     }
 }
 
@@ -114,20 +142,31 @@ impl Feeds {
     }
 }
 
-/// A partner under the name that its org feed gives it, if that is another than our book's. Both are accepted while the
-/// old one may be in use. An error when the org feed never had the name we know.
-pub(super) fn renamed(org: &Org, partner: &Partner) -> Result<Option<Partner>, AcceptError> {
+/// Every name on the network that an org feed ever gave its owner, the newest last.
+fn names(org: &Org) -> Vec<String> {
     let named = |entry: &OrgEntry| match entry {
         OrgEntry::Keyring { keys, .. } => keys.get(&Role::Transport).map(peer_id_text),
         OrgEntry::Rotation { role: Role::Transport, key, .. } => Some(peer_id_text(key)),
         _ => None,
     };
-    let mut names: Vec<String> = org.statements().filter_map(named).collect();
+    org.statements().filter_map(named).collect()
+}
+
+/// A partner under the name that its org feed gives it, if that is another than our book's. Former ones are accepted while
+/// they may be in use; one that is `taken` counts for nothing. An error when the org feed never had the name we know.
+fn renamed(org: &Org, partner: &Partner, taken: impl Fn(&str) -> bool) -> Result<Option<Partner>, AcceptError> {
+    let mut names = names(org);
     let Some(last) = names.pop().filter(|last| *last != partner.peer) else {
         return Ok(None);
     };
     let known = names.iter().position(|name| *name == partner.peer).ok_or(AcceptError::TransportKey)?;
-    Ok(Some(Partner { peer: last, before: names.split_off(known), ..partner.clone() }))
+    if taken(&last) {
+        return Ok(None);
+    }
+    let former = partner.before.iter().cloned().chain(names.split_off(known));
+    let mut before: Vec<String> = former.filter(|name| !taken(name)).collect();
+    before.drain(..before.len().saturating_sub(BEFORE_MAX));
+    Ok(Some(Partner { peer: last, before, ..partner.clone() }))
 }
 
 #[cfg(test)]
@@ -168,6 +207,7 @@ mod tests {
         let last = state(&rotation(keys[1]));
         let names = [peer_id_text(&founding.public()[&Role::Transport]), peer_id_text(&keys[0]), peer_id_text(&keys[1])];
         let known = |name: &str| partner(name.to_owned(), Vec::new());
+        let renamed = |org: &Org, partner: &Partner| renamed(org, partner, |_| false);
         assert_eq!(renamed(&first, &known(&names[0])).unwrap(), None);
         for (at, before) in [(0, &names[..2]), (1, &names[1..2])] {
             let new = renamed(&last, &known(&names[at])).unwrap().unwrap();
@@ -176,6 +216,28 @@ mod tests {
         }
         assert_eq!(renamed(&last, &known(&names[2])).unwrap(), None);
         assert!(matches!(renamed(&last, &known("12D3KooWsomebody")), Err(AcceptError::TransportKey)));
+    }
+
+    #[test]
+    fn of_a_partner_with_many_names_the_last_few_are_kept_and_none_that_is_taken() {
+        let founding = Founding::new();
+        let mut org = Org::new(founding.party());
+        let mut names = vec![peer_id_text(&founding.public()[&Role::Transport])];
+        org.accept(org::seal(&org, &OrgEntry::keyring("ACME", founding.public()), 0, &founding.root, random).unwrap().core).unwrap();
+        for seed in 1..=9 {
+            let key = Signer::from_seed(&[seed; 32]).public();
+            names.push(peer_id_text(&key));
+            let entry = OrgEntry::Rotation { role: Role::Transport, key, from: Places::new(), reason: String::new() };
+            org.accept(org::seal(&org, &entry, 0, &founding.root, random).unwrap().core).unwrap();
+        }
+        let known = partner(names[1].clone(), vec![names[0].clone()]);
+        let new = renamed(&org, &known, |_| false).unwrap().unwrap();
+        assert_eq!((&new.peer, &new.before[..]), (&names[9], &names[5..9]));
+        assert_eq!(new.peers().collect::<Vec<_>>(), [9, 8, 7, 6, 5].map(|at: usize| names[at].as_str()), "the newest first");
+        let known = partner(names[7].clone(), vec![names[6].clone()]);
+        let new = renamed(&org, &known, |name| name == names[8]).unwrap().unwrap();
+        assert_eq!((&new.peer, &new.before[..]), (&names[9], &names[6..8]), "it may still come under what it came under");
+        assert_eq!(renamed(&org, &known, |name| name == names[9]).unwrap(), None, "somebody else has it");
     }
 
     #[test]

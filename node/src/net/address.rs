@@ -111,6 +111,12 @@ impl Address {
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
+    /// The same host with the port of another address.
+    pub(super) fn with_port_of(&self, other: &Address) -> Self {
+        let (host, port) = (self.0.rsplit_once('/'), other.0.rsplit_once('/'));
+        host.zip(port).map_or_else(|| self.clone(), |((host, _), (_, port))| Self(format!("{host}/{port}")))
+    }
+
     /// The same place as `host:port`, for people.
     pub fn host_port(&self) -> String {
         let mut parts = self.0.split('/').skip(1);

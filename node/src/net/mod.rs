@@ -211,6 +211,11 @@ impl Net {
         self.ask(|reply| Command::ListenAddresses { reply }).await.unwrap_or_default()
     }
 
+    /// The hosts it was told to listen on, `0.0.0.0` as such, with the real ports.
+    pub async fn listen_hosts(&self) -> Vec<Address> {
+        self.ask(|reply| Command::ListenHosts { reply }).await.unwrap_or_default()
+    }
+
     /// Close everything; the channel of events ends. On return the ports are free, and other handles answer [`OpenError::Stopped`].
     pub async fn shutdown(self) {
         self.ask(|reply| Command::Shutdown { reply }).await;

@@ -61,6 +61,7 @@ pub(super) enum Command {
     Redial { peer: PeerId },
     Disconnect { peer: PeerId },
     ListenAddresses { reply: oneshot::Sender<Vec<Address>> },
+    ListenHosts { reply: oneshot::Sender<Vec<Address>> },
     Shutdown { reply: oneshot::Sender<()> },
 }
 
@@ -79,6 +80,8 @@ enum Turn {
 pub(super) struct Task {
     swarm: Swarm<Behaviour>,
     dialer: Dialer,
+    /// What each listener was told to listen on.
+    hosts: Vec<(ListenerId, Address)>,
     listening: Vec<(ListenerId, Address)>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
@@ -99,6 +102,7 @@ impl Task {
         let mut task = Self {
             swarm: Swarm::new(transport, behaviour(config), key.public().to_peer_id(), tuning),
             dialer: Dialer::new(config.backoff),
+            hosts: Vec::new(),
             listening: Vec::new(),
             commands,
             events,
@@ -114,7 +118,9 @@ impl Task {
         for address in addresses {
             check_free(address)?;
             let listener = self.swarm.listen_on(address.to_multiaddr());
-            silent.push(listener.map_err(|error| NetError::Listen { address: address.clone(), source: std::io::Error::other(error) })?);
+            let id = listener.map_err(|error| NetError::Listen { address: address.clone(), source: std::io::Error::other(error) })?;
+            self.hosts.push((id, address.clone()));
+            silent.push(id);
         }
         let _ = timeout(LISTENING_MAX, async {
             while silent.iter().any(|id| self.listening.iter().all(|(listener, _)| listener != id)) {
@@ -183,6 +189,11 @@ impl Task {
             Command::Disconnect { peer } => self.disconnect(peer.0),
             Command::ListenAddresses { reply } => {
                 let _ = reply.send(self.listening.iter().map(|(_, address)| address.clone()).collect());
+            }
+            Command::ListenHosts { reply } => {
+                let real = |id: &ListenerId| self.listening.iter().find(|(listener, _)| listener == id).map(|(_, address)| address);
+                let host = |(id, host): &(ListenerId, Address)| real(id).map_or_else(|| host.clone(), |real| host.with_port_of(real));
+                let _ = reply.send(self.hosts.iter().map(host).collect());
             }
             Command::Shutdown { reply } => drop(reply),
         }

@@ -588,6 +588,8 @@ async fn both_families_can_listen_on_every_interface_and_one_port() {
     four.listen = vec!["0.0.0.0:0".parse().unwrap()];
     let alice = Node::start(four).await;
     let port = alice.address().await.host_port().rsplit_once(':').unwrap().1.to_owned();
+    let hosts = alice.net.listen_hosts().await;
+    assert_eq!(hosts.iter().map(|host| host.host_port()).collect::<Vec<_>>(), [format!("0.0.0.0:{port}")], "as it was told");
     let mut six = config(2);
     six.listen = vec![format!("[::]:{port}").parse().unwrap()];
     match Net::start(six).await {
