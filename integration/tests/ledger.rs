@@ -2,6 +2,7 @@
 //! with receipts and with captured traffic; altered in a store and found; lost with a disk and refilled.
 #![allow(clippy::unwrap_used, reason = "tests, also outside the test functions")]
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use lotline_integration::forge::{Forge, Keeper, record};
 use lotline_integration::world::{Firm, World, lots_file, string, text, wait, wait_until_level};
 use lotline_node::capture::{self, Capture, CaptureError, Captured};
 use lotline_node::feeds::ledger::{self, acknowledged, places_between, rows_about};
-use lotline_node::feeds::{OnConflict, Submission, witness};
+use lotline_node::feeds::{Feeds, OnConflict, Submission, witness};
 use lotline_node::ledger::{Intent, Items, Outcome, Sent, Way};
 use lotline_node::store::{Batch, Entry, Options, Reader, Store, StoreError};
 use lotline_schema::codec;
@@ -356,6 +357,29 @@ fn a_row_that_is_altered_removed_or_moved_is_found() {
     supplier.is_clean();
 }
 
+/// An audit that waits for an entry that is not there would hold the thread that writes.
+#[test]
+fn a_ledger_that_lacks_its_first_entries_is_told() {
+    let world = World::new();
+    let supplier = world.firm("supplier");
+    publish(&world, &supplier, "A");
+    let quality = supplier.heads()[0].0.clone();
+    let head_key = |name: &str| [b"head/", name.as_bytes()].concat();
+    let mut store = open_store(&supplier);
+    store.settle().unwrap();
+    let mut value = codec::decode(&store.reader().state(&head_key(&quality)).unwrap().unwrap()).unwrap();
+    let codec::Value::Array(parts) = &mut value else { panic!("a head") };
+    // Entry 5 of 6 is there, and nothing before it.
+    parts[1] = codec::array([codec::uint(6), codec::array([codec::bytes([1; 32]), codec::bytes([2; 32])]), codec::text("")]);
+    let mut batch = Batch::new();
+    batch.push(statement(5, b"no entry", Vec::new()));
+    batch.push(Entry::State { key: head_key(&quality.replace("/quality/1", "/policy/2")), value: Some(codec::encode(&value)) });
+    store.commit(batch).unwrap();
+    store.close().unwrap();
+    let said = supplier.fails(4, &["audit", "--ledger"]);
+    assert!(said.out.contains("entry 0 is missing"), "{}", said.out);
+}
+
 #[test]
 fn a_ledger_that_was_lost_with_a_disk_is_refilled_from_receipts() {
     let world = World::new();
@@ -592,6 +616,72 @@ fn what_a_partner_claims_after_a_restore_is_bounded() {
     let snapshot = keeper.feeds().snapshot().clone();
     let audit = ledger::audit(&reader, &snapshot, &|_, _| ()).unwrap();
     assert_eq!((audit.problems, audit.refilled, audit.receipted), (Vec::new(), 3, 3));
+}
+
+/// Pages without a receipt count too, and a second restore forgets nothing that the first one still waits for.
+#[test]
+fn a_refill_ends_and_reaches_back_as_far_as_the_first_restore() {
+    let (mut keeper, forge) = (Keeper::new("maker"), Forge::new("oem"));
+    let partner = forge.as_partner(false);
+    keeper.feeds().put_partner(partner.clone()).unwrap();
+    let row = |at| Intent {
+        to: partner.name.clone(),
+        origin: format!("{at}"),
+        way: Way::Bundle,
+        items: Items { sent: vec![Sent { seq: 1, mask: 1, shares: 0 }], shares: Vec::new() },
+        policy: None,
+        digest: Hash([1; 32]),
+    };
+    let due = |keeper: &mut Keeper| {
+        keeper.feeds().settle().unwrap();
+        ledger::refill_due(keeper.feeds().reader(), &partner.name).unwrap()
+    };
+    keeper.feeds().export(vec![row(1)], NOW).unwrap();
+    keeper.restore();
+    keeper.feeds().confirm_restored(NOW).unwrap();
+    let first = due(&mut keeper).unwrap();
+    assert_eq!(first.taken, 0);
+    for taken in 1..4 {
+        assert_eq!(keeper.feeds().refill(&partner, &[], false, NOW).unwrap(), 0);
+        assert_eq!(due(&mut keeper).unwrap(), ledger::Refill { taken, ..first });
+    }
+    keeper.feeds().export(vec![row(2)], NOW + 1_000_000).unwrap();
+    keeper.restore();
+    keeper.feeds().confirm_restored(NOW + 1_000_000).unwrap();
+    assert_eq!(due(&mut keeper).unwrap().since, first.since, "what the first one waits for is not forgotten");
+}
+
+/// What a node does while its ledger is read is no fault of the ledger; what nobody wrote into it is.
+#[test]
+fn an_audit_beside_a_node_that_goes_on_finds_nothing() {
+    let keeper = RefCell::new(Keeper::new("maker"));
+    let intent = || Intent {
+        to: "oem".into(),
+        origin: "feed".into(),
+        way: Way::Bundle,
+        items: Items { sent: vec![Sent { seq: 1, mask: 1, shares: 0 }], shares: Vec::new() },
+        policy: None,
+        digest: Hash([1; 32]),
+    };
+    let rows = keeper.borrow_mut().feeds().export(vec![intent(), intent()], NOW).unwrap();
+    let audit = |meanwhile: &dyn Fn(&mut Feeds)| {
+        keeper.borrow_mut().feeds().settle().unwrap();
+        let reader = keeper.borrow_mut().feeds().reader().clone();
+        let snapshot = keeper.borrow_mut().feeds().snapshot().clone();
+        let found = ledger::audit(&reader, &snapshot, &|_, _| {
+            let mut keeper = keeper.borrow_mut();
+            meanwhile(keeper.feeds());
+            keeper.feeds().settle().unwrap();
+        });
+        found.unwrap().problems
+    };
+    assert_eq!(audit(&|_| ()), Vec::<String>::new());
+    let went_on = audit(&|feeds| {
+        feeds.conclude(&[(rows[0].clone(), Outcome::NotSent)], &[], NOW).unwrap();
+        feeds.export(vec![intent()], NOW).unwrap();
+    });
+    assert_eq!(went_on, Vec::<String>::new());
+    assert_eq!(audit(&|_| ()), Vec::<String>::new(), "nor afterwards");
 }
 
 /// The other side: every receipt of a party's feeds once, page by page.

@@ -502,7 +502,7 @@ pub fn row_numbered(reader: &Reader, number: u64) -> Result<Option<Row>, FeedErr
 pub struct Refill {
     /// Receipts given from this time on, by the receiver's clock.
     pub since: u64,
-    /// How many it sent so far.
+    /// How many it sent so far; a page without any counts as one.
     pub taken: u64,
 }
 
@@ -547,12 +547,43 @@ pub struct LedgerAudit {
 /// row against the receipts kept, and the other way round.
 pub fn audit(reader: &Reader, snapshot: &Snapshot, progress: &dyn Fn(u64, u64)) -> Result<LedgerAudit, FeedError> {
     let mut found = LedgerAudit::default();
-    let head = reader.state(&key::of(key::HEAD, ledger::origin(snapshot.party).as_str()))?;
-    let head = head.map(|head| Head::read(&head)).transpose()?.unwrap_or_default();
+    let head = stored_head(reader, snapshot)?;
+    let (size, mut suspects) = (head.frontier.size(), Vec::new());
     let standing = audit_tree(reader, snapshot, &head, &mut found, progress)?;
-    audit_rows(reader, &standing, &mut found)?;
-    audit_receipts(reader, snapshot, &standing, &mut found)?;
+    if reader.row(ID, size)?.is_some() {
+        suspects.push((size, format!("entry {size} stands beyond the signed head")));
+    }
+    audit_rows(reader, &standing, size, &mut found, &mut suspects)?;
+    audit_receipts(reader, snapshot, &standing, &mut suspects)?;
+    if !suspects.is_empty() {
+        let changed = changed_since(reader, snapshot, size)?;
+        found.problems.extend(suspects.into_iter().filter(|(row, _)| !changed.contains(row)).map(|(_, problem)| problem));
+    }
     Ok(found)
+}
+
+fn stored_head(reader: &Reader, snapshot: &Snapshot) -> Result<Head, FeedError> {
+    let head = reader.state(&key::of(key::HEAD, ledger::origin(snapshot.party).as_str()))?;
+    Ok(head.map(|head| Head::read(&head)).transpose()?.unwrap_or_default())
+}
+
+/// Entries that came since the ledger had this size, and the rows they speak of: beside a node that goes on these are of
+/// another moment than the head, and are for the next audit.
+fn changed_since(reader: &Reader, snapshot: &Snapshot, size: u64) -> Result<BTreeSet<u64>, FeedError> {
+    reader.settle()?;
+    let (grown, mut changed, mut next) = (stored_head(reader, snapshot)?.frontier.size(), BTreeSet::new(), size);
+    loop {
+        let page = reader.rows(ID, next, PAGE)?;
+        let Some(last) = page.last().filter(|_| next < grown) else {
+            return Ok(changed);
+        };
+        next = last.seq + 1;
+        for row in page.iter().filter(|row| row.seq < grown) {
+            changed.insert(row.seq);
+            let entry = reader.core(row)?.and_then(|core| Entry::read(row.seq, &core).ok());
+            changed.extend(entry.iter().flat_map(of_outcomes).map(|of| of.row));
+        }
+    }
 }
 
 /// Every entry of the tree in its order, and what became of each row by their word.
@@ -565,7 +596,8 @@ fn audit_tree(
 ) -> Result<BTreeMap<u64, Standing>, FeedError> {
     let (size, mut frontier, mut standing) = (head.frontier.size(), Frontier::new(), BTreeMap::new());
     while frontier.size() < size {
-        for row in reader.rows(ID, frontier.size(), PAGE)?.into_iter().take_while(|row| row.seq < size) {
+        let from = frontier.size();
+        for row in reader.rows(ID, from, PAGE)?.into_iter().take_while(|row| row.seq < size) {
             if row.seq != frontier.size() {
                 break;
             }
@@ -574,14 +606,11 @@ fn audit_tree(
                 found.problems.push(format!("entry {}: {problem}", row.seq));
             }
         }
-        if frontier.size() < size && frontier.size() % PAGE as u64 != 0 {
+        if frontier.size() < size && frontier.size() - from < PAGE as u64 {
             found.problems.push(format!("entry {} is missing", frontier.size()));
             break;
         }
         progress(frontier.size(), size);
-    }
-    if reader.row(ID, size)?.is_some() {
-        found.problems.push(format!("entry {size} stands beyond the signed head"));
     }
     (found.entries, found.rows) = (frontier.size(), standing.len() as u64);
     let origin = ledger::origin(snapshot.party);
@@ -623,12 +652,18 @@ fn audit_entry(reader: &Reader, row: &store::Row, standing: &mut BTreeMap<u64, S
 }
 
 /// What lists and lookups show must follow from the entries, and what is acknowledged must be signed for.
-fn audit_rows(reader: &Reader, standing: &BTreeMap<u64, Standing>, found: &mut LedgerAudit) -> Result<(), FeedError> {
+fn audit_rows(
+    reader: &Reader,
+    standing: &BTreeMap<u64, Standing>,
+    size: u64,
+    found: &mut LedgerAudit,
+    suspects: &mut Vec<(u64, String)>,
+) -> Result<(), FeedError> {
     let (mut keys, mut after) = (0u64, None::<Vec<u8>>);
     for (number, became) in standing {
         let shown = reader.row(ID, *number)?.map(|row| row.summary).unwrap_or_default();
         if shown != became.to_bytes() {
-            found.problems.push(format!("row {number}: the list says something else of what became of it than the entries"));
+            suspects.push((*number, format!("row {number}: the list says something else of what became of it than the entries")));
         }
         // What does not read was told above.
         let Ok(Some(row)) = row_numbered(reader, *number) else {
@@ -638,7 +673,7 @@ fn audit_rows(reader: &Reader, standing: &BTreeMap<u64, Standing>, found: &mut L
         for (state_key, value) in places(&row) {
             keys += 1;
             if reader.state(&state_key)?.as_ref() != Some(&value) {
-                found.problems.push(format!("row {number}: what it is found by does not follow from it"));
+                suspects.push((*number, format!("row {number}: what it is found by does not follow from it")));
             }
         }
         // An org feed hides nothing, and nobody signs for it.
@@ -646,10 +681,10 @@ fn audit_rows(reader: &Reader, standing: &BTreeMap<u64, Standing>, found: &mut L
         match (row.outcome, receipt_core(reader, &row)?.is_some()) {
             (Outcome::Acknowledged, true) => found.receipted += 1,
             (Outcome::Acknowledged, false) if due => {
-                found.problems.push(format!("row {number} to {} is acknowledged, and its receipt is not here", row.to));
+                suspects.push((*number, format!("row {number} to {} is acknowledged, and its receipt is not here", row.to)));
             }
             (Outcome::Open | Outcome::Cut | Outcome::Exported, false) => found.open += 1,
-            (_, true) => found.problems.push(format!("row {number} to {} has a receipt, and is not acknowledged", row.to)),
+            (_, true) => suspects.push((*number, format!("row {number} to {} has a receipt, and is not acknowledged", row.to))),
             _ => {}
         }
     }
@@ -659,7 +694,12 @@ fn audit_rows(reader: &Reader, standing: &BTreeMap<u64, Standing>, found: &mut L
             break;
         };
         after = Some(last.clone());
-        keys = keys.wrapping_sub(page.len() as u64);
+        for number in page.iter().map(|(state_key, _)| number_in(state_key)) {
+            match number < size {
+                true => keys = keys.wrapping_sub(1),
+                false => suspects.push((number, format!("row {number} is found by a key, and the ledger has no such row"))),
+            }
+        }
     }
     if keys != 0 {
         found.problems.push("rows are found by keys that follow from none".into());
@@ -667,12 +707,17 @@ fn audit_rows(reader: &Reader, standing: &BTreeMap<u64, Standing>, found: &mut L
     Ok(())
 }
 
+/// The row at the end of an index key.
+fn number_in(state_key: &[u8]) -> u64 {
+    state_key.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number))
+}
+
 /// Each receipt that is kept holds, and is for the row it stands with.
 fn audit_receipts(
     reader: &Reader,
     snapshot: &Snapshot,
     standing: &BTreeMap<u64, Standing>,
-    found: &mut LedgerAudit,
+    suspects: &mut Vec<(u64, String)>,
 ) -> Result<(), FeedError> {
     let mut after = None::<Vec<u8>>;
     loop {
@@ -682,21 +727,21 @@ fn audit_receipts(
         };
         after = Some(last.clone());
         for (state_key, core) in page {
-            let number = state_key.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number));
+            let number = number_in(&state_key);
             let row = row_numbered(reader, number).ok().flatten();
             let row = row.filter(|row| Receipt::peek(&core).is_some_and(|of| row.fits(&of)));
             let Some((row, became)) = row.zip(standing.get(&number)) else {
-                found.problems.push(format!("a receipt is kept for row {number}, and the ledger has no such row"));
+                suspects.push((number, format!("a receipt is kept for row {number}, and the ledger has no such row")));
                 continue;
             };
             if became.receipt.is_some_and(|hash| hash != Hash::of(&[&core])) {
-                found.problems.push(format!("row {number}: its receipt is another one than the ledger names"));
+                suspects.push((number, format!("row {number}: its receipt is another one than the ledger names")));
             }
             let party = Receipt::claimed_by(&core);
             let named = snapshot.book.get(&row.to).is_none_or(|partner| Some(partner.party) == party);
             let org = party.and_then(|party| snapshot.orgs.get(&party));
             if !named || org.is_some_and(|org| Receipt::open(&core, org).is_err()) {
-                found.problems.push(format!("row {number}: its receipt does not hold under the keys of {}", row.to));
+                suspects.push((number, format!("row {number}: its receipt does not hold under the keys of {}", row.to)));
             }
         }
     }
