@@ -15,7 +15,7 @@ use crate::feeds::state::{StateError, put, take};
 pub const ROW_ENTRIES_MAX: usize = 256;
 /// Share names of one row; what more shares open is told under one mark.
 const SHARES_MAX: usize = 32;
-/// Stands for all shares beyond [`SHARES_MAX`]; no share can have this name.
+/// Stands for all shares beyond those that a row names; no share can have this name.
 pub const FURTHER_SHARES: &str = "";
 /// Items of a row that was written before rows were bounded.
 const ITEMS_MAX: u64 = 1 << 24;

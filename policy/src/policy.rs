@@ -104,7 +104,7 @@ impl Policy {
         &self.groups
     }
 
-    /// The tests of the file, in its order. Those of a policy that [`crate::parse`] accepted hold.
+    /// The tests of the file, in its order. Those of a policy that [`parse`](crate::parse()) accepted hold.
     pub fn tests(&self) -> &[Test] {
         &self.tests
     }
