@@ -198,6 +198,9 @@ fn every_way_out_is_in_the_ledger() {
         ("fork-proof", false),
         // Keys and our org feed.
         ("keys request-delegation", false),
+        // What is wanted, and what was decided of it.
+        ("request sign", false),
+        ("request answer", false),
         ("keys successor", false),
         ("members sign", false),
         ("partner trust-file", false),

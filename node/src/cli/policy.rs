@@ -382,7 +382,7 @@ fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
         Ok(())
     })?;
     if offered.is_empty() {
-        text = format!("{partner} sees nothing, and cannot tell that anything exists.");
+        text = format!("{partner} sees nothing of yours, and cannot tell that anything exists.");
     } else {
         for (lot, part, fields, bytes) in records.iter().take(50) {
             text.push_str(&format!(
@@ -393,9 +393,9 @@ fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
             ));
         }
         text.push_str(&format!(
-            "{} records in all, {bytes} bytes; beside them it learns that {hidden} others exist in these feeds, and when (their place and day), \
+            "{} in all, {bytes} bytes; beside them it learns that {hidden} others exist in these feeds, and when (their place and day), \
              but nothing in them: of each it gets a hash of 32 bytes.",
-            records.len()
+            if records.len() == 1 { "1 record".to_owned() } else { format!("{} records", records.len()) }
         ));
     }
     for of in snapshot.delegated().into_iter().filter(|of| !of.ours) {
