@@ -379,6 +379,7 @@ mod tests {
         const VERSIONS: u64 = 1000;
         let home = Restored::new();
         let mut feeds = home.open();
+        feeds.confirm_restored(3).unwrap();
         for _ in 1..=VERSIONS {
             feeds.apply_policy(Policy::nothing(), false, 1).unwrap();
         }
