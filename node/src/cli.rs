@@ -18,6 +18,7 @@ mod bundle;
 mod captured;
 mod carry;
 pub(crate) mod init;
+pub(crate) mod input;
 mod keys;
 mod ledger;
 pub(crate) mod lists;

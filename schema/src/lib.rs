@@ -14,6 +14,7 @@ pub mod cose;
 pub mod decimal;
 pub mod delivery;
 pub mod draft;
+pub mod file;
 pub mod fork;
 pub mod id;
 pub mod kind;

@@ -5,18 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::bundle::{OrgPart, is_titled};
+use crate::bundle::OrgPart;
 use crate::codec::{self, CodecError, Fields, Value};
 use crate::cose::Signer;
+use crate::file::{self, Form};
 use crate::id::{Origin, PartyId};
 use crate::org::{Org, OrgError, Role};
 use crate::statement::{self, Body, Place, StatementError, Type, Unverified};
 
-const MAGIC: &str = "lotline members";
-const VERSION: u64 = 1;
+const FILE: Form = Form { title: "lotline members", other: "this is not a Lotline member list", newer: "a member list of another version" };
 const FEED: &str = "members";
-/// The largest file we read, in bytes: an org feed and one statement.
-pub const MEMBERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 const TEXT_BYTES_MAX: usize = 255;
 const IDS_MAX: usize = 32;
 const FORM: CodecError = CodecError::Shape("a member list out of form");
@@ -153,29 +151,13 @@ impl Members {
 impl MembersFile {
     /// The file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        codec::encode(&codec::map([
-            (0, codec::text(MAGIC)),
-            (1, codec::uint(VERSION)),
-            (2, codec::array([self.org.to_value()])),
-            (3, codec::bytes(self.core.as_slice())),
-        ]))
+        file::write(&FILE, &self.org, &self.core)
     }
 
     /// Reads the file strictly; signatures are for [`MembersFile::open`].
     pub fn read(bytes: &[u8]) -> Result<MembersFile, CodecError> {
-        if bytes.len() > MEMBERS_BYTES_MAX || !is_titled(bytes, MAGIC) {
-            return Err(CodecError::Shape("this is not a Lotline member list"));
-        }
-        let mut fields = Fields::of(codec::decode(bytes)?)?;
-        fields.text(0, "no title")?;
-        if fields.uint(1, "no version")? != VERSION {
-            return Err(CodecError::Newer("a member list of another version"));
-        }
-        let mut orgs = fields.array(2, "no org feed")?;
-        let org = orgs.pop().filter(|_| orgs.is_empty()).ok_or(CodecError::Shape("not the one org feed of its association"))?;
-        let file = MembersFile { org: OrgPart::read(org)?, core: fields.bytes(3, "no list")? };
-        fields.end()?;
-        Ok(file)
+        let (org, core) = file::read(&FILE, bytes)?;
+        Ok(MembersFile { org, core })
     }
 
     /// Verifies everything in it. Whether the association is trusted is the reader's to say.

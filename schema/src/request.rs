@@ -6,17 +6,16 @@
 
 use ed25519_dalek::VerifyingKey;
 
-use crate::bundle::{OrgPart, is_titled};
+use crate::bundle::OrgPart;
 use crate::codec::{self, CodecError, Fields, Value};
 use crate::cose::Signer;
+use crate::file::{self, Form};
 use crate::id::{Origin, PartyId, pure_key};
 use crate::org::{Org, OrgError, PSEUDO_FEEDS, Role};
-use crate::statement::{self, Body, Place, StatementError, Type, Unverified};
+use crate::statement::{self, Body, StatementError, Type, Unverified};
 
-const MAGIC: &str = "lotline request";
-const VERSION: u64 = 1;
-/// The largest file we read, in bytes: an org feed and one statement.
-pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+const FILE: Form =
+    Form { title: "lotline request", other: "this is not a request for a delegation", newer: "a request of another version" };
 const FORM: CodecError = CodecError::Shape("a request out of form");
 
 /// What is asked for.
@@ -65,14 +64,13 @@ impl Request {
     /// Signs it with the record key of who asks, for the next place of its org feed, which it never takes: that place
     /// decides which key is good.
     pub fn seal(&self, by: &Org, now: u64, signer: &Signer, random: impl FnMut(&mut [u8])) -> Result<Vec<u8>, StatementError> {
-        let place = Place { origin: Origin::org(by.party()), seq: by.size(), now, supersedes: None };
         let entry = codec::map([
             (1, codec::text(self.owner.to_string())),
             (2, codec::text(self.feed.as_str())),
             (3, codec::bytes(*self.record.as_bytes())),
             (4, codec::bytes(*self.log.as_bytes())),
         ]);
-        Ok(statement::seal_entry(Type::Request, entry, &place, signer, random)?.core)
+        Ok(statement::seal_entry(Type::Request, entry, &file::next_place(by, now), signer, random)?.core)
     }
 
     fn read(entry: &Value) -> Result<Request, CodecError> {
@@ -90,29 +88,13 @@ impl Request {
 impl RequestFile {
     /// The file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        codec::encode(&codec::map([
-            (0, codec::text(MAGIC)),
-            (1, codec::uint(VERSION)),
-            (2, codec::array([self.org.to_value()])),
-            (3, codec::bytes(self.core.as_slice())),
-        ]))
+        file::write(&FILE, &self.org, &self.core)
     }
 
     /// Reads the file strictly; signatures are for [`RequestFile::open`].
     pub fn read(bytes: &[u8]) -> Result<RequestFile, CodecError> {
-        if bytes.len() > REQUEST_BYTES_MAX || !is_titled(bytes, MAGIC) {
-            return Err(CodecError::Shape("this is not a request for a delegation"));
-        }
-        let mut fields = Fields::of(codec::decode(bytes)?)?;
-        fields.text(0, "no title")?;
-        if fields.uint(1, "no version")? != VERSION {
-            return Err(CodecError::Newer("a request of another version"));
-        }
-        let mut orgs = fields.array(2, "no org feed")?;
-        let org = orgs.pop().filter(|_| orgs.is_empty()).ok_or(CodecError::Shape("not the one org feed of who asks"))?;
-        let file = RequestFile { org: OrgPart::read(org)?, core: fields.bytes(3, "no request")? };
-        fields.end()?;
-        Ok(file)
+        let (org, core) = file::read(&FILE, bytes)?;
+        Ok(RequestFile { org, core })
     }
 
     /// Verifies everything in it, and says who asks for what. Whether that is who it seems to be is the reader's to find

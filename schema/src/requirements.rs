@@ -7,17 +7,19 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::bundle::{OrgPart, is_titled};
+use crate::bundle::OrgPart;
 use crate::codec::{self, CodecError, Fields, Value};
 use crate::cose::Signer;
+use crate::file::{self, Form};
 use crate::id::{Hash, Origin, PartyId};
 use crate::org::{Org, OrgError, Role};
-use crate::statement::{self, Body, Place, StatementError, Type, Unverified};
+use crate::statement::{self, Body, StatementError, Type, Unverified};
 
-const MAGIC: &str = "lotline requirements";
-const VERSION: u64 = 1;
-/// The largest file we read, in bytes: an org feed and one statement.
-pub const REQUIREMENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+const FILE: Form = Form {
+    title: "lotline requirements",
+    other: "these are no requirements and no answer to them",
+    newer: "requirements of another version",
+};
 /// The most requirements in a file: more than a quality agreement lists, and few enough to read.
 pub const REQUIREMENTS_MAX: usize = 128;
 /// The most kinds, parts or fields that one requirement names.
@@ -190,7 +192,7 @@ impl Requirements {
     pub fn seal(&self, by: &Org, now: u64, signer: &Signer, random: impl FnMut(&mut [u8])) -> Result<Vec<u8>, StatementError> {
         let wanted = codec::array(self.wanted.iter().map(Requirement::to_value));
         let entry = codec::map([(1, codec::text(self.to.to_string())), (2, codec::uint(self.number)), (3, wanted)]);
-        Ok(statement::seal_entry(Type::Requirements, entry, &place(by, now), signer, random)?.core)
+        Ok(statement::seal_entry(Type::Requirements, entry, &file::next_place(by, now), signer, random)?.core)
     }
 
     /// Whether it can be signed: names ascending and none twice, texts on one line, within bounds.
@@ -228,7 +230,7 @@ impl Answer {
             (3, codec::uint(self.at)),
             (4, codec::array(self.replies.iter().map(reply))),
         ]);
-        Ok(statement::seal_entry(Type::Answer, entry, &place(by, now), signer, random)?.core)
+        Ok(statement::seal_entry(Type::Answer, entry, &file::next_place(by, now), signer, random)?.core)
     }
 
     /// Whether it can be signed.
@@ -273,29 +275,13 @@ impl Answer {
 impl RequirementsFile {
     /// The file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        codec::encode(&codec::map([
-            (0, codec::text(MAGIC)),
-            (1, codec::uint(VERSION)),
-            (2, codec::array([self.org.to_value()])),
-            (3, codec::bytes(self.core.as_slice())),
-        ]))
+        file::write(&FILE, &self.org, &self.core)
     }
 
     /// Reads the file strictly; signatures are for [`RequirementsFile::open`].
     pub fn read(bytes: &[u8]) -> Result<RequirementsFile, CodecError> {
-        if bytes.len() > REQUIREMENTS_BYTES_MAX || !is_titled(bytes, MAGIC) {
-            return Err(CodecError::Shape("these are no requirements and no answer to them"));
-        }
-        let mut fields = Fields::of(codec::decode(bytes)?)?;
-        fields.text(0, "no title")?;
-        if fields.uint(1, "no version")? != VERSION {
-            return Err(CodecError::Newer("requirements of another version"));
-        }
-        let mut orgs = fields.array(2, "no org feed")?;
-        let org = orgs.pop().filter(|_| orgs.is_empty()).ok_or(CodecError::Shape("not the one org feed of who signed"))?;
-        let file = RequirementsFile { org: OrgPart::read(org)?, core: fields.bytes(3, "no statement")? };
-        fields.end()?;
-        Ok(file)
+        let (org, core) = file::read(&FILE, bytes)?;
+        Ok(RequirementsFile { org, core })
     }
 
     /// SHA-256 of the signed bytes: what an answer names.
@@ -331,11 +317,6 @@ impl Opened {
         known.party() == self.by.party()
             && (known.size() < self.by.size() || known.key_for(Role::Record, &self.kid, origin.as_str(), self.seq).is_some())
     }
-}
-
-/// The next place of the org feed, which it never takes: that place decides which key is good.
-fn place(by: &Org, now: u64) -> Place {
-    Place { origin: Origin::org(by.party()), seq: by.size(), now, supersedes: None }
 }
 
 fn names(names: &BTreeSet<String>) -> Value {

@@ -8,6 +8,7 @@ use lotline_schema::verify::{Outcome, Trust, verify};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::input;
 use super::lists::{feed_name, owner};
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
@@ -17,12 +18,7 @@ use crate::platform;
 
 /// Compares somebody's bundle with what is here; freezes a followed feed that shows two truths.
 pub(super) fn compare(desk: &Desk, file: &Path) -> Result<Answer, Failure> {
-    let unreadable = |why: &dyn std::fmt::Display| Failure::new(format!("cannot read `{}`: {why}", file.display())).exit(exit::UNREADABLE);
-    let length = std::fs::metadata(file).map_err(|why| unreadable(&why).exit(exit::NOT_FOUND))?.len();
-    if length > BUNDLE_BYTES_MAX as u64 {
-        return Err(unreadable(&"it is larger than any bundle (1 GiB)"));
-    }
-    let bytes = std::fs::read(file).map_err(|why| unreadable(&why))?;
+    let bytes = input::read(file, BUNDLE_BYTES_MAX, "bundle")?;
     let report = verify(&bytes, &Trust::none());
     if matches!(report.outcome, Outcome::Altered | Outcome::Unreadable) {
         let failure = Failure::new(format!("`{}` proves nothing: {}", file.display(), harmless(&report.sentence())));

@@ -1,7 +1,7 @@
 //! `lotline carry` and `lotline receive`: the same exchange on a stick or by e-mail.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lotline_schema::delivery::{Delivery, Receipt, Way};
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
@@ -10,6 +10,7 @@ use lotline_schema::{Hash, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::input;
 use super::lists::{feed_name, owner};
 use crate::answer::{Answer, Failure, exit};
 use crate::carry::{CARRIED_BYTES_MAX, Carried, CarriedAnswer, CarriedFile, pack};
@@ -153,7 +154,7 @@ fn signed_for(desk: &Desk, partner: &Partner, feed: &Feed) -> Result<u64, Failur
 
 /// Takes a carried file in.
 pub fn receive(desk: &Desk, args: ReceiveArgs) -> Result<Answer, Failure> {
-    let bytes = read(&args.file)?;
+    let bytes = input::read(&args.file, CARRIED_BYTES_MAX, "carried file")?;
     let file = CarriedFile::read(&bytes).map_err(|why| {
         let hint = "a file of `lotline carry`, or the answer of `lotline receive`; bundles are for `lotline verify`";
         Failure::new(format!("cannot read `{}`: {why}", args.file.display())).exit(exit::UNREADABLE).hint(hint)
@@ -162,15 +163,6 @@ pub fn receive(desk: &Desk, args: ReceiveArgs) -> Result<Answer, Failure> {
         CarriedFile::Feed(carried) => take_feed(desk, &args, carried),
         CarriedFile::Answer(answer) => take_answer(desk, answer),
     }
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |why: &dyn std::fmt::Display| Failure::new(format!("cannot read `{}`: {why}", file.display())).exit(exit::UNREADABLE);
-    let length = std::fs::metadata(file).map_err(|why| failed(&why).exit(exit::NOT_FOUND))?.len();
-    if length > CARRIED_BYTES_MAX as u64 {
-        return Err(failed(&"it is larger than any carried file (1 GiB)"));
-    }
-    std::fs::read(file).map_err(|why| failed(&why))
 }
 
 fn sender(desk: &Desk, party: &lotline_schema::PartyId) -> Result<Partner, Failure> {

@@ -7,12 +7,13 @@ use lotline_policy::MEMBERS_OF;
 use lotline_policy::parse::NAME_CHARS_MAX;
 use lotline_schema::PartyId;
 use lotline_schema::bundle::OrgPart;
-use lotline_schema::members::{MEMBERS_BYTES_MAX, Member, Members, MembersFile, OpenedMembers};
+use lotline_schema::file;
+use lotline_schema::members::{Member, Members, MembersFile, OpenedMembers};
 use lotline_schema::verify::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::confirmed_at;
+use super::{confirmed_at, input};
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
 use crate::desk::Desk;
@@ -202,11 +203,7 @@ fn add(desk: &Desk, path: &Path, name: &str, issuer: Option<&str>, words: Option
 /// Reads and verifies a member list; whether its association is trusted is the caller's to say.
 pub(super) fn read_members(path: &Path) -> Result<(MembersFile, OpenedMembers), Failure> {
     let wrong = |why: &dyn std::fmt::Display| Failure::new(format!("member list `{}`: {why}", path.display()));
-    let length = std::fs::metadata(path).map_err(|why| wrong(&why).exit(exit::NOT_FOUND))?.len();
-    if length > MEMBERS_BYTES_MAX as u64 {
-        return Err(wrong(&"it is larger than any member list").exit(exit::UNREADABLE));
-    }
-    let bytes = std::fs::read(path).map_err(|why| wrong(&why).exit(exit::UNREADABLE))?;
+    let bytes = input::read(path, file::BYTES_MAX, "member list")?;
     let file = MembersFile::read(&bytes).map_err(|why| wrong(&why).exit(exit::UNREADABLE))?;
     let opened = file.open().map_err(|why| wrong(&why).exit(exit::ALTERED))?;
     Ok((file, opened))

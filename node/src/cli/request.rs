@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use lotline_policy::{Policy, Viewer, decide};
 use lotline_schema::delivery::Receipt;
+use lotline_schema::file;
 use lotline_schema::kind;
-use lotline_schema::requirements::{
-    Answer as Reply, Deadline, Opened, REQUIREMENTS_BYTES_MAX, Reply as Said, Requirement, Requirements, RequirementsFile, Stated,
-};
+use lotline_schema::requirements::{Answer as Reply, Deadline, Opened, Reply as Said, Requirement, Requirements, RequirementsFile, Stated};
 use lotline_schema::verify::Outcome;
 use lotline_schema::{Hash, PartyId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::input;
 use super::policy;
 use super::share::rule_file::{Consent, RuleFile};
 use super::share::template::{Chosen, Told};
@@ -223,11 +223,7 @@ fn says(of: &Requirement) -> String {
 
 fn open(desk: &Desk, path: &Path) -> Result<(RequirementsFile, Opened, Partner), Failure> {
     let wrong = |why: &dyn std::fmt::Display| Failure::new(format!("`{}`: {why}", path.display()));
-    let length = std::fs::metadata(path).map_err(|why| wrong(&why).exit(exit::NOT_FOUND))?.len();
-    if length > REQUIREMENTS_BYTES_MAX as u64 {
-        return Err(wrong(&"it is larger than any request").exit(exit::UNREADABLE));
-    }
-    let bytes = std::fs::read(path).map_err(|why| wrong(&why).exit(exit::UNREADABLE))?;
+    let bytes = input::read(path, file::BYTES_MAX, "request")?;
     let file = RequirementsFile::read(&bytes).map_err(|why| wrong(&why).exit(exit::UNREADABLE))?;
     let opened = file.open().map_err(|why| wrong(&why).exit(exit::ALTERED))?;
     let (party, snapshot) = (opened.by.party(), desk.handle.snapshot());

@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 
 use lotline_schema::bundle::OrgPart;
+use lotline_schema::file;
 use lotline_schema::org::PSEUDO_FEEDS;
-use lotline_schema::request::{REQUEST_BYTES_MAX, Request, RequestFile};
+use lotline_schema::request::{Request, RequestFile};
 use lotline_schema::{Origin, PartyId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,7 +15,7 @@ use super::life;
 use super::root::{Root, stated};
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
-use crate::cli::confirmed;
+use crate::cli::{confirmed, input};
 use crate::desk::Desk;
 use crate::feeds::{DelegateError, Feed, FeedError};
 use crate::keys::random;
@@ -116,13 +117,10 @@ struct Asked {
 }
 
 fn read(desk: &Desk, args: &DelegateArgs) -> Result<Asked, Failure> {
-    let failed = |why: &dyn std::fmt::Display| Failure::new(format!("cannot read `{}`: {why}", args.file.display())).exit(exit::UNREADABLE);
-    let size = std::fs::metadata(&args.file).map_err(|why| failed(&why).exit(exit::NOT_FOUND))?.len();
-    if size > REQUEST_BYTES_MAX as u64 {
-        return Err(failed(&"it is larger than any request (4 MiB)"));
-    }
-    let bytes = std::fs::read(&args.file).map_err(|why| failed(&why))?;
-    let file = RequestFile::read(&bytes).map_err(|why| failed(&why).hint("a file of `lotline keys request-delegation`"))?;
+    let bytes = input::read(&args.file, file::BYTES_MAX, "request")?;
+    let unreadable = |why: &dyn std::fmt::Display| Failure::new(format!("cannot read `{}`: {why}", args.file.display()));
+    let file = RequestFile::read(&bytes)
+        .map_err(|why| unreadable(&why).exit(exit::UNREADABLE).hint("a file of `lotline keys request-delegation`"))?;
     let altered = |why: &dyn std::fmt::Display| Failure::new(format!("the request does not hold: {why}")).exit(exit::ALTERED);
     let (org, request) = file.open().map_err(|why| altered(&why))?;
     let snapshot = desk.handle.snapshot();

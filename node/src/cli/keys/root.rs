@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::answer::{Answer, Failure, exit};
 use crate::cli::ask_secret;
+use crate::cli::input;
 use crate::keys::kit::{KIT_BYTES_MAX, Kit, Secret};
 use crate::platform;
 
@@ -38,11 +39,7 @@ impl Root {
 /// Reads a kit, and what it says of itself.
 pub fn read_kit(file: &Path) -> Result<Kit, Failure> {
     let failed = |why: &dyn std::fmt::Display| Failure::new(format!("cannot read `{}`: {why}", file.display()));
-    let size = std::fs::metadata(file).map_err(|why| failed(&why).exit(exit::NOT_FOUND))?.len();
-    if size > KIT_BYTES_MAX as u64 {
-        return Err(failed(&"it is larger than any kit").exit(exit::UNREADABLE));
-    }
-    let text = std::fs::read_to_string(file).map_err(|why| failed(&why).exit(exit::UNREADABLE))?;
+    let text = String::from_utf8(input::read(file, KIT_BYTES_MAX, "kit")?).map_err(|why| failed(&why).exit(exit::UNREADABLE))?;
     Kit::read(&text)
         .map_err(|why| Failure::from(why).hint("`lotline init` says where it wrote the recovery kit; --words takes its 24 words"))
 }
