@@ -279,6 +279,54 @@ fn requirements_are_signed_answered_and_met() {
 }
 
 #[test]
+fn requests_and_answers_go_over_the_network_by_themselves() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.reachable_firm("oem-a"));
+    supplier.pair("supplier", &oem, "oem-a");
+    publish(&world, &supplier, "A", 2, &["--to", "oem-a"]);
+    let wanted = world.file("requirements.toml", REQUIREMENTS);
+    // One that was signed before the nodes ran, and one beside a running node.
+    oem.ok(&["request", "sign", &wanted]);
+    oem.start();
+    supplier.start();
+    let number = || supplier.ok(&["request", "status"])["asked"][0]["request"].as_u64();
+    wait("the request to come", || number() == Some(1));
+    let alarms = supplier.ok(&["status"])["alarms"].to_string();
+    assert!(alarms.contains("oem-a asks to be shown something: lotline request answer --from oem-a"), "{alarms}");
+    oem.ok(&["request", "sign", &wanted]);
+    wait("the newer request to take its place", || number() == Some(2));
+
+    // Nothing is shared by a request, and the one that waits is found without a name.
+    assert_eq!(preview(&supplier), []);
+    assert_eq!(supplier.ok(&["request", "answer"])["number"], 2);
+    let decided =
+        ["--from", "oem-a", "--trim", "incoming=identity,verdict", "--decline", "process=not agreed", "--decline", "values=never"];
+    supplier.ok(&[&["request", "answer"], &decided[..], &["--feed", "all", "--until", "2027-07-01", "--yes"]].concat());
+    assert!(!supplier.ok(&["status"])["alarms"].to_string().contains("asks to be shown"));
+    wait("the answer and the records", || states(&oem).first() == Some(&state("incoming", "met", 2)));
+    assert_eq!(states(&oem)[1..], [state("process", "declined", 0), state("values", "declined", 0)]);
+    let words = |row: &Value| (string(&row["name"]), string(&row["state"]));
+    let asked = supplier.ok(&["request", "status"])["asked"].as_array().unwrap().iter().map(words).collect::<Vec<_>>();
+    let expected = [("incoming", "shared"), ("process", "declined"), ("values", "declined")];
+    assert_eq!(asked, expected.map(|(name, state)| (name.into(), state.into())));
+    supplier.fails(5, &["request", "answer"]);
+
+    // A second thought takes the place of the first, also when the customer was away.
+    oem.stop();
+    let again =
+        ["request", "answer", "--from", "oem-a", "--decline", "incoming=no more", "--decline", "process=no", "--decline", "values=no"];
+    supplier.ok(&again);
+    supplier.stop();
+    supplier.start();
+    oem.start();
+    wait("the second answer", || states(&oem)[0].1 == "declined");
+    supplier.stop();
+    oem.stop();
+    supplier.is_clean();
+    oem.is_clean();
+}
+
+#[test]
 fn requests_of_others_and_hostile_files_are_refused() {
     let world = World::new();
     let (supplier, oem, file) = asked(&world);

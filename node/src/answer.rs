@@ -141,7 +141,7 @@ impl From<crate::config::HomeError> for Failure {
 
 impl From<crate::feeds::FeedError> for Failure {
     fn from(error: crate::feeds::FeedError) -> Failure {
-        use crate::feeds::{DelegateError, FeedError, ListError, ReleaseError, WrongRoot};
+        use crate::feeds::{DelegateError, FeedError, LetterError, ListError, ReleaseError, WrongRoot};
         let failure = Failure::new(&error);
         match error {
             FeedError::Conflict { .. } => {
@@ -189,6 +189,8 @@ impl From<crate::feeds::FeedError> for Failure {
                 ListError::Known(known) => failure.hint(format!("keep it with --as {known}")),
                 ListError::Unknown(_) => failure.exit(exit::NOT_FOUND).hint("`lotline members list` shows the names"),
             },
+            FeedError::Letter(LetterError::Unasked) => failure.exit(exit::NOT_FOUND),
+            FeedError::Letter(_) => failure.exit(exit::REFUSED),
             FeedError::Root(_) => failure.hint("`lotline keys show --kit FILE` says whose kit a file is"),
             FeedError::Outdated(role) => {
                 failure.hint(format!("take the recovery kit and name a new one: lotline keys rotate {role} --kit FILE"))

@@ -48,7 +48,7 @@ pub use delegate::{Asked, DelegateError, Delegated, Granted};
 pub use listed::{ListError, Listed};
 pub use open::{AppliedPolicy, Founded, applied_policy};
 pub use release::{ReleaseError, Released, Whole, release_of, release_rows, released_by, releases_in, with_release};
-pub use requests::{Sent, requests};
+pub use requests::{LETTER_BYTES_MAX, Letter, LetterError, Letters, Sent, demands, requests};
 pub use root::{Rotated, WrongRoot};
 use state::key;
 pub use state::{Head, Partner, StateError, Summary};
@@ -115,6 +115,9 @@ pub enum FeedError {
     /// Not a member list that can be kept.
     #[error(transparent)]
     List(#[from] ListError),
+    /// About requirements of a customer, or the answer to them.
+    #[error(transparent)]
+    Letter(#[from] LetterError),
     /// The owner has to name a new key first.
     #[error("the {0} key in this home is not the one your org feed names: it was rotated after this backup was made")]
     Outdated(Role),
@@ -245,6 +248,8 @@ pub struct Snapshot {
     pub orgs: BTreeMap<PartyId, Arc<Org>>,
     /// Feeds we asked others for, by owner and name.
     pub asked: Arc<Asked>,
+    /// What partners and we have to say to each other about requirements.
+    pub letters: Arc<Letters>,
     /// Which partner writes a feed of ours, by origin.
     pub writers: Arc<BTreeMap<String, PartyId>>,
     /// Why nothing is signed or sent, if nothing is.

@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use lotline_schema::note::Checkpoint;
+use lotline_schema::requirements::Stated;
 
 use crate::capture::Capture;
 use crate::exchange::message::{Listing, VERSION};
 use crate::exchange::{Code, FIRST_FRAME, FRAME_BYTES_MAX, Message, MessageError, SILENCE, WRITE_DEADLINE};
 use crate::feeds::ledger::refill_due;
 use crate::feeds::witness::{self, ReceiptError};
-use crate::feeds::{Feed, FeedError, Partner, Snapshot};
+use crate::feeds::{Feed, FeedError, LETTER_BYTES_MAX, Letter, LetterError, Partner, Snapshot};
 use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
 use crate::service::{Handle, LinkBoard, now};
 
@@ -44,6 +45,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const OWN_TERM: &str = "your own feed, which we write under your delegation; hides nothing";
 /// Under how many of its names a partner is dialled: the newest, and the one before, which it may go on under for a while.
 const NAMES_DIALLED: usize = 2;
+/// Letters a partner may send over one control stream: far more than anybody writes, and few enough to keep.
+const LETTERS_MAX: usize = 32;
 /// Malformed streams a partner may send before its connection is closed.
 const STRIKES_MAX: u32 = 3;
 
@@ -323,6 +326,7 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
     }
     let mut told: Option<Vec<(String, String)>> = None;
     let mut asked = false;
+    let (mut written, mut letters) = (Vec::new(), 0);
     let mut following = follow::Following::new(context.clone(), peer);
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut heard = tokio::time::Instant::now();
@@ -344,6 +348,13 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
                 write(&mut writer, &ask).await?;
             }
         }
+        let post = context.handle.snapshot().letters.to(&partner.party);
+        for letter in post.iter().filter(|letter| !written.contains(*letter)) {
+            if let Some(message) = posted(&context, letter).await? {
+                write(&mut writer, &message).await?;
+            }
+        }
+        written = post;
         tokio::select! {
             changed = snapshots.changed() => changed.map_err(|_| LinkError::Stopping)?,
             _ = ping.tick() => write(&mut writer, &Message::Ping).await?,
@@ -365,12 +376,57 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
                             write(&mut writer, &ask).await?;
                         }
                     }
+                    Some((Message::Letter(file), _)) if letters < LETTERS_MAX => {
+                        letters += 1;
+                        take_letter(&context, &partner, file).await?;
+                    }
                     Some(_) => return Err(LinkError::Unexpected),
                     None => return Ok(()),
                 }
             }
         }
     }
+}
+
+/// A letter to send; none while nothing is sent, or when it is too long for the network.
+async fn posted(context: &Context, letter: &Letter) -> Result<Option<Message>, LinkError> {
+    if context.handle.snapshot().restored.is_some() {
+        return Ok(None);
+    }
+    let (reader, letter) = (context.handle.reader().clone(), letter.clone());
+    let file = blocking(move || {
+        reader.settle()?;
+        letter.file(&reader)
+    });
+    let file = file.await?.map_err(|why: FeedError| LinkError::Ours(why.to_string()))?;
+    Ok((file.len() <= LETTER_BYTES_MAX).then_some(Message::Letter(file)))
+}
+
+/// Keeps a partner's letter, if it counts. One that came before, or came late, is no fault of its.
+async fn take_letter(context: &Context, partner: &Partner, file: Vec<u8>) -> Result<(), LinkError> {
+    let (snapshot, party) = (context.handle.snapshot(), partner.party);
+    if snapshot.restored.is_some() {
+        return Ok(());
+    }
+    let opened = blocking(move || snapshot.open_letter(&file)).await?;
+    let (file, stated) = match opened {
+        Ok((file, opened, by)) if by.party == party => (file, opened.stated),
+        Ok(_) | Err(LetterError::Unreadable(_) | LetterError::Altered(_) | LetterError::Elsewhere) => return Err(LinkError::Unexpected),
+        Err(why) => {
+            tracing::warn!(partner = partner.name, %why, "a letter does not count");
+            return Ok(());
+        }
+    };
+    let kept = context.handle.with(move |feeds| match &stated {
+        Stated::Requirements(requirements) => feeds.keep_request(party, requirements, &file),
+        Stated::Answer(answer) => feeds.keep_answer(party, answer, &file).map(drop),
+    });
+    match kept.await? {
+        Ok(()) => tracing::info!(partner = partner.name, "a letter about requirements is here"),
+        Err(FeedError::Letter(why)) => tracing::info!(partner = partner.name, %why, "a letter does not count"),
+        Err(why) => return Err(LinkError::Ours(why.to_string())),
+    }
+    Ok(())
 }
 
 /// What to ask a partner for whose receipts tell of rows that a restored ledger lost; none when nothing is due.

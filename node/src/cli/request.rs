@@ -23,7 +23,7 @@ use super::share::words;
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
 use crate::desk::Desk;
-use crate::feeds::{Partner, Sent, Summary, requests, witness};
+use crate::feeds::{LETTER_BYTES_MAX, LetterError, Partner, Sent, Summary, demands, requests, witness};
 use crate::platform;
 use crate::service::{day as midnight, day_text, now};
 
@@ -31,34 +31,38 @@ use crate::service::{day as midnight, day_text, now};
 #[derive(clap::Subcommand, Serialize, Deserialize, Clone, Debug)]
 pub enum Verb {
     /// Customer: sign what you want a supplier to show you.
-    #[command(after_help = "Example: lotline request sign requirements.toml -o requirements.lotline")]
+    #[command(after_help = "Example: lotline request sign requirements.toml")]
     Sign {
         /// The list: to = "supplier", and a [[requirement]] with name, show, purpose, and parts, kinds, deadline where you want them.
         file: PathBuf,
-        /// The file to write, for the supplier.
+        /// Write it into this file as well, to send by mail.
         #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
+        output: Option<PathBuf>,
     },
     /// Supplier: read a customer's requirements, and share, trim or decline each. Without a decision it only shows them.
     Answer(Decisions),
-    /// Customer: keep a supplier's answer.
+    /// Customer: keep a supplier's answer that came by mail; over the network it comes by itself.
     #[command(after_help = "Example: lotline request take answer.lotline")]
     Take {
         /// The answer, as the supplier gave it to you.
         file: PathBuf,
     },
-    /// Customer: which requirement is met, open, late or declined.
+    /// Which requirement is met, open, late or declined; and what partners ask of you.
     #[command(after_help = "Example: lotline request status")]
     Status,
 }
 
 /// Flags of `request answer`.
 #[derive(clap::Args, Serialize, Deserialize, Clone, Debug)]
-#[command(after_help = "Example: lotline request answer requirements.lotline\n         \
+#[command(after_help = "Example: lotline request answer --from oem-a\n         \
     lotline request answer requirements.lotline --share incoming --decline \"process=not agreed\" --feed quality --until revoked --yes -o answer.lotline")]
 pub struct Decisions {
-    /// The customer's requirements.
-    file: PathBuf,
+    /// The customer's requirements, when they came by mail.
+    #[arg(conflicts_with = "from")]
+    file: Option<PathBuf>,
+    /// The customer whose requirements came over the network; without it and without FILE the one that waits.
+    #[arg(long, value_name = "PARTNER")]
+    from: Option<String>,
     /// Share what this requirement asks for, as far as your bans let it. Give it again for more.
     #[arg(long, value_name = "NAME")]
     share: Vec<String>,
@@ -74,7 +78,7 @@ pub struct Decisions {
     /// The day the shares end, as 2027-07-01, or revoked: until you end them.
     #[arg(long, value_name = "DAY")]
     until: Option<String>,
-    /// The signed answer to write, for the customer.
+    /// Write the signed answer into this file as well, to send by mail.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Do not ask for confirmation.
@@ -88,8 +92,8 @@ pub struct Decisions {
 impl Verb {
     pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
-            Verb::Sign { file, output } => vec![file, output],
-            Verb::Answer(of) => std::iter::once(&mut of.file).chain(&mut of.output).collect(),
+            Verb::Sign { file, output } => std::iter::once(file).chain(output).collect(),
+            Verb::Answer(of) => of.file.iter_mut().chain(&mut of.output).collect(),
             Verb::Take { file } => vec![file],
             Verb::Status => Vec::new(),
         }
@@ -122,7 +126,7 @@ struct WantedOne {
 /// Does it.
 pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     match verb {
-        Verb::Sign { file, output } => sign(desk, &file, &output),
+        Verb::Sign { file, output } => sign(desk, &file, output.as_deref()),
         Verb::Answer(decisions) => answer(desk, decisions),
         Verb::Take { file } => take(desk, &file),
         Verb::Status => status(desk),
@@ -131,7 +135,7 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
 
 // ---- the customer asks
 
-fn sign(desk: &Desk, file: &Path, output: &Path) -> Result<Answer, Failure> {
+fn sign(desk: &Desk, file: &Path, output: Option<&Path>) -> Result<Answer, Failure> {
     let wrong = |why: &dyn std::fmt::Display| {
         Failure::new(format!("`{}`: {why}", file.display()))
             .exit(exit::USAGE)
@@ -158,13 +162,21 @@ fn sign(desk: &Desk, file: &Path, output: &Path) -> Result<Answer, Failure> {
     })?;
     let (number, signed) = desk.feeds(move |feeds| feeds.ask_for(party, wanted, now()))?;
     let bytes = signed.to_bytes();
-    platform::write_file(output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", output.display())))?;
-    let text = format!(
-        "Request {number} to {supplier}, with {}, is in {} ({} bytes).\nSend it to {supplier}, who answers with: lotline request answer FILE",
-        counted(asked.wanted.len(), "requirement"),
-        output.display(),
-        bytes.len()
-    );
+    let mut text = format!("Request {number} to {supplier}, with {}, is signed. ", counted(asked.wanted.len(), "requirement"));
+    text.push_str(&match bytes.len() <= LETTER_BYTES_MAX {
+        true => format!("It goes out by itself when the node runs and {supplier} is connected."),
+        false => "It is too long to go over the network.".into(),
+    });
+    if let Some(output) = output {
+        platform::write_file(output, &bytes).map_err(|why| {
+            Failure::new(format!("it is signed, but `{}` could not be written: {why}", output.display())).hint("sign it again")
+        })?;
+        text.push_str(&format!(
+            "\nIt is in {} as well ({} bytes), to send by mail: {supplier} answers with `lotline request answer FILE`.",
+            output.display(),
+            bytes.len()
+        ));
+    }
     Ok(Answer::new(text, json!({ "number": number, "to": supplier, "requirements": asked.wanted.len(), "file": output })))
 }
 
@@ -222,30 +234,73 @@ fn says(of: &Requirement) -> String {
 // ---- reading, the same on both sides
 
 fn open(desk: &Desk, path: &Path) -> Result<(RequirementsFile, Opened, Partner), Failure> {
-    let wrong = |why: &dyn std::fmt::Display| Failure::new(format!("`{}`: {why}", path.display()));
     let bytes = input::read(path, file::BYTES_MAX, "request")?;
-    let file = RequirementsFile::read(&bytes).map_err(|why| wrong(&why).exit(exit::UNREADABLE))?;
-    let opened = file.open().map_err(|why| wrong(&why).exit(exit::ALTERED))?;
-    let (party, snapshot) = (opened.by.party(), desk.handle.snapshot());
-    let unknown = || {
-        let calls_itself = harmless(opened.by.name());
-        wrong(&format!("signed by one that calls itself {calls_itself}, {}, who is no partner of yours", party.six_words()))
-            .exit(Outcome::SignerNotEstablished.exit_code())
-            .hint("pair with them first: lotline partner accept")
-    };
-    let partner = snapshot.partner_of(&party).cloned().ok_or_else(unknown)?;
-    if snapshot.orgs.get(&party).is_some_and(|known| !opened.stands_under(known)) {
-        let what = format!("the key that signed it is not {}'s any more", partner.name);
-        return Err(wrong(&what).exit(exit::ALTERED).hint("ask them to sign it anew"));
+    desk.handle.snapshot().open_letter(&bytes).map_err(|why| {
+        let failure = Failure::new(format!("`{}`: {why}", path.display()));
+        match why {
+            LetterError::Unreadable(_) => failure.exit(exit::UNREADABLE),
+            LetterError::Altered(_) => failure.exit(exit::ALTERED),
+            LetterError::Stranger { .. } => {
+                failure.exit(Outcome::SignerNotEstablished.exit_code()).hint("pair with them first: lotline partner accept")
+            }
+            LetterError::OldKey(_) => failure.exit(exit::ALTERED).hint("ask them to sign it anew"),
+            LetterError::Elsewhere | LetterError::Older | LetterError::Unasked => failure.exit(exit::REFUSED),
+        }
+    })
+}
+
+/// A request to answer.
+struct Demanded {
+    asked: Requirements,
+    /// SHA-256 of what was signed.
+    hash: Hash,
+    partner: Partner,
+    /// The file, if it is not kept yet.
+    by_mail: Option<RequirementsFile>,
+}
+
+/// The request that is to be answered: of the file, or the one that came over the network.
+fn demanded(desk: &Desk, args: &Decisions) -> Result<Demanded, Failure> {
+    if let Some(path) = &args.file {
+        let (file, opened, partner) = open(desk, path)?;
+        let Stated::Requirements(asked) = opened.stated else {
+            return Err(Failure::new("this is an answer, not a request").exit(exit::USAGE).hint("keep it with: lotline request take FILE"));
+        };
+        return Ok(Demanded { asked, hash: opened.hash, partner, by_mail: Some(file) });
     }
-    let to = match &opened.stated {
-        Stated::Requirements(of) => of.to,
-        Stated::Answer(of) => of.to,
+    let snapshot = desk.handle.snapshot();
+    let waiting: Vec<&String> = snapshot
+        .book
+        .values()
+        .filter(|partner| snapshot.letters.unanswered(&partner.party).is_some())
+        .map(|partner| &partner.name)
+        .collect();
+    let name = match (&args.from, &waiting[..]) {
+        (Some(name), _) => {
+            one_of(name.clone(), &snapshot.book.keys().collect::<Vec<_>>(), "partner", "`lotline partner list` shows whom you know")?
+        }
+        (None, [one]) => (*one).clone(),
+        (None, []) => {
+            return Err(Failure::new("no request waits for an answer")
+                .exit(exit::NOT_FOUND)
+                .hint("name the file, if one came by mail: lotline request answer FILE"));
+        }
+        (None, more) => {
+            let names: Vec<&str> = more.iter().map(|name| name.as_str()).collect();
+            return Err(Failure::new(format!("requests of {} wait for an answer", names.join(", ")))
+                .exit(exit::USAGE)
+                .hint("say whose with --from"));
+        }
     };
-    if to != snapshot.party {
-        return Err(wrong(&"it is for somebody else").exit(exit::REFUSED));
-    }
-    Ok((file, opened, partner))
+    let partner = snapshot.book[&name].clone();
+    desk.settle()?;
+    let found = demands(desk.handle.reader())?.into_iter().find(|(party, _)| *party == partner.party);
+    let (_, demand) = found.ok_or_else(|| {
+        Failure::new(format!("no request of {name} is here"))
+            .exit(exit::NOT_FOUND)
+            .hint("`lotline request status` shows what partners ask of you")
+    })?;
+    Ok(Demanded { asked: demand.requirements, hash: demand.hash, partner, by_mail: None })
 }
 
 // ---- the supplier answers
@@ -258,10 +313,8 @@ enum Choice {
 }
 
 fn answer(desk: &Desk, args: Decisions) -> Result<Answer, Failure> {
-    let (_, opened, partner) = open(desk, &args.file)?;
-    let Stated::Requirements(asked) = &opened.stated else {
-        return Err(Failure::new("this is an answer, not a request").exit(exit::USAGE).hint("keep it with: lotline request take FILE"));
-    };
+    let demanded = demanded(desk, &args)?;
+    let (asked, partner) = (&demanded.asked, &demanded.partner);
     let mut choices = choices(&args, asked)?;
     let (mut text, mut rows) = (format!("{} asks, in its request {}:\n", partner.name, asked.number), Vec::new());
     for of in &asked.wanted {
@@ -276,9 +329,7 @@ fn answer(desk: &Desk, args: Decisions) -> Result<Answer, Failure> {
             let question = format!("{}: share, a list of groups with commas between them, or no and the reason", harmless(&of.name));
             match asking.for_one(None, "--share", &question, "share").ok().as_deref() {
                 None => {
-                    text.push_str(
-                        "Decide with --share NAME, --trim NAME=GROUPS or --decline NAME=REASON for each, and -o FILE for the answer.",
-                    );
+                    text.push_str("Decide with --share NAME, --trim NAME=GROUPS or --decline NAME=REASON for each.");
                     return Ok(Answer::new(text, json!({ "from": partner.name, "number": asked.number, "requirements": rows })));
                 }
                 Some("share") => drop(choices.insert(of.name.clone(), Choice::Share)),
@@ -295,7 +346,7 @@ fn answer(desk: &Desk, args: Decisions) -> Result<Answer, Failure> {
             .exit(exit::USAGE)
             .hint("an answer says something to each requirement: --share, --trim or --decline"));
     }
-    give(desk, &args, &opened, asked, &partner.name, &choices, rows)
+    give(desk, &args, &demanded, &choices, rows)
 }
 
 fn listed(text: &str) -> BTreeSet<String> {
@@ -364,13 +415,12 @@ fn shared_already(desk: &Desk, of: &Requirement, partner: &str) -> Result<(usize
 fn give(
     desk: &Desk,
     args: &Decisions,
-    opened: &Opened,
-    asked: &Requirements,
-    partner: &str,
+    demanded: &Demanded,
     choices: &BTreeMap<String, Choice>,
     rows: Vec<serde_json::Value>,
 ) -> Result<Answer, Failure> {
     let (asking, file) = (Asking { desk }, RuleFile::open(desk)?);
+    let (asked, partner) = (&demanded.asked, demanded.partner.name.as_str());
     let mut told: Option<(String, Option<jiff::civil::Date>)> = None;
     let (mut rules, mut shown, mut replies) = (file.text.clone(), String::new(), Vec::new());
     for of in &asked.wanted {
@@ -446,36 +496,35 @@ fn give(
         shown.push_str(&format!("{}: {sentence}\n", harmless(&of.name)));
         replies.push((of.name.clone(), Said::Shown(show)));
     }
-    let reply = Reply { to: opened.by.party(), request: opened.hash, at: now(), replies };
+    let reply = Reply { to: demanded.partner.party, request: demanded.hash, at: now(), replies };
     reply.check().map_err(|_| Failure::new("a reason is empty, not on one line or longer than 255 bytes").exit(exit::USAGE))?;
-    let output = match (&args.output, args.dry_run) {
-        (_, true) => None,
-        (Some(output), false) => Some(output),
-        (None, false) => {
-            return Err(Failure::new("-o is missing: the signed answer for the customer").exit(exit::USAGE).hint("add -o answer.lotline"));
-        }
-    };
-    let json = json!({ "from": partner, "number": asked.number, "requirements": rows, "answer": output });
+    let json = json!({ "from": partner, "number": asked.number, "requirements": rows, "answer": args.output });
     let consent = Consent { yes: args.yes, dry_run: args.dry_run };
-    let signed = match args.dry_run {
-        true => None,
-        false => Some(desk.feeds({
-            let reply = reply.clone();
-            move |feeds| feeds.answer_request(&reply, now())
-        })?),
-    };
+    if let (Some(by_mail), false) = (demanded.by_mail.clone(), args.dry_run) {
+        let (party, kept) = (demanded.partner.party, asked.clone());
+        desk.feeds(move |feeds| feeds.keep_request(party, &kept, &by_mail))?;
+    }
     let mut done = match rules == file.text {
         // Nothing is shared by declining, so nobody needs to confirm it.
         true => Answer::new(shown.trim_end(), json),
         false => file.put(desk, rules, shown.trim_end(), consent, json)?,
     };
-    if let (Some(output), Some(signed)) = (output, signed) {
-        platform::write_file(output, &signed.to_bytes()).map_err(|why| {
+    if args.dry_run {
+        return Ok(done);
+    }
+    let number = asked.number;
+    let signed = desk.feeds(move |feeds| feeds.answer_request(number, &reply, now()))?.to_bytes();
+    done.text.push_str(&match signed.len() <= LETTER_BYTES_MAX {
+        true => format!("\nThe answer is signed. It goes out by itself when the node runs and {partner} is connected."),
+        false => "\nThe answer is signed. It is too long to go over the network.".into(),
+    });
+    if let Some(output) = &args.output {
+        platform::write_file(output, &signed).map_err(|why| {
             Failure::new(format!("the shares are in force, but the answer `{}` could not be written: {why}", output.display()))
-                .hint("end them with `lotline share end`, and answer again")
+                .hint("answer again with another -o")
         })?;
         done.text.push_str(&format!(
-            "\nThe answer is in {}. Send it to {partner}, who keeps it with: lotline request take FILE",
+            "\nIt is in {} as well, to send by mail: {partner} keeps it with `lotline request take FILE`.",
             output.display()
         ));
     }
@@ -503,26 +552,15 @@ fn take(desk: &Desk, path: &Path) -> Result<Answer, Failure> {
     let Stated::Answer(reply) = opened.stated else {
         return Err(Failure::new("this is a request, not an answer").exit(exit::USAGE).hint("answer it with: lotline request answer FILE"));
     };
-    let asked = find(desk, &reply.request, &partner.party)?;
-    if asked.answer.as_ref().is_some_and(|before| before.at > reply.at) {
-        return Err(Failure::new("a later answer to this request is here already").exit(exit::REFUSED));
-    }
     let names = |what: fn(&Said) -> bool| reply.replies.iter().filter(|(_, said)| what(said)).count();
     let (shown, declined) = (names(|said| matches!(said, Said::Shown(_))), names(|said| matches!(said, Said::Declined(_))));
-    let request = reply.request;
-    desk.feeds(move |feeds| feeds.keep_answer(&request, &file))?;
+    let party = partner.party;
+    let asked = desk.feeds(move |feeds| feeds.keep_answer(party, &reply, &file))?;
     let text = format!(
         "The answer of {} to your request {} is kept: {shown} shared, {declined} declined. `lotline request status` shows each.",
         partner.name, asked.requirements.number
     );
     Ok(Answer::new(text, json!({ "from": partner.name, "number": asked.requirements.number, "shared": shown, "declined": declined })))
-}
-
-fn find(desk: &Desk, hash: &Hash, to: &PartyId) -> Result<Sent, Failure> {
-    desk.settle()?;
-    let mut sent = requests(desk.handle.reader())?.into_iter();
-    sent.find(|sent| sent.hash == *hash && sent.requirements.to == *to)
-        .ok_or_else(|| Failure::new("it answers a request that this home did not sign").exit(exit::NOT_FOUND))
 }
 
 fn status(desk: &Desk) -> Result<Answer, Failure> {
@@ -546,10 +584,26 @@ fn status(desk: &Desk) -> Result<Answer, Failure> {
             }));
         }
     }
-    if rows.is_empty() {
-        text = "no requirements were signed here; begin with: lotline request sign FILE -o FILE".into();
+    let mut asked = Vec::new();
+    for (party, demand) in demands(desk.handle.reader())? {
+        let customer = snapshot.partner_of(&party).map_or_else(|| party.short(), |partner| partner.name.clone());
+        let open = if demand.answer.is_some() { String::new() } else { format!(", waits for: lotline request answer --from {customer}") };
+        text.push_str(&format!("{customer} asks of you, request {}{open}\n", demand.requirements.number));
+        for of in &demand.requirements.wanted {
+            let said = demand.answer.iter().flat_map(|answer| &answer.replies).find(|(name, _)| *name == of.name).map(|(_, said)| said);
+            let (word, why) = match said {
+                None => ("open", String::new()),
+                Some(Said::Shown(show)) => ("shared", show.iter().map(|name| harmless(name)).collect::<Vec<_>>().join(", ")),
+                Some(Said::Declined(why)) => ("declined", harmless(why)),
+            };
+            text.push_str(&format!("  {word:<9} {}\n", says(of)));
+            asked.push(json!({ "customer": customer, "request": demand.requirements.number, "name": of.name, "state": word, "why": why }));
+        }
     }
-    Ok(Answer::new(text, json!({ "requirements": rows })))
+    if text.is_empty() {
+        text = "no requirements were signed here, and none came; begin with: lotline request sign FILE".into();
+    }
+    Ok(Answer::new(text, json!({ "requirements": rows, "asked": asked })))
 }
 
 /// How a requirement stands with the records received.

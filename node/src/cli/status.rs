@@ -61,6 +61,9 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
             false => format!("you may write feed {name} of {} until {last}; ask anew with `lotline keys request-delegation`", of.with),
         });
     }
+    for partner in snapshot.book.values().filter(|partner| snapshot.letters.unanswered(&partner.party).is_some()) {
+        alarms.push(format!("{0} asks to be shown something: lotline request answer --from {0}", partner.name));
+    }
     let edited = super::policy::file_differs(desk);
     if let Some(trouble) = &edited {
         alarms.push(trouble.clone());

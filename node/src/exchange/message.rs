@@ -7,7 +7,7 @@ use lotline_schema::view::SealedView;
 
 use super::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
 use crate::feeds::witness::GIVEN_MAX;
-use crate::feeds::{Backfill, Item, Received};
+use crate::feeds::{Backfill, Item, LETTER_BYTES_MAX, Received};
 
 /// Version of the protocol; the number in the protocol's name is the incompatible one.
 pub const VERSION: u64 = 1;
@@ -187,6 +187,8 @@ pub enum Message {
         /// Where the next page begins; none: that was all.
         next: Option<Vec<u8>>,
     },
+    /// A customer's requirements, or our answer to them: the signed file. May be skipped.
+    Letter(Vec<u8>),
     /// The stream ends.
     Error(Code),
 }
@@ -227,6 +229,7 @@ impl Message {
             Message::Error(_) => 32,
             Message::Lost { .. } => SKIPPABLE | 5,
             Message::Given { .. } => SKIPPABLE | 6,
+            Message::Letter(_) => SKIPPABLE | 14,
         }
     }
 
@@ -283,6 +286,7 @@ impl Message {
                 let receipts = codec::array(receipts.iter().map(|receipt| codec::bytes(receipt.as_slice())));
                 codec::map([(1, receipts)].into_iter().chain(next))
             }
+            Message::Letter(file) => codec::map([(1, codec::bytes(file.as_slice()))]),
             Message::Error(code) => codec::map([(1, codec::uint(code.number()))]),
         };
         codec::put(out, &body);
@@ -293,7 +297,7 @@ impl Message {
         let Some((typ, body)) = frame.split_first().filter(|_| frame.len() <= FRAME_BYTES_MAX) else {
             return Err(MessageError::Length(frame.len()));
         };
-        let known = matches!(typ, 1..=4 | 16..=24 | 32 | 0x85 | 0x86);
+        let known = matches!(typ, 1..=4 | 16..=24 | 32 | 0x85 | 0x86 | 0x8e);
         if !known {
             return if typ & SKIPPABLE != 0 { Ok(None) } else { Err(MessageError::Type(*typ)) };
         }
@@ -453,6 +457,13 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
         24 => Message::Receipts(read_receipts(fields, RECEIPTS_MAX)?),
         0x85 => Message::Lost { since: fields.uint(1, "no time")?, after: read_page(fields)? },
         0x86 => Message::Given { receipts: read_receipts(fields, GIVEN_MAX)?, next: read_page(fields)? },
+        0x8e => {
+            let file = fields.bytes(1, "no letter")?;
+            if file.len() > LETTER_BYTES_MAX {
+                return Err(CodecError::Shape("a letter that is too long"));
+            }
+            Message::Letter(file)
+        }
         22 => Message::View { view: hash(fields, 1, "no view")?, term: fields.text(2, "no term")? },
         23 => Message::Cosigned(Cosigned {
             size: fields.uint(1, "no size")?,
@@ -566,6 +577,7 @@ mod tests {
             Message::Lost { since: 7, after: Some(vec![1]) },
             Message::Given { receipts: vec![vec![1], vec![2]], next: None },
             Message::Given { receipts: Vec::new(), next: Some(vec![3]) },
+            Message::Letter(vec![1, 2, 3]),
             Message::Error(Code::Fork),
         ]
     }

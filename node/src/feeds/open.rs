@@ -13,6 +13,7 @@ use lotline_schema::{Hash, Origin, tree};
 use tokio::sync::watch;
 
 use super::listed::read_lists;
+use super::requests::read_letters;
 use super::state::{Head, Partner, StateError, Summary, key, put, take};
 use super::transport::Moving;
 use super::witness::read_witnessed;
@@ -91,6 +92,7 @@ impl Feeds {
             policy: Arc::new(policy),
             book: Arc::new(read_book(&reader)?),
             lists: Arc::new(read_lists(&reader)?),
+            letters: Arc::new(read_letters(&reader)?),
             restored: opened.restored.as_ref().map(ToString::to_string),
             asked: Arc::new(asked),
             writers: Arc::new(delegate::read_writers(&reader)?),

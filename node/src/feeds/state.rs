@@ -78,6 +78,9 @@ pub(crate) mod key {
     /// What we asked suppliers to show us, by number; and their newest answers, by hash of the request.
     pub(crate) const WANTED: &str = "wanted/";
     pub(crate) const ANSWERED: &str = "answered/";
+    /// The newest request that a customer sent, and our newest answer to it: by the customer's party.
+    pub(crate) const DEMANDED: &str = "demanded/";
+    pub(crate) const REPLIED: &str = "replied/";
     /// Keys made for feeds we asked others for, by owner and name: a list of [record, log], the newest last.
     pub(crate) const ASKED: &str = "asked/";
     /// Which partner writes a feed of ours, by origin.
