@@ -7,7 +7,7 @@
 //! our feeds and we of theirs. `feeds/delegate.rs`: feeds that one organisation owns and another writes. `feeds/forks.rs`:
 //! two truths. `feeds/book.rs`: partners, sharing rules and the ledger. `feeds/listed.rs`: lists of members.
 //! `feeds/release.rs`: what named persons countersign. `feeds/root.rs`: what the root key signs. `feeds/transport.rs`: new
-//! names on the network. `feeds/open.rs`: founding
+//! names on the network. `feeds/terms.rs`: what is accepted, and what received records stand under. `feeds/open.rs`: founding
 //! and reading a home. `feeds/state.rs`: what is stored, and how.
 
 use std::collections::{BTreeMap, HashMap};
@@ -39,6 +39,7 @@ mod release;
 mod requests;
 mod root;
 pub mod state;
+pub mod terms;
 mod transport;
 pub mod witness;
 
@@ -52,6 +53,7 @@ pub use requests::{LETTER_BYTES_MAX, Letter, LetterError, Letters, Sent, demands
 pub use root::{Rotated, WrongRoot};
 use state::key;
 pub use state::{Head, Partner, StateError, Summary};
+pub use terms::{KeptAcceptance, Offer, Under};
 pub use transport::Moving;
 
 /// Work of ours that could not be done. Whose fault it is comes first.
@@ -252,6 +254,12 @@ pub struct Snapshot {
     pub letters: Arc<Letters>,
     /// Which partner writes a feed of ours, by origin.
     pub writers: Arc<BTreeMap<String, PartyId>>,
+    /// What each party accepted of our terms, as far as it counts.
+    pub accepted: Arc<BTreeMap<PartyId, KeptAcceptance>>,
+    /// What we accepted of each owner's terms.
+    pub accepting: Arc<BTreeMap<PartyId, KeptAcceptance>>,
+    /// What terms each party asks us for.
+    pub offers: Arc<BTreeMap<PartyId, Vec<Offer>>>,
     /// Why nothing is signed or sent, if nothing is.
     pub restored: Option<String>,
     /// What we are called on the network: the peer id of the transport key in use.

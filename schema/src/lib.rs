@@ -30,6 +30,7 @@ pub mod requirements;
 pub mod slot;
 pub mod statement;
 pub mod stats;
+pub mod terms;
 pub mod tree;
 pub mod unit;
 pub mod verify;

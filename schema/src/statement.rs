@@ -57,10 +57,12 @@ pub enum Type {
     Requirements,
     /// A supplier's answer to that; stands in no feed.
     Answer,
+    /// A receiver accepts terms; numbered with its delivery receipts.
+    Acceptance,
 }
 
 impl Type {
-    const ALL: [Type; 11] = [
+    const ALL: [Type; 12] = [
         Type::Record,
         Type::Feed,
         Type::Org,
@@ -72,6 +74,7 @@ impl Type {
         Type::Request,
         Type::Requirements,
         Type::Answer,
+        Type::Acceptance,
     ];
 
     fn media_type(self) -> &'static str {
@@ -87,6 +90,7 @@ impl Type {
             Type::Request => "application/x.lotline.request+cwt",
             Type::Requirements => "application/x.lotline.requirements+cwt",
             Type::Answer => "application/x.lotline.answer+cwt",
+            Type::Acceptance => "application/x.lotline.acceptance+cwt",
         }
     }
 }

@@ -106,7 +106,7 @@ fn fields(mask: u64) -> Vec<&'static str> {
 }
 
 fn receipt_json(of: &RowReceipt) -> Value {
-    json!({ "number": of.number, "at": time_text(of.at), "sha256": of.sha256.to_string() })
+    json!({ "number": of.number, "at": time_text(of.at), "sha256": of.sha256.to_string(), "acceptance": of.terms })
 }
 
 /// Everything one recipient got about a lot.
@@ -272,7 +272,10 @@ impl About {
 /// What became of it, and who signed.
 fn stands(row: &Row, receipt: Option<&RowReceipt>) -> String {
     match (receipt, row.outcome) {
-        (Some(receipt), _) => format!("received: receipt {}, signed {}", receipt.number, time_text(receipt.at)),
+        (Some(receipt), _) => {
+            let terms = receipt.terms.map_or(String::new(), |number| format!(", under its acceptance {number} of your terms"));
+            format!("received: receipt {}, signed {}{terms}", receipt.number, time_text(receipt.at))
+        }
         (None, Outcome::NotSent) => row.outcome.name().to_owned(),
         (None, Outcome::Exported) => "exported, no receipt: may have left".to_owned(),
         (None, Outcome::Open) => "no receipt: may have left".to_owned(),
