@@ -780,9 +780,14 @@ impl Reader<'_> {
         if let Some(value) = section.table.get("sees") {
             match value.get_ref().as_str() {
                 Some("nothing") => said.push(Sees::AtMost(BTreeSet::new())),
+                // As in a share: persons must be named.
+                Some("everything") => {
+                    let groups = Group::ALL.into_iter().filter(|group| *group != Group::Inspector);
+                    said.push(Sees::Exactly(groups.map(|group| group.name().to_owned()).collect()));
+                }
                 Some(other) => {
-                    let next = "write \"nothing\", or a list of groups and fields as [\"identity\", \"verdict\"]";
-                    self.slip(None, value.span(), format!("`{other}` is not in a list"), meant(other, ["nothing"]), next);
+                    let next = "write \"nothing\", \"everything\", or a list of groups and fields as [\"identity\", \"verdict\"]";
+                    self.slip(None, value.span(), format!("`{other}` is not in a list"), meant(other, ["nothing", "everything"]), next);
                 }
                 None => said.extend(self.fields(section, "sees", value).map(Sees::Exactly)),
             }

@@ -638,7 +638,7 @@ fn slips_in_tests_and_tests_that_fail() {
         (
             "who = 'rival'\nsees = 'nothin'",
             3,
-            "8: `nothin` is not in a list (did you mean `nothing`?); write \"nothing\", or a list of groups and fields as [\"identity\", \"verdict\"]",
+            "8: `nothin` is not in a list (did you mean `nothing`?); write \"nothing\", \"everything\", or a list of groups and fields as [\"identity\", \"verdict\"]",
         ),
         ("who = 'rival'\nsees = ['nothing']", 3, "9: no group or field is called `nothing`; write sees = \"nothing\" without brackets"),
         ("who = 'rival'\nsees = []", 3, "8: `sees` is empty, so the rule would never apply; fill the list, or remove the rule"),
