@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use lotline_policy::Viewer;
+use lotline_policy::{Moment, Viewer};
 use lotline_schema::bundle::OrgPart;
 use lotline_schema::codec::{self, CodecError, Fields, Value};
 use lotline_schema::{Origin, PartyId};
@@ -146,6 +146,7 @@ pub fn pack(
     feed: &Feed,
     from: u64,
     ends: &BTreeSet<u64>,
+    at: Moment,
 ) -> Result<Vec<(Received, Intent)>, FeedError> {
     reader.settle()?;
     let (viewer, size, policy) = (Viewer::new(partner.name.as_str()), feed.size(), snapshot.policy.version());
@@ -155,7 +156,7 @@ pub fn pack(
     while next < size {
         let (mut items, mut listed, mut bytes) = (Vec::new(), Items::default(), 0);
         for row in reader.rows(feed.id, next, BATCH_ENTRIES_MAX)?.into_iter().take_while(|row| row.seq < size) {
-            let cleared = clear_row(reader, snapshot, feed, &viewer, &row)?;
+            let cleared = clear_row(reader, snapshot, feed, &viewer, &row, at)?;
             let leaf = cleared.leaf();
             let len =
                 cleared.view().map_or(40, |view| view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>());

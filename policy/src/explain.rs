@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use lotline_schema::kind::{self, Field, Group, Schema};
 
 use crate::decide::{Decision, NearMiss, Reason, Viewer};
+use crate::moment::Moment;
 use crate::policy::{Condition, Feeds, MEMBERS_OF, Masks, Parts, Policy, Rule, Show, table_of};
 
 impl Decision {
@@ -131,7 +132,7 @@ impl Rule {
 /// assert_eq!(term(&policy, &Viewer::new("oem-b"), "quality", 0), "nothing is shared with you here");
 /// # Ok::<(), lotline_policy::Slips>(())
 /// ```
-pub fn term(policy: &Policy, viewer: &Viewer, feed: &str, now: i64) -> String {
+pub fn term(policy: &Policy, viewer: &Viewer, feed: &str, now: impl Into<Moment>) -> String {
     let shares = policy.live(&viewer.partner, feed, now);
     let mut terms: Vec<String> = shares.map(|(share, reach)| share_term(policy, viewer, feed, share, &reach)).collect();
     // By content, not by the rules' names.

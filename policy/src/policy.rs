@@ -10,6 +10,7 @@ use lotline_schema::kind::{self, Group, Schema};
 use serde::Serialize;
 
 use crate::delay::Delay;
+use crate::moment::Moment;
 use crate::parse::Slips;
 use crate::prove::Test;
 
@@ -142,7 +143,8 @@ impl Policy {
 
     /// The feeds this partner may follow now: following shows how many records exist, so a share must be able to show
     /// something of one. A share wholly taken back by nevers opens no feed.
-    pub fn feeds_for(&self, partner: &str, feeds: &[String], now: i64) -> Vec<String> {
+    pub fn feeds_for(&self, partner: &str, feeds: &[String], now: impl Into<Moment>) -> Vec<String> {
+        let now = now.into();
         feeds.iter().filter(|feed| self.live(partner, feed, now).next().is_some()).cloned().collect()
     }
 
@@ -171,12 +173,13 @@ impl Policy {
     }
 
     /// The shares that can show this partner something of this feed now, each with what it can show at most.
-    pub(crate) fn live<'a>(&'a self, partner: &'a str, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, Masks)> {
+    pub(crate) fn live<'a>(&'a self, partner: &'a str, feed: &'a str, now: impl Into<Moment>) -> impl Iterator<Item = (&'a Rule, Masks)> {
+        let now = now.into();
         let live = move |rule: &&Rule| {
             rule.partners.contains(partner)
                 && rule.feed.covers(feed)
-                && rule.from.is_none_or(|from| from <= now)
-                && rule.end().is_none_or(|end| now < end)
+                && rule.from.is_none_or(|from| now.is_after(from))
+                && !rule.ends().any(|end| now.is_over(end))
         };
         let shares = if self.stopped.covers(partner) { &[] } else { &self.shares[..] };
         let reach = move |rule| (rule, self.reach(rule, partner));
@@ -291,9 +294,14 @@ impl Rule {
         [self.from, self.until, self.list_until].into_iter().flatten()
     }
 
+    /// What ends it: the first seconds it no longer holds.
+    pub fn ends(&self) -> impl Iterator<Item = i64> + use<> {
+        [self.until, self.list_until].into_iter().flatten()
+    }
+
     /// The first second it no longer holds, whatever ends it.
     pub(crate) fn end(&self) -> Option<i64> {
-        [self.until, self.list_until].into_iter().flatten().min()
+        self.ends().min()
     }
 
     pub(crate) fn covers_kind(&self, schema: &Schema) -> bool {
