@@ -183,16 +183,13 @@ impl Serving {
     async fn authorise(&mut self, origin: &str, next: u64) -> Result<Option<Standing>, LinkError> {
         let ours = self.context.handle.snapshot().party;
         self.origin = origin.parse::<Origin>().ok().filter(|origin| origin.party() == ours || origin.party() == self.partner.party);
-        let Some(feed) = self.feed() else {
+        let Some((feed, standing)) = self.stands_with() else {
             return Ok(None);
         };
         // After a restore the owner may have more of its feed than we do: that is no fork, and we write it no more.
         if feed.written && !feed.ours && next > feed.size() && !self.context.handle.snapshot().holds_pen(&feed.origin) {
             return Ok(None);
         }
-        let Some(standing) = self.standing(None) else {
-            return Ok(None);
-        };
         let root = if next > feed.size() {
             None
         } else if next == feed.size() {
@@ -311,7 +308,7 @@ impl Serving {
     /// Tells the session how the partner stands now.
     fn look(&mut self) -> Vec<Output> {
         self.looked = self.now();
-        let standing = self.standing(None);
+        let standing = self.standing();
         self.stands(standing)
     }
 
@@ -326,11 +323,16 @@ impl Serving {
         self.context.handle.now() as i64
     }
 
-    /// How the partner stands now; none: it may not follow this feed.
-    fn standing(&self, root_at_cursor: Option<Hash>) -> Option<Standing> {
+    /// How the partner stands now; none: it may not follow this feed, or there is none.
+    fn standing(&self) -> Option<Standing> {
+        self.stands_with().map(|(_, standing)| standing)
+    }
+
+    /// The feed that the partner may follow, and how it stands with it. Whether there is such a feed is looked up last: what is
+    /// forbidden and what does not exist must cost the same work, or the time of the answer would tell them apart.
+    fn stands_with(&self) -> Option<(Feed, Standing)> {
         let snapshot = self.context.handle.snapshot();
-        let origin = self.origin.as_ref()?;
-        let (feed, now) = (self.feed()?, self.context.handle.clock().moment().ok()?);
+        let (origin, now) = (self.origin.as_ref()?, self.context.handle.clock().moment().ok()?);
         if snapshot.restored.is_some() || snapshot.book.get(&self.partner.name).is_none_or(|known| !known.answers_to(&self.partner.peer)) {
             return None;
         }
@@ -339,19 +341,24 @@ impl Serving {
             // Its own org feed is its own.
             true => origin.party() == self.partner.party || !offered.is_empty() || snapshot.owes_keys(&self.partner),
             // What we write in a partner's name is its own, whatever our rules say, and no rule of ours opens it to others.
-            false if !feed.ours => origin.party() == self.partner.party,
+            false if origin.party() != snapshot.party => origin.party() == self.partner.party,
             false => offered.iter().any(|name| name == origin.name()),
         };
+        if !allowed {
+            return None;
+        }
+        let feed = self.feed()?;
         let signed_by = if origin.is_org() { snapshot.party } else { origin.party() };
-        allowed.then(|| Standing {
+        let standing = Standing {
             size: feed.size(),
             view: self.view_of(&snapshot, origin, now),
             org_size: snapshot.orgs.get(&signed_by).map_or(0, |org| org.size()),
             term: if feed.ours { lotline_policy::term(&snapshot.policy, &self.viewer, origin.name(), now) } else { super::OWN_TERM.into() },
-            root_at_cursor,
+            root_at_cursor: None,
             owed: false,
             delayed: None,
-        })
+        };
+        Some((feed, standing))
     }
 
     /// An org feed hides nothing, nor does a feed from its owner: their views never change.
@@ -659,7 +666,7 @@ impl Serving {
         let (outcomes, evidence) = (std::mem::take(&mut self.concluded), std::mem::take(&mut self.evidence));
         let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, &evidence, feeds.clock().now())).await?;
         let row = row.map_err(|why| LinkError::Ours(why.to_string()))?;
-        if self.standing(None).is_none_or(|standing| standing.view != rules.view) {
+        if self.standing().is_none_or(|standing| standing.view != rules.view) {
             self.concluded.push((row, Outcome::NotSent));
             // The session hears of the change before it asks again: else it would ask for the same, for ever.
             let mut outputs = self.look();
@@ -691,7 +698,7 @@ impl Serving {
         for chunk in frame.chunks(CHUNK_BYTES) {
             let mut rest = chunk;
             while !rest.is_empty() {
-                if self.standing(None).is_none_or(|standing| standing.view != view) {
+                if self.standing().is_none_or(|standing| standing.view != view) {
                     return Err(LinkError::RulesChanged);
                 }
                 tokio::select! {
