@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lotline_node::answer::{Answer, Failure};
 use lotline_node::cli::HomeVerb;
+use lotline_node::clock::Clock;
 use lotline_node::config::{Config, Home};
 use lotline_node::desk::Desk;
 use lotline_node::exchange::Message;
@@ -33,7 +34,7 @@ use lotline_schema::tree::{Frontier, Tree, leaf_hash};
 use lotline_schema::view::SealedView;
 use lotline_schema::{Hash, Origin, PartyId, Record, codec};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -392,6 +393,11 @@ pub struct Node {
 impl Node {
     /// A new firm, listening on a port of the system's choice.
     pub async fn new(name: &str) -> Node {
+        Node::new_by(Clock::system(), name).await
+    }
+
+    /// The same by another clock than this computer's.
+    pub async fn new_by(clock: Clock, name: &str) -> Node {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let home = Home::at(Some(&folder.path().join("home"))).expect("a home has a path");
         let founding = Founding::new();
@@ -403,12 +409,17 @@ impl Node {
         let page = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let config = Config { name: name.into(), listen: Vec::new(), announce: Vec::new(), page, persons: true };
         home.write_config(&config).expect("the configuration is written");
-        Node::start(folder, home).await
+        Node::start_by(clock, folder, home).await
     }
 
     /// Starts on a home that was stopped before.
     pub async fn start(folder: TempDir, home: Home) -> Node {
-        let service = Service::open(home, &|_| {}).expect("the home opens");
+        Node::start_by(Clock::system(), folder, home).await
+    }
+
+    /// The same by another clock than this computer's.
+    pub async fn start_by(clock: Clock, folder: TempDir, home: Home) -> Node {
+        let service = Service::open_by(clock, home, &|_| {}).expect("the home opens");
         let listen = vec!["127.0.0.1:0".parse().expect("an address")];
         let (net, events) = Net::start(net::Config::new(service.keys.transport_seed(), listen)).await.expect("the network starts");
         let board = LinkBoard::default();
@@ -475,7 +486,7 @@ impl Node {
         let taken = self.with(move |feeds| {
             feeds.follow(&Origin::org(party))?;
             let verified = accept::verify_org(&Org::new(party), &Head::default(), batch)?;
-            feeds.accept(verified, None, now()).map(drop)
+            feeds.accept(verified, None, feeds.clock().now()).map(drop)
         });
         taken.await.unwrap_or_else(|why: AcceptError| panic!("an honest org feed was refused: {why}"));
     }
@@ -485,14 +496,14 @@ impl Node {
         let feed = feed.to_owned();
         let submission = move |record| Submission { record, owner: None, feed: feed.clone(), on_conflict: OnConflict::Refuse };
         let submissions = records.into_iter().map(submission).collect();
-        let published = self.with(move |feeds| feeds.submit(submissions, now())).await.expect("the records are published");
+        let published = self.with(move |feeds| feeds.submit(submissions, feeds.clock().now())).await.expect("the records are published");
         published.into_iter().map(|published| published.expect("a record is published")).collect()
     }
 
     /// Puts sharing rules in force.
     pub async fn apply(&self, rules: &str) {
         let policy = Policy::restore(rules).expect("the rules are in form");
-        self.with(move |feeds| feeds.apply_policy(policy, true, now())).await.expect("the rules are applied");
+        self.with(move |feeds| feeds.apply_policy(policy, true, feeds.clock().now())).await.expect("the rules are applied");
     }
 
     /// A feed as it stands here.
@@ -577,9 +588,9 @@ impl Peer {
 }
 
 /// One end of a stream, in raw frames.
-pub struct Wire {
-    reader: ReadHalf<Stream>,
-    writer: WriteHalf<Stream>,
+pub struct Wire<S = Stream> {
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
     /// Every byte read so far.
     pub read: Vec<u8>,
     at: usize,
@@ -587,9 +598,9 @@ pub struct Wire {
     held: Option<(Checkpoint, u64)>,
 }
 
-impl Wire {
+impl<S: AsyncRead + AsyncWrite> Wire<S> {
     /// Takes a stream.
-    pub fn new(stream: Stream) -> Wire {
+    pub fn new(stream: S) -> Wire<S> {
         let (reader, writer) = tokio::io::split(stream);
         Wire { reader, writer, read: Vec::new(), at: 0, held: None }
     }

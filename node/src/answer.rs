@@ -127,6 +127,12 @@ impl From<crate::store::StoreError> for Failure {
     }
 }
 
+impl From<crate::clock::Jumped> for Failure {
+    fn from(error: crate::clock::Jumped) -> Failure {
+        Failure::new(error).exit(exit::REFUSED).hint(crate::clock::CONFIRM)
+    }
+}
+
 impl From<crate::config::HomeError> for Failure {
     fn from(error: crate::config::HomeError) -> Failure {
         use crate::config::HomeError;

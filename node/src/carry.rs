@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use lotline_policy::Moment;
 use lotline_schema::bundle::OrgPart;
 use lotline_schema::codec::{self, CodecError, Fields, Value};
 use lotline_schema::{Origin, PartyId};
@@ -146,6 +147,7 @@ pub fn pack(
     feed: &Feed,
     from: u64,
     ends: &BTreeSet<u64>,
+    at: Moment,
 ) -> Result<Vec<(Received, Intent)>, FeedError> {
     reader.settle()?;
     let (viewer, size, policy) = (snapshot.viewer(&partner.name), feed.size(), snapshot.policy.version());
@@ -155,7 +157,7 @@ pub fn pack(
     while next < size {
         let (mut items, mut listed, mut bytes, mut under) = (Vec::new(), Items::default(), 0, Vec::new());
         for row in reader.rows(feed.id, next, BATCH_ENTRIES_MAX)?.into_iter().take_while(|row| row.seq < size) {
-            let cleared = clear_row(reader, snapshot, feed, &viewer, &row)?;
+            let cleared = clear_row(reader, snapshot, feed, &viewer, &row, at)?;
             let leaf = cleared.leaf();
             let len =
                 cleared.view().map_or(40, |view| view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>());

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use lotline_policy::Policy;
+use lotline_policy::{Policy, Rule};
 use lotline_schema::cose::Signer;
 use lotline_schema::id::IdError;
 use lotline_schema::note::{Checkpoint, NoteError};
@@ -25,6 +25,7 @@ use lotline_schema::view::PACKAGE_BYTES_MAX;
 use lotline_schema::{Hash, Origin, PartyId, Record};
 use tokio::sync::watch;
 
+use crate::clock::{Clock, Jumped};
 use crate::keys::{KeyError, Keys, random};
 use crate::store::{self, Batch, Entry, Reader, Store, StoreError};
 
@@ -262,6 +263,8 @@ pub struct Snapshot {
     pub offers: Arc<BTreeMap<PartyId, Vec<Offer>>>,
     /// Why nothing is signed or sent, if nothing is.
     pub restored: Option<String>,
+    /// Why sharing is paused, if the clock cannot be believed.
+    pub jumped: Option<Jumped>,
     /// What we are called on the network: the peer id of the transport key in use.
     pub peer: String,
     /// The transport key that is named and not in use yet, if there is one.
@@ -301,6 +304,9 @@ impl Snapshot {
 /// The only writer of a home.
 pub struct Feeds {
     store: Store,
+    clock: Clock,
+    /// The latest time that was believed, as the store has it.
+    marked: u64,
     reader: Reader,
     keys: Arc<Keys>,
     snapshot: Snapshot,
@@ -328,6 +334,8 @@ struct Live {
     summary: Summary,
 }
 
+/// How much newer the latest time may be than the one that is kept, in seconds, before that is worth a commit.
+const MARK_SECONDS: u64 = 300;
 /// How many recent identities are kept before the index is waited for: 16 Ki of about 500 bytes.
 const RECENT_MAX: usize = 16_384;
 /// The most records a group commit takes together: more does not make the disk faster (docs/design.md).
@@ -458,7 +466,7 @@ impl Feeds {
         if batch.is_empty() {
             return Ok(());
         }
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.remember(live)?;
         for (origin, head) in heads {
             self.snapshot.feeds.get_mut(&origin).expect("taken from there").head = Arc::new(head);
@@ -568,7 +576,7 @@ impl Feeds {
         }
         let org_head = self.sign_head(&Origin::org(org.party()), org.frontier().clone());
         batch.push(head_state(&Origin::org(org.party()), &org_head));
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.take_org(org, org_head);
         feeds.into_iter().for_each(|feed| self.take_feed(feed));
         self.show();
@@ -609,7 +617,7 @@ impl Feeds {
         let mut batch = Batch::new();
         let (org, head) = self.append_org(&mut batch, &OrgEntry::Withdrawal { origin, seq, leaf, reason }, now)?;
         let entry = org.size() - 1;
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.take_org(org, head);
         self.show();
         Ok(entry)
@@ -672,6 +680,52 @@ impl Feeds {
             Some(role) => Err(FeedError::Outdated(role)),
             None => Ok(()),
         }
+    }
+
+    /// The one durable write, with the latest time that was believed when that is due.
+    fn commit(&mut self, mut batch: Batch) -> Result<(), StoreError> {
+        let mark = self.clock.mark();
+        if mark > self.marked {
+            batch.push(Entry::State { key: key::CLOCK.into(), value: Some(state::put(lotline_schema::codec::uint(mark))) });
+        }
+        self.store.commit(batch)?;
+        self.marked = mark;
+        Ok(())
+    }
+
+    /// A mark gets a commit of its own when it is some minutes newer, and at once when something ended since: that has ended for good.
+    fn mark_is_due(&self, mark: u64) -> bool {
+        let ended = |end: i64| (self.marked as i64) < end && end <= mark as i64;
+        self.marked + MARK_SECONDS < mark || self.snapshot.policy.shares().iter().flat_map(Rule::ends).any(ended)
+    }
+
+    /// Looks at the clock: who shares hears of a jump, and of its end; the latest time that was believed is kept.
+    pub fn look_at_clock(&mut self) -> Result<(), FeedError> {
+        self.clock.keep_partners(|name| self.snapshot.book.contains_key(name));
+        let jumped = self.clock.jumped();
+        if jumped.is_none() && self.mark_is_due(self.clock.mark()) {
+            self.commit(Batch::new())?;
+        }
+        // While it lasts the time that is shown runs on; who shares need not hear of every second.
+        if jumped.is_some() != self.snapshot.jumped.is_some() {
+            self.snapshot.jumped = jumped;
+            self.show();
+        }
+        Ok(())
+    }
+
+    /// The owner says that the clock is right as it is. Returns what it shows.
+    pub fn confirm_clock(&mut self) -> Result<u64, FeedError> {
+        let now = self.clock.confirm();
+        self.commit_state(key::CLOCK.into(), Some(state::put(lotline_schema::codec::uint(now))))?;
+        self.marked = now;
+        self.look_at_clock()?;
+        Ok(now)
+    }
+
+    /// The clock of this home.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     fn show(&self) {

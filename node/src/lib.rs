@@ -11,6 +11,7 @@ pub mod capture;
 pub mod carry;
 pub mod certificate;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod desk;

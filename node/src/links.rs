@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use lotline_policy::Rule;
 use lotline_schema::note::Checkpoint;
 use lotline_schema::requirements::Stated;
 
@@ -20,9 +21,9 @@ use crate::exchange::{Code, FIRST_FRAME, FRAME_BYTES_MAX, Message, MessageError,
 use crate::feeds::ledger::refill_due;
 use crate::feeds::terms::TermsError;
 use crate::feeds::witness::{self, ReceiptError};
-use crate::feeds::{Feed, FeedError, LETTER_BYTES_MAX, Letter, LetterError, Offer, Partner, Snapshot};
+use crate::feeds::{Feed, FeedError, Feeds, LETTER_BYTES_MAX, Letter, LetterError, Offer, Partner, Snapshot};
 use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
-use crate::service::{Handle, LinkBoard, now};
+use crate::service::{Handle, LinkBoard};
 
 mod controls;
 mod follow;
@@ -33,6 +34,7 @@ mod tests;
 use controls::{Controls, Opener};
 
 pub(crate) use serve::clear_row;
+pub use serve::serve;
 
 /// Frames read ahead of the session that takes them: enough to overlap reading with verifying.
 const FRAMES_AHEAD: usize = 4;
@@ -42,6 +44,8 @@ const ORG_WAIT: Duration = Duration::from_secs(20);
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// How often a partner may change what it asks for or accepts.
 const TERMS_EVERY: Duration = Duration::from_secs(1);
+/// How often the clock is looked at when nothing else asks for it.
+const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How long after a failed stream the next is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What an owner is told of a feed that we write in its name.
@@ -80,6 +84,7 @@ pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) {
     let mut snapshots = context.handle.watch();
     let mut known = BTreeMap::new();
     links.take_book(&mut known).await;
+    let clock = tokio::spawn(watch_clock(context.handle.clone()));
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -93,7 +98,37 @@ pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) {
             Some(ended) = links.tasks.join_next() => links.ended(ended).await,
         }
     }
+    clock.abort();
     links.tasks.shutdown().await;
+}
+
+/// Looks at the clock now and then, and when a share ends: that is written down at once.
+async fn watch_clock(handle: Handle) {
+    loop {
+        let (now, snapshot) = (handle.now() as i64, handle.snapshot());
+        let ends = snapshot.policy.shares().iter().flat_map(Rule::ends);
+        let next = ends.filter(|end| now < *end).map(|end| Duration::from_secs(end.abs_diff(now))).min();
+        drop(snapshot);
+        tokio::time::sleep(next.map_or(CLOCK_EVERY, |next| next.min(CLOCK_EVERY))).await;
+        match handle.with(Feeds::look_at_clock).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::warn!(%why, "could not write down what the clock shows"),
+            Err(_) => return,
+        }
+    }
+}
+
+/// What a partner's clock shows may confirm what ours does.
+async fn hear_time(context: &Context, peer: PeerId, shown: u64) -> Result<(), LinkError> {
+    let snapshot = context.handle.snapshot();
+    if let Some(partner) = snapshot.partner_at(&peer.to_string()) {
+        context.handle.clock().heard(&partner.name, shown);
+    }
+    if snapshot.jumped.is_some() {
+        let looked = context.handle.with(Feeds::look_at_clock).await?;
+        looked.map_err(|why| LinkError::Ours(why.to_string()))?;
+    }
+    Ok(())
 }
 
 struct Links {
@@ -116,7 +151,7 @@ struct Ended {
 
 /// A stream that ended before its time.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LinkError {
+pub enum LinkError {
     /// The partner's: it does not speak the protocol.
     #[error("{0}")]
     Malformed(#[from] MessageError),
@@ -327,9 +362,9 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
     let (mut frames, mut writer) = split(stream);
     let mut snapshots = context.handle.watch();
     let name = context.handle.snapshot().name.clone();
-    write(&mut writer, &Message::Hello { version: VERSION, name, now: now() }).await?;
+    write(&mut writer, &Message::Hello { version: VERSION, name, now: context.handle.now() }).await?;
     match tokio::time::timeout(FIRST_FRAME, frames.next()).await.map_err(|_| LinkError::Silent)?? {
-        Some((Message::Hello { version: VERSION, .. }, _)) => {}
+        Some((Message::Hello { version: VERSION, now, .. }, _)) => hear_time(&context, peer, now).await?,
         Some((Message::Hello { version, .. }, _)) => return Err(LinkError::Version(version)),
         Some(_) => return Err(LinkError::Unexpected),
         // It crossed with one of the partner's, which counts.
@@ -345,7 +380,7 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
         let Some(partner) = snapshots.borrow_and_update().partner_at(&peer.to_string()).cloned() else {
             return Ok(());
         };
-        let catalog = catalog(&context.handle.snapshot(), &partner);
+        let catalog = catalog(&context.handle, &partner);
         let terms: Vec<_> = catalog.iter().map(|listing| (listing.origin.clone(), listing.term.clone())).collect();
         if told.as_ref() != Some(&terms) {
             write(&mut writer, &Message::Catalog(catalog)).await?;
@@ -470,14 +505,18 @@ impl Agreed {
         if snapshot.restored.is_some() {
             return Ok(messages);
         }
-        let asks = snapshot.asks(&partner.name, now() as i64);
+        let Ok(moment) = context.handle.clock().moment() else {
+            return Ok(messages);
+        };
+        let asks = snapshot.asks(&partner.name, moment);
         if self.told.as_ref() != Some(&asks) {
             messages.push(Message::Terms(asks.clone()));
             self.told = Some(asks);
         }
         let newest = snapshot.accepting.get(&party).map(|kept| &kept.core);
         if newest.is_some() && newest != self.given.as_ref() {
-            let core = context.handle.with(move |feeds| feeds.acceptance(&party, now())).await?;
+            let at = context.handle.clock().now();
+            let core = context.handle.with(move |feeds| feeds.acceptance(&party, at)).await?;
             self.given = core.map_err(|why| LinkError::Ours(why.to_string()))?;
             messages.extend(self.given.clone().map(Message::Accept));
         }
@@ -564,7 +603,7 @@ async fn take_given(
         return Ok(None);
     }
     let (whom, last) = (partner.clone(), next.is_none());
-    let filled = context.handle.with(move |feeds| feeds.refill(&whom, &receipts, last, now())).await?;
+    let filled = context.handle.with(move |feeds| feeds.refill(&whom, &receipts, last, feeds.clock().now())).await?;
     let filled = filled.map_err(|why| LinkError::Ours(why.to_string()))?;
     if filled > 0 {
         tracing::info!(partner = partner.name, filled, "rows of the ledger refilled from receipts");
@@ -576,12 +615,12 @@ async fn take_given(
 }
 
 /// The feeds this partner may follow now; our org feed first, since they are verified with it.
-fn catalog(snapshot: &Snapshot, partner: &Partner) -> Vec<Listing> {
-    if snapshot.restored.is_some() {
+fn catalog(handle: &Handle, partner: &Partner) -> Vec<Listing> {
+    let snapshot = &handle.snapshot();
+    let (None, Ok(now)) = (&snapshot.restored, handle.clock().moment()) else {
         return Vec::new();
-    }
+    };
     let viewer = snapshot.viewer(&partner.name);
-    let now = now() as i64;
     let names = snapshot.policy.feeds_for(&viewer, &snapshot.own_feed_names(), now);
     let mut listings = Vec::new();
     for name in &names {
@@ -637,7 +676,7 @@ impl Frames {
 }
 
 /// Splits a stream: both directions are polled apart, so that neither waits for the other.
-pub(crate) fn split(stream: Stream) -> (Frames, WriteHalf<Stream>) {
+pub(crate) fn split<S: AsyncRead + AsyncWrite + Send + 'static>(stream: S) -> (Frames, WriteHalf<S>) {
     let (reader, writer) = tokio::io::split(stream);
     let (outgoing, incoming) = mpsc::channel(FRAMES_AHEAD);
     let task = tokio::spawn(async move {
@@ -661,7 +700,7 @@ pub(crate) fn split(stream: Stream) -> (Frames, WriteHalf<Stream>) {
 }
 
 /// Reads a frame. Its length is checked before anything is allocated, and memory grows with what has come.
-async fn read(reader: &mut ReadHalf<Stream>) -> Result<Option<(Message, u64)>, LinkError> {
+async fn read(reader: &mut (impl AsyncRead + Unpin)) -> Result<Option<(Message, u64)>, LinkError> {
     loop {
         let mut length = [0u8; 4];
         match reader.read_exact(&mut length).await {
@@ -687,7 +726,7 @@ async fn read(reader: &mut ReadHalf<Stream>) -> Result<Option<(Message, u64)>, L
 }
 
 /// Writes a message within the deadline.
-pub(crate) async fn write(writer: &mut WriteHalf<Stream>, message: &Message) -> Result<(), LinkError> {
+pub(crate) async fn write(writer: &mut (impl AsyncWrite + Unpin + Send), message: &Message) -> Result<(), LinkError> {
     let frame = message.to_frame();
     tokio::time::timeout(WRITE_DEADLINE, async {
         writer.write_all(&frame).await?;
@@ -699,7 +738,7 @@ pub(crate) async fn write(writer: &mut WriteHalf<Stream>, message: &Message) -> 
 }
 
 /// Says why and ends the stream properly.
-pub(crate) async fn end(writer: &mut WriteHalf<Stream>, code: Code) -> Result<(), LinkError> {
+pub(crate) async fn end(writer: &mut (impl AsyncWrite + Unpin + Send), code: Code) -> Result<(), LinkError> {
     write(writer, &Message::Error(code)).await?;
     let _ = tokio::time::timeout(Duration::from_secs(1), writer.shutdown()).await;
     Ok(())

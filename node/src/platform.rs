@@ -106,3 +106,22 @@ pub fn resident_bytes() -> Option<u64> {
     // The page size is 4 KiB on every Linux this runs on but a few ARM servers; this figure is for display.
     Some(pages * 4096)
 }
+
+/// What has passed since some moment before this program began, the time asleep included: nobody sets it.
+pub fn passed() -> std::time::Duration {
+    // Elsewhere than on Unix `Instant` counts the time asleep by itself.
+    #[cfg(unix)]
+    {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        const SLEEP_TOO: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        const SLEEP_TOO: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+        let time = rustix::time::clock_gettime(SLEEP_TOO);
+        std::time::Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    }
+    #[cfg(not(unix))]
+    {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        START.get_or_init(std::time::Instant::now).elapsed()
+    }
+}

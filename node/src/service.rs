@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::clock::Clock;
 use crate::config::{Home, HomeError};
 use crate::feeds::{FeedError, Feeds, GROUP_MAX, Published, Snapshot, Submission};
 use crate::keys::{KeyError, Keys};
@@ -78,6 +79,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     reader: Reader,
+    clock: Clock,
 }
 
 /// An open home: the handle, and the thread behind it.
@@ -96,11 +98,16 @@ pub struct Service {
 impl Service {
     /// Opens a home and starts its feeds thread. `progress` hears of steps that take long.
     pub fn open(home: Home, progress: &dyn Fn(store::Progress)) -> Result<Service, ServiceError> {
+        Service::open_by(Clock::system(), home, progress)
+    }
+
+    /// The same by another clock than the computer's.
+    pub fn open_by(clock: Clock, home: Home, progress: &dyn Fn(store::Progress)) -> Result<Service, ServiceError> {
         home.config()?;
         let keys = Arc::new(Keys::read(&home.keys())?);
-        let (feeds, opened, snapshots) = Feeds::open(&home.store(), keys.clone(), progress)?;
+        let (feeds, opened, snapshots) = Feeds::open_by(clock.clone(), &home.store(), keys.clone(), progress)?;
         let (commands, waiting) = mpsc::channel(WAITING_MAX);
-        let handle = Handle { commands, snapshots, reader: feeds.reader().clone() };
+        let handle = Handle { commands, snapshots, reader: feeds.reader().clone(), clock };
         let thread = std::thread::Builder::new()
             .name("feeds".into())
             .spawn(move || run(feeds, waiting))
@@ -136,7 +143,8 @@ fn run(mut feeds: Feeds, mut waiting: mpsc::Receiver<Command>) -> Result<(), Fee
                         Err(_) => break,
                     }
                 }
-                answer_all(feeds.submit(submissions, now()), answers);
+                let now = feeds.clock().now();
+                answer_all(feeds.submit(submissions, now), answers);
             }
         }
     }
@@ -177,6 +185,16 @@ impl Handle {
     /// Reads beside the writer.
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// The clock, watched.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What the clock shows: for what is said and written down. Rules are asked by [`Clock::moment`].
+    pub fn now(&self) -> u64 {
+        self.clock.now()
     }
 
     /// Does something on the feeds thread and waits for it.

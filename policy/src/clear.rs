@@ -16,6 +16,7 @@ use lotline_schema::view::SealedView;
 use lotline_schema::{Facts, Hash, Origin, PartyId, codec};
 
 use crate::decide::{Question, Viewer};
+use crate::moment::Moment;
 use crate::policy::{Policy, Rule};
 
 /// A statement of ours, whole, as the store holds it.
@@ -96,7 +97,7 @@ impl FullDisclosure {
 /// why, nor "forbidden" from "does not exist". An absent field in a shown slot is shown as absent, by its decoy.
 ///
 /// An example stands on the [first page](crate).
-pub fn clear(policy: &Policy, viewer: &Viewer, item: &Item<'_>, now: i64) -> Cleared {
+pub fn clear(policy: &Policy, viewer: &Viewer, item: &Item<'_>, now: impl Into<Moment>) -> Cleared {
     let (mask, shares, under, opens_at) = match item.schema {
         Some(schema) if item.disclosures.len() == schema.fields.len() => {
             let question = Question::new(viewer, item.feed, schema, item.facts, now);
@@ -125,7 +126,7 @@ pub const RELEASE_SHOWN: u64 = 1 << 63;
 
 /// A release names a person who stands for a record's verdict: it leaves to whoever may see that verdict now, whole, and
 /// to nobody else. Hidden too when it is not about this record.
-pub fn clear_release(policy: &Policy, viewer: &Viewer, release: &Item<'_>, record: &Item<'_>, now: i64) -> Cleared {
+pub fn clear_release(policy: &Policy, viewer: &Viewer, release: &Item<'_>, record: &Item<'_>, now: impl Into<Moment>) -> Cleared {
     let verdict = record.schema.map_or(0, |schema| {
         let fields = schema.fields.iter().enumerate();
         let of_the_record = fields.filter(|(_, field)| field.group == Group::Verdict && field.name.starts_with("verdict"));
@@ -304,7 +305,7 @@ impl Item<'_> {
 /// # Ok::<(), lotline_policy::Slips>(())
 /// ```
 pub fn next_change(policy: &Policy, viewer: &Viewer, feed: &str, now: i64) -> Option<i64> {
-    boundaries(policy, viewer, feed).filter(|boundary| now < *boundary).min()
+    with(policy, viewer, feed).flat_map(Rule::dates).filter(|boundary| now < *boundary).min()
 }
 
 /// Names what a viewer sees of a feed: while it stays equal, so does the view of every record. A new version of the
@@ -320,29 +321,28 @@ pub fn next_change(policy: &Policy, viewer: &Viewer, feed: &str, now: i64) -> Op
 /// assert_ne!(view_id(&policy, &viewer, &origin, 0), view_id(&policy.with_version(1), &viewer, &origin, 0));
 /// # Ok::<(), lotline_schema::id::IdError>(())
 /// ```
-pub fn view_id(policy: &Policy, viewer: &Viewer, origin: &Origin, now: i64) -> Hash {
-    let passed = boundaries(policy, viewer, origin.name()).filter(|boundary| *boundary <= now).max();
+pub fn view_id(policy: &Policy, viewer: &Viewer, origin: &Origin, now: impl Into<Moment>) -> Hash {
+    let now = now.into();
+    let begun = with(policy, viewer, origin.name()).filter_map(|share| share.from).filter(|from| now.is_after(*from)).max();
+    let over = with(policy, viewer, origin.name()).flat_map(Rule::ends).filter(|end| now.is_over(*end)).max();
     // Only what shares on this feed ask for: what is accepted for another feed changes nothing here.
     let asked = || with(policy, viewer, origin.name()).filter_map(|share| share.terms.as_ref());
     let purposes: BTreeSet<&String> = asked().flat_map(|terms| terms.purposes().intersection(&viewer.purposes)).collect();
     let terms: BTreeSet<Hash> = asked().map(Terms::id).filter(|id| viewer.terms.contains(id)).collect();
-    let parts = [
+    let mut parts = vec![
         codec::text("lotline view 1"),
         codec::text(viewer.partner.as_str()),
         codec::array(purposes.into_iter().map(|purpose| codec::text(purpose.as_str()))),
         codec::text(origin.to_string()),
         codec::uint(policy.version()),
-        codec::optional(passed, codec::int),
+        codec::optional(begun.max(over), codec::int),
         codec::Value::Bool(policy.stopped().covers(&viewer.partner)),
     ];
-    // Without terms the same bytes as ever: partners hold views by their names.
-    let terms = (!terms.is_empty()).then(|| codec::array(terms.into_iter().map(|id| codec::bytes(id.0))));
-    Hash::of(&[&codec::encode(&codec::array(parts.into_iter().chain(terms)))])
-}
-
-/// When shares with this viewer on this feed begin and end.
-fn boundaries<'a>(policy: &'a Policy, viewer: &'a Viewer, feed: &'a str) -> impl Iterator<Item = i64> + 'a {
-    with(policy, viewer, feed).flat_map(Rule::dates)
+    // Without terms, and under a clock that was not set back, the same bytes as ever: partners hold views by their names.
+    parts.extend((!terms.is_empty()).then(|| codec::array(terms.into_iter().map(|id| codec::bytes(id.0)))));
+    // Under a clock that was set back the later of the two does not tell what has begun.
+    parts.extend(now.is_set_back().then(|| codec::optional(begun, codec::int)));
+    Hash::of(&[&codec::encode(&codec::array(parts))])
 }
 
 /// The shares with this viewer on this feed.

@@ -11,6 +11,7 @@ use lotline_schema::{Facts, Hash};
 use serde::Serialize;
 
 use crate::delay::recorded;
+use crate::moment::Moment;
 use crate::policy::{Condition, Only, Parts, Policy, Rule};
 
 /// Who asks.
@@ -122,7 +123,7 @@ pub struct NearMiss {
 /// assert_eq!(at(new_year).reasons[slot], Reason::NoRule { nearest });
 /// # Ok::<(), lotline_policy::Slips>(())
 /// ```
-pub fn decide(policy: &Policy, viewer: &Viewer, feed: &str, schema: &'static Schema, facts: &Facts, now: i64) -> Decision {
+pub fn decide(policy: &Policy, viewer: &Viewer, feed: &str, schema: &'static Schema, facts: &Facts, now: impl Into<Moment>) -> Decision {
     let question = Question::new(viewer, feed, schema, facts, now);
     let Shown { mask, changes_at } = question.shown(policy);
     let reasons = (0..schema.fields.len()).map(|slot| question.reason(policy, mask, slot)).collect();
@@ -139,7 +140,7 @@ pub struct Shown {
 }
 
 /// What a viewer sees of a record now: [`decide`] without the reasons, and as fast as the door itself.
-pub fn shown(policy: &Policy, viewer: &Viewer, feed: &str, schema: &'static Schema, facts: &Facts, now: i64) -> Shown {
+pub fn shown(policy: &Policy, viewer: &Viewer, feed: &str, schema: &'static Schema, facts: &Facts, now: impl Into<Moment>) -> Shown {
     Question::new(viewer, feed, schema, facts, now).shown(policy)
 }
 
@@ -150,12 +151,18 @@ pub(crate) struct Question<'a> {
     schema: &'static Schema,
     facts: &'a Facts,
     recorded: Option<i64>,
-    now: i64,
+    now: Moment,
 }
 
 impl<'a> Question<'a> {
-    pub(crate) fn new(viewer: &'a Viewer, feed: &'a str, schema: &'static Schema, facts: &'a Facts, now: i64) -> Question<'a> {
-        Question { viewer, feed, schema, facts, recorded: recorded(facts), now }
+    pub(crate) fn new(
+        viewer: &'a Viewer,
+        feed: &'a str,
+        schema: &'static Schema,
+        facts: &'a Facts,
+        now: impl Into<Moment>,
+    ) -> Question<'a> {
+        Question { viewer, feed, schema, facts, recorded: recorded(facts), now: now.into() }
     }
 }
 
@@ -230,10 +237,10 @@ impl Question<'_> {
             Condition::Lots => rule.lots.as_ref().is_none_or(|lots| self.facts.lot.as_ref().is_some_and(|lot| lots.contains(lot))),
             Condition::Only => rule.only.is_none_or(|only| self.facts.conforming() == Some(only == Only::Conforming)),
             Condition::Released => !rule.released || self.facts.released,
-            Condition::From => rule.from.is_none_or(|from| from <= self.now),
-            Condition::Until => rule.until.is_none_or(|until| self.now < until),
-            Condition::List => rule.list_until.is_none_or(|until| self.now < until),
-            Condition::Delay => rule.delay.is_none() || self.opens(rule).is_some_and(|at| at <= self.now),
+            Condition::From => rule.from.is_none_or(|from| self.now.is_after(from)),
+            Condition::Until => !rule.until.is_some_and(|until| self.now.is_over(until)),
+            Condition::List => !rule.list_until.is_some_and(|until| self.now.is_over(until)),
+            Condition::Delay => rule.delay.is_none() || self.opens(rule).is_some_and(|at| self.now.is_after(at)),
             Condition::Purpose => self.viewer.states(rule),
             Condition::Terms => self.viewer.accepts(rule),
         }
@@ -289,7 +296,7 @@ impl Question<'_> {
             return None;
         }
         let boundaries = self.waiting(policy).flat_map(|rule| rule.dates().chain(self.opens(rule)));
-        boundaries.filter(|boundary| self.now < *boundary).min()
+        boundaries.filter(|boundary| self.now.now() < *boundary).min()
     }
 
     /// The earliest moment after now at which a share stops holding the record back. The dates of shares are everybody's;
@@ -298,7 +305,7 @@ impl Question<'_> {
         if policy.stopped.covers(&self.viewer.partner) {
             return None;
         }
-        self.waiting(policy).filter_map(|rule| self.opens(rule)).filter(|at| self.now < *at).min()
+        self.waiting(policy).filter_map(|rule| self.opens(rule)).filter(|at| self.now.now() < *at).min()
     }
 
     /// The shares that show something of the record, or may when only time has passed.

@@ -7,6 +7,7 @@ use lotline_schema::kind::{self, Field, Group, Schema};
 use lotline_schema::terms::Terms;
 
 use crate::decide::{Decision, NearMiss, Reason, Viewer};
+use crate::moment::Moment;
 use crate::policy::{Condition, Feeds, MEMBERS_OF, Masks, Parts, Policy, Rule, Show, table_of};
 
 impl Decision {
@@ -157,7 +158,7 @@ pub fn offer(policy: &Policy, viewer: &Viewer, feed: &str, share: &Rule) -> Stri
 /// assert_eq!(term(&policy, &Viewer::new("oem-b"), "quality", 0), "nothing is shared with you here");
 /// # Ok::<(), lotline_policy::Slips>(())
 /// ```
-pub fn term(policy: &Policy, viewer: &Viewer, feed: &str, now: i64) -> String {
+pub fn term(policy: &Policy, viewer: &Viewer, feed: &str, now: impl Into<Moment>) -> String {
     let shares = policy.live(viewer, feed, now);
     let mut terms: Vec<String> = shares.map(|(share, reach)| share_term(policy, viewer, feed, share, &reach)).collect();
     // By content, not by the rules' names.

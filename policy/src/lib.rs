@@ -6,7 +6,7 @@
 //! nevers, and nothing else exists: no order, no "or", no "unless". So every answer can name its rule, a denial can name
 //! the one condition that failed, and preview, difference and proof are loops over the same few conditions.
 //!
-//! Suggested reading order: [`policy`] (what rules are; [`delay`]: how long one holds a record back) → [`parse`](mod@parse) (from text, all slips at once) → [`decide`](mod@decide) (which
+//! Suggested reading order: [`policy`] (what rules are; [`delay`]: how long one holds a record back; [`moment`]: when one is asked) → [`parse`](mod@parse) (from text, all slips at once) → [`decide`](mod@decide) (which
 //! fields, and why) → [`clear`](mod@clear) (the only door out) → [`explain`] (the reasons in words) → [`classes`] and [`diff`] (what
 //! a change means for the records there are) → [`prove`] (what holds for every record) → [`matrix`] (all of it at a glance) → [`cedar`](mod@cedar) (the same rules in another language).
 //!
@@ -61,6 +61,7 @@ pub mod delay;
 pub mod diff;
 pub mod explain;
 pub mod matrix;
+pub mod moment;
 pub mod parse;
 pub mod policy;
 pub mod prove;
@@ -72,6 +73,7 @@ pub use delay::{Delay, recorded};
 pub use diff::{Change, Difference, ToAccept};
 pub use explain::{names_of, offer, term};
 pub use matrix::Cell;
+pub use moment::Moment;
 pub use parse::{Slip, Slips, World, parse};
 pub use policy::{Condition, Feeds, MEMBERS_OF, MemberList, Only, PURPOSES, Parts, Policy, Rule, Show, Stopped};
 pub use prove::{Claim, Example, Hole, SENTENCES, Test, Unread};

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::decide::Viewer;
 use crate::delay::Delay;
+use crate::moment::Moment;
 use crate::parse::Slips;
 use crate::prove::Test;
 
@@ -150,13 +151,14 @@ impl Policy {
 
     /// The feeds this viewer may follow now: following shows how many records exist, so a share must be able to show
     /// something of one. A share wholly taken back by nevers opens no feed, nor does one whose terms were not accepted.
-    pub fn feeds_for(&self, viewer: &Viewer, feeds: &[String], now: i64) -> Vec<String> {
+    pub fn feeds_for(&self, viewer: &Viewer, feeds: &[String], now: impl Into<Moment>) -> Vec<String> {
+        let now = now.into();
         feeds.iter().filter(|feed| self.live(viewer, feed, now).next().is_some()).cloned().collect()
     }
 
     /// The shares with this partner on this feed that hold now and ask for terms, whatever the partner has accepted: what it is
     /// to be asked for.
-    pub fn asking<'a>(&'a self, partner: &'a str, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, &'a Terms)> {
+    pub fn asking<'a>(&'a self, partner: &'a str, feed: &'a str, now: impl Into<Moment>) -> impl Iterator<Item = (&'a Rule, &'a Terms)> {
         self.open(partner, feed, now).filter_map(|(share, _)| Some((share, share.terms.as_ref()?)))
     }
 
@@ -185,17 +187,18 @@ impl Policy {
     }
 
     /// The shares that can show this viewer something of this feed now, each with what it can show at most.
-    pub(crate) fn live<'a>(&'a self, viewer: &'a Viewer, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, Masks)> {
+    pub(crate) fn live<'a>(&'a self, viewer: &'a Viewer, feed: &'a str, now: impl Into<Moment>) -> impl Iterator<Item = (&'a Rule, Masks)> {
         self.open(&viewer.partner, feed, now).filter(|(share, _)| viewer.meets_terms(share))
     }
 
     /// The same for a partner that has stated and accepted whatever is asked for.
-    pub(crate) fn open<'a>(&'a self, partner: &'a str, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, Masks)> {
+    pub(crate) fn open<'a>(&'a self, partner: &'a str, feed: &'a str, now: impl Into<Moment>) -> impl Iterator<Item = (&'a Rule, Masks)> {
+        let now = now.into();
         let live = move |rule: &&Rule| {
             rule.partners.contains(partner)
                 && rule.feed.covers(feed)
-                && rule.from.is_none_or(|from| from <= now)
-                && rule.end().is_none_or(|end| now < end)
+                && rule.from.is_none_or(|from| now.is_after(from))
+                && !rule.ends().any(|end| now.is_over(end))
         };
         let shares = if self.stopped.covers(partner) { &[] } else { &self.shares[..] };
         let reach = move |rule| (rule, self.reach(rule, partner));
@@ -319,9 +322,14 @@ impl Rule {
         [self.from, self.until, self.list_until].into_iter().flatten()
     }
 
+    /// What ends it: the first seconds it no longer holds.
+    pub fn ends(&self) -> impl Iterator<Item = i64> + use<> {
+        [self.until, self.list_until].into_iter().flatten()
+    }
+
     /// The first second it no longer holds, whatever ends it.
     pub(crate) fn end(&self) -> Option<i64> {
-        [self.until, self.list_until].into_iter().flatten().min()
+        self.ends().min()
     }
 
     pub(crate) fn covers_kind(&self, schema: &Schema) -> bool {

@@ -377,12 +377,12 @@ impl Door {
         }
         let (reader, snapshot) = (desk.handle.reader(), desk.handle.snapshot());
         let whole = Whole::read(reader, &snapshot, &one.feed, &one.row)?;
-        let (item, at) = (whole.item(), now() as i64);
+        let (item, moment) = (whole.item(), || desk.handle.clock().moment());
         let cleared = match (self, whole.record_of(reader, &snapshot, &one.feed)?) {
             (Door::Policy(partner), Some(record)) => {
-                lotline_policy::clear_release(policy, &snapshot.viewer(partner), &item, &record.item(), at)
+                lotline_policy::clear_release(policy, &snapshot.viewer(partner), &item, &record.item(), moment()?)
             }
-            (Door::Policy(partner), None) => lotline_policy::clear(policy, &snapshot.viewer(partner), &item, at),
+            (Door::Policy(partner), None) => lotline_policy::clear(policy, &snapshot.viewer(partner), &item, moment()?),
             (Door::Full(confirmed), _) => Cleared::full(&item, confirmed),
             (Door::Received, _) => unreachable!("answered above"),
         };

@@ -65,7 +65,8 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
     if let Some(why) = &snapshot.restored {
         return Err(FeedError::Restored(why.clone()).into());
     }
-    let allowed = snapshot.policy.feeds_for(&snapshot.viewer(&partner.name), &snapshot.own_feed_names(), now() as i64);
+    let at = desk.handle.clock().moment()?;
+    let allowed = snapshot.policy.feeds_for(&snapshot.viewer(&partner.name), &snapshot.own_feed_names(), at);
     let wanted = |feed: &&Feed| {
         // What we write in the partner's name is its own; of another's nothing goes to it.
         let may = if feed.ours { allowed.iter().any(|name| name == feed.origin.name()) } else { feed.origin.party() == partner.party };
@@ -101,7 +102,7 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
                 before.into_iter().map(|place| place.end).collect()
             }
         };
-        for (batch, intent) in pack(reader, &snapshot, &partner, feed, from, &ends)? {
+        for (batch, intent) in pack(reader, &snapshot, &partner, feed, from, &ends, at)? {
             batches.push((feed.origin.clone(), batch));
             intents.push(intent);
         }

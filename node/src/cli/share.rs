@@ -9,7 +9,8 @@ use self::rule_file::{Consent, RuleFile};
 use super::confirmed_at;
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::Desk;
-use crate::service::now;
+use crate::feeds::Feeds;
+use crate::service::{now, time_text};
 
 pub(super) mod rule_file;
 pub(super) mod template;
@@ -43,7 +44,11 @@ pub enum Verb {
         partner: Option<String>,
     },
     /// Share again what the rules in force say.
+    #[command(after_help = "Example: lotline share resume --clock")]
     Resume {
+        /// This computer's clock is right: share again after it jumped, or was ahead. What was stopped stays stopped.
+        #[arg(long)]
+        clock: bool,
         /// Do not ask.
         #[arg(long)]
         yes: bool,
@@ -66,7 +71,8 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
             );
             Ok(Answer::new(text, json!({ "stopped": partner.map_or_else(|| json!("everybody"), |partner| json!(partner)) })))
         }
-        Verb::Resume { yes } => {
+        Verb::Resume { clock: true, yes } => resume_clock(desk, yes),
+        Verb::Resume { clock: false, yes } => {
             let policy = desk.handle.snapshot().policy.clone();
             if !confirmed_at(desk, yes, "Share again with everybody as the rules in force say?") {
                 return Err(Failure::new("not confirmed").hint("`lotline policy show` prints the rules; add --yes to confirm"));
@@ -75,6 +81,16 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
             Ok(Answer::new(format!("Sharing goes on under version {version} of your rules."), json!({ "version": version })))
         }
     }
+}
+
+/// The owner's word that the date is right: shares begin and end by it.
+fn resume_clock(desk: &Desk, yes: bool) -> Result<Answer, Failure> {
+    let shows = time_text(desk.handle.now());
+    if !confirmed_at(desk, yes, &format!("This computer's clock shows {shows}. Is that right, and shall shares begin and end by it?")) {
+        return Err(Failure::new("not confirmed").hint("set the clock first if it is wrong; add --yes to confirm"));
+    }
+    let at = desk.feeds(Feeds::confirm_clock)?;
+    Ok(Answer::new(format!("The clock is right: it shows {}. Shares begin and end by it.", time_text(at)), json!({ "clock": at })))
 }
 
 fn list(desk: &Desk) -> Answer {

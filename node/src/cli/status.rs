@@ -27,6 +27,17 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         ));
         alarms.push(format!("if partners turn this home away, {}", super::backup::OLD_NAME));
     }
+    let clock = desk.handle.clock();
+    if let Some(jumped) = clock.jumped() {
+        alarms.push(format!("SHARING IS PAUSED: {jumped}; {}", crate::clock::CONFIRM));
+    }
+    if let Some(back) = clock.set_back() {
+        alarms.push(format!(
+            "the clock was set back by {}: shares that have ended stay ended, and delays go by the clock; if it was ahead by mistake, \
+             `lotline share resume --clock` says that it is right now",
+            crate::clock::span(back)
+        ));
+    }
     if policy.stopped().everybody {
         alarms.push("SHARING IS STOPPED with everybody; `lotline share resume` goes on".into());
     } else if !policy.stopped().partners.is_empty() {
@@ -141,6 +152,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         "successor": org.successor().map(ToString::to_string),
         "policy": { "version": policy.version(), "shares": shares, "nevers": policy.nevers().len(), "stopped": policy.stopped() },
         "feeds": feeds, "delegated": delegated.iter().map(super::lists::delegation_json).collect::<Vec<_>>(), "partners": partners, "restored": snapshot.restored,
+        "clock": { "shows": clock.now(), "latest": clock.mark(), "jumped": clock.jumped().is_some() },
         "listening": desk.board.as_ref().map(crate::service::LinkBoard::listening),
         "store": { "journal_bytes": store.journal_bytes, "segments": store.segments, "rebuilding": store.rebuilding, "waiting": store.waiting },
         "memory_bytes": memory,

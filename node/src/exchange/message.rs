@@ -40,7 +40,7 @@ pub enum Code {
     Malformed,
     /// A message that does not belong here.
     Unexpected,
-    /// Our home was restored and waits for its owner.
+    /// We share nothing with anybody for now: our clock cannot be believed, or our home was restored.
     Paused,
     /// We froze your feed: something in it does not hold.
     Frozen,
@@ -68,7 +68,7 @@ impl std::fmt::Display for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Code::Busy => "busy, try again later",
-            Code::Paused => "the partner's home was restored and waits for its owner",
+            Code::Paused => "the partner has paused sharing with everybody",
             Code::NoSuchFeed => "no such feed",
             Code::Revoked => "sharing ended",
             Code::CursorAhead => "the partner has fewer entries than we have seen: its past was lost or changed",

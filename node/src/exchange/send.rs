@@ -36,6 +36,8 @@ pub enum Input {
     Due(Vec<Range<u64>>),
     /// What was being loaded belongs to rules that changed meanwhile, and was thrown away.
     Stale,
+    /// Instead of how the partner stands: our clock cannot be believed, and nothing is shared with anybody.
+    Paused,
 }
 
 /// How a partner stands with a feed.
@@ -190,13 +192,17 @@ impl Sender {
                 serving.loading = false;
                 serving.step()
             }
+            (State::Authorising { .. } | State::Serving(_), Input::Paused) => self.close(Code::Paused),
             // The partner's side of an error ends it; anything else does not belong here.
             (_, Input::Received(Message::Error(_))) => {
                 self.state = State::Closed;
                 vec![Output::Close]
             }
             (_, Input::Received(_)) => self.close(Code::Unexpected),
-            (_, Input::Standing(_) | Input::Loaded { .. } | Input::Nothing | Input::Due(_) | Input::Stale | Input::Signed) => Vec::new(),
+            (
+                _,
+                Input::Standing(_) | Input::Loaded { .. } | Input::Nothing | Input::Due(_) | Input::Stale | Input::Signed | Input::Paused,
+            ) => Vec::new(),
         }
     }
 

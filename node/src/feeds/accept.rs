@@ -400,7 +400,7 @@ impl Feeds {
         let id = self.next_feed;
         let mut batch = Batch::new();
         batch.push(feed_state(origin, id, false));
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.next_feed += 1;
         let feed = Feed {
             id,
@@ -495,7 +495,7 @@ impl Feeds {
             }
             _ => None,
         };
-        self.store.commit(entries).map_err(FeedError::from)?;
+        self.commit(entries).map_err(FeedError::from)?;
         self.next_receipt += u64::from(receipt.is_some());
         let feed = self.snapshot.feeds.get_mut(&name).expect("looked up above");
         if cosigned.is_some() {
@@ -578,7 +578,7 @@ impl Feeds {
         let (origin, size, root) = (name, signed.size, signed.root);
         let delivery = Delivery { origin, from, to: last + 1, size, root, items, policy, terms, at: now, way: Way::Backfill };
         let receipt = self.receipt(&mut entries, &delivery)?;
-        self.store.commit(entries).map_err(FeedError::from)?;
+        self.commit(entries).map_err(FeedError::from)?;
         self.next_receipt += 1;
         self.show();
         self.describe_replaced(&backfill.origin, lots)?;
@@ -626,7 +626,7 @@ impl Feeds {
             }
         }
         if !entries.is_empty() {
-            self.store.commit(entries)?;
+            self.commit(entries)?;
             self.show();
         }
         Ok(())
@@ -662,7 +662,7 @@ impl Feeds {
         }
         batch.push(Entry::State { key: key::of(key::FROZEN, &name), value: Some(why.as_bytes().to_vec()) });
         batch.push(Entry::State { key: key::of(key::EVIDENCE, &name), value: Some(evidence.to_vec()) });
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         if let Some(feed) = self.snapshot.feeds.get_mut(&name) {
             feed.frozen = Some(why.to_owned());
             self.show();

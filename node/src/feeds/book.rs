@@ -44,7 +44,7 @@ impl Feeds {
         let mut batch = Batch::new();
         batch.push(Entry::State { key: key::of(key::PARTNER, name), value: None });
         batch.push(Entry::State { key: key::of(key::FORMER_PARTNER, name), value: Some(put(codec::text(partner.party.to_string()))) });
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         Arc::make_mut(&mut self.snapshot.book).remove(name);
         self.show();
         Ok(partner)
@@ -77,7 +77,7 @@ impl Feeds {
         } else {
             policy = policy.with_stopped(self.snapshot.policy.stopped().clone());
         }
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.snapshot.policy = Arc::new(policy);
         self.show();
         Ok(version)
@@ -120,7 +120,7 @@ impl Feeds {
     pub(super) fn commit_state(&mut self, state_key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), FeedError> {
         let mut batch = Batch::new();
         batch.push(Entry::State { key: state_key, value });
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         Ok(())
     }
 }

@@ -248,7 +248,7 @@ impl Feeds {
         if fresh {
             batch.push(feed_state(&origin, id, false));
         }
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         let entry = stated.as_ref().map(|(org, _)| org.size() - 1);
         if let Some((org, head)) = stated {
             self.take_org(org, head);
@@ -309,7 +309,7 @@ impl Feeds {
         let (org, mut batch) = (self.snapshot.orgs[&owner].clone(), Batch::new());
         let (record, log) = self.pen(&origin).map(|(record, log)| (record.clone(), log.clone())).expect("delegated to keys of ours");
         let feed = self.begin(&mut batch, self.next_feed, origin.clone(), &org, (&record, &log), now)?;
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.take_feed(feed);
         Ok(origin)
     }

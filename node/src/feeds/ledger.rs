@@ -65,7 +65,7 @@ impl Feeds {
         entries.extend(rows.iter().cloned().map(Entry::Intent));
         let appended = self.append_ledger(&mut batch, &entries, outcomes)?;
         self.keep(&mut batch, evidence)?;
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.ledger = appended.head;
         Ok(rows)
     }
@@ -79,7 +79,7 @@ impl Feeds {
         };
         self.keep(&mut batch, evidence)?;
         if !batch.is_empty() {
-            self.store.commit(batch)?;
+            self.commit(batch)?;
         }
         if let Some(appended) = appended {
             self.ledger = appended.head;
@@ -162,7 +162,7 @@ impl Feeds {
                 batch.push(store::Entry::State { key: state_key, value: None });
             }
             let head = self.push_entries(&mut batch, &entries, sign);
-            self.store.commit(batch)?;
+            self.commit(batch)?;
             self.ledger = head;
         }
     }
@@ -226,7 +226,7 @@ impl Feeds {
         let mut batch = Batch::new();
         let appended = self.append_ledger(&mut batch, &entries, &outcomes)?;
         self.keep(&mut batch, &evidence)?;
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.ledger = appended.head;
         Ok(filled)
     }

@@ -18,6 +18,7 @@ use super::state::{Head, Partner, StateError, Summary, key, put, take};
 use super::transport::Moving;
 use super::witness::read_witnessed;
 use super::{Feed, FeedError, Feeds, Snapshot, delegate, feed_state, head_state, push_statement, sign_head, terms};
+use crate::clock::Clock;
 use crate::keys::{Founding, Keys, random};
 use crate::store::{self, Batch, Entry, Opened, Reader, Store};
 
@@ -63,6 +64,16 @@ impl Feeds {
         keys: Arc<Keys>,
         progress: &dyn Fn(store::Progress),
     ) -> Result<(Feeds, Opened, watch::Receiver<Arc<Snapshot>>), FeedError> {
+        Feeds::open_by(Clock::system(), store_path, keys, progress)
+    }
+
+    /// The same by another clock than the computer's.
+    pub fn open_by(
+        clock: Clock,
+        store_path: &Path,
+        keys: Arc<Keys>,
+        progress: &dyn Fn(store::Progress),
+    ) -> Result<(Feeds, Opened, watch::Receiver<Arc<Snapshot>>), FeedError> {
         let (mut store, mut opened) = Store::open(store_path, store::Options::default(), progress)?;
         let mut reader = store.reader();
         if catch_up(&reader, progress).is_err() {
@@ -86,6 +97,8 @@ impl Feeds {
         let keys = keys.settle(org, moving.is_some())?.map_or(keys, Arc::new);
         let (asked, pens) = delegate::read_asked(&reader, &keys)?;
         let policy = read_policy(&reader, org)?;
+        let marked = reader.state(key::CLOCK.as_bytes())?.map(|mark| read_count(&mark)).transpose()?;
+        clock.begin(marked);
         let snapshot = Snapshot {
             party,
             name: org.name().to_owned(),
@@ -99,6 +112,7 @@ impl Feeds {
             accepted: Arc::new(terms::read_accepted(&reader, &orgs)?),
             accepting: Arc::new(terms::read_accepting(&reader)?),
             offers: Arc::new(terms::read_offers(&reader)?),
+            jumped: clock.jumped(),
             peer: peer_id_text(&keys.transport()),
             moving,
             feeds,
@@ -107,16 +121,28 @@ impl Feeds {
         let next_feed = snapshot.feeds.values().map(|feed| feed.id + 1).max().unwrap_or(0);
         let ledger = reader.state(&key::of(key::HEAD, crate::ledger::origin(party).as_str()))?;
         let ledger = ledger.map(|head| Head::read(&head)).transpose()?.unwrap_or_default();
-        let count = |name: &str| -> Result<u64, FeedError> {
-            let Some(value) = reader.state(name.as_bytes())? else {
-                return Ok(0);
-            };
-            Ok(codec::as_uint(&take(&value, "counter")?).ok_or(StateError("counter"))?)
-        };
+        let count =
+            |name: &str| -> Result<u64, FeedError> { Ok(reader.state(name.as_bytes())?.map_or(Ok(0), |value| read_count(&value))?) };
         let (next_receipt, epoch) = (count(key::RECEIPTS)?, count(key::EPOCH)?);
         let (changed, watching) = watch::channel(Arc::new(snapshot.clone()));
         let (cosigned_to, recent) = (HashMap::new(), HashMap::new());
-        let mut feeds = Feeds { store, reader, keys, snapshot, changed, next_feed, ledger, next_receipt, epoch, pens, cosigned_to, recent };
+        let marked = marked.unwrap_or(0);
+        let mut feeds = Feeds {
+            store,
+            clock,
+            marked,
+            reader,
+            keys,
+            snapshot,
+            changed,
+            next_feed,
+            ledger,
+            next_receipt,
+            epoch,
+            pens,
+            cosigned_to,
+            recent,
+        };
         feeds.carry_ledger_over()?;
         Ok((feeds, opened, watching))
     }
@@ -172,6 +198,10 @@ impl Feeds {
         }
         lives
     }
+}
+
+fn read_count(value: &[u8]) -> Result<u64, StateError> {
+    codec::as_uint(&take(value, "counter")?).ok_or(StateError("counter"))
 }
 
 /// Waits until the index is level with the journal, telling how far it is: after a rebuild that is the longest step.

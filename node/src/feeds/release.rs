@@ -89,7 +89,7 @@ impl Feeds {
         push_statement(&mut batch, feed.id, claims.seq, Sealed { core, leaf, disclosures: Vec::new() }, &summary);
         let head = self.sign_head(&feed.origin, frontier);
         batch.push(head_state(&feed.origin, &head));
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.snapshot.feeds.get_mut(&claims.origin).expect("looked up above").head = std::sync::Arc::new(head);
         self.show();
         Ok(Published { origin: feed.origin, seq: claims.seq, leaf, repeated: false, bytes })

@@ -137,7 +137,7 @@ impl Feeds {
         if let Some(moving) = &moving {
             batch.push(moving.state());
         }
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.ledger = ledger.unwrap_or_else(|| std::mem::take(&mut self.ledger));
         self.snapshot.moving = moving.or(self.snapshot.moving.take());
         self.keys = Arc::new(keys);
@@ -159,7 +159,7 @@ impl Feeds {
         let mut batch = Batch::new();
         let (org, head) = self.append_org_by(&mut batch, entry, signer, &self.keys, now)?;
         let seq = org.size() - 1;
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.take_org(org, head);
         self.show();
         Ok(seq)

@@ -101,6 +101,8 @@ pub(crate) mod key {
     pub(crate) const LISTED: &str = "listed/";
     /// A transport key of ours that is named and not in use yet: where it is named, and who knows.
     pub(crate) const MOVING: &str = "moving";
+    /// The latest time that was believed of this computer's clock.
+    pub(crate) const CLOCK: &str = "clock";
     /// Imports, by identity of file and options.
     pub(crate) const IMPORT: &str = "import/";
 

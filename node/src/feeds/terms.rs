@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lotline_policy::{Cleared, Viewer};
+use lotline_policy::{Cleared, Moment, Viewer};
 use lotline_schema::codec::{self, Value};
 use lotline_schema::org::Org;
 use lotline_schema::terms::{Acceptance, AcceptanceError, Accepted, Terms};
@@ -118,7 +118,8 @@ impl Snapshot {
     }
 
     /// The terms that our rules ask a partner for now, by feed; nothing while this home waits for its owner.
-    pub fn asks(&self, partner: &str, now: i64) -> Vec<Offer> {
+    pub fn asks(&self, partner: &str, now: impl Into<Moment>) -> Vec<Offer> {
+        let now = now.into();
         let mut offers: Vec<Offer> = Vec::new();
         if self.restored.is_some() {
             return offers;

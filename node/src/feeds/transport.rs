@@ -99,7 +99,7 @@ impl Feeds {
         moving.known_by.insert(partner.to_owned());
         let mut batch = Batch::new();
         batch.push(moving.state());
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.snapshot.moving = Some(moving);
         self.show();
         self.move_when_known(now).map(drop)

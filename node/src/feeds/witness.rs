@@ -158,7 +158,7 @@ impl Feeds {
         }
         let mut batch = Batch::new();
         let cosigned = self.cosign(&mut batch, &signed, &note, now)?;
-        self.store.commit(batch).map_err(FeedError::from)?;
+        self.commit(batch).map_err(FeedError::from)?;
         self.snapshot.feeds.get_mut(name).expect("looked up above").witnessed = Some((signed.size, signed.root));
         Ok(Some(cosigned))
     }

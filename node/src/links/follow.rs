@@ -19,7 +19,6 @@ use crate::feeds::forks;
 use crate::feeds::witness::FRESH_FOR_SECONDS;
 use crate::feeds::{Accepted, Backfill, Feed, Partner, Received};
 use crate::net::{PeerId, Protocol, Stream};
-use crate::service::now;
 
 /// The most feeds taken from one partner's catalog; each is a stream of at most 64.
 const FEEDS_MAX: usize = 32;
@@ -236,7 +235,7 @@ impl Run<'_> {
             return Ok(Vec::new());
         }
         let origin = self.origin.clone();
-        let cosigned = self.context.handle.with(move |feeds| feeds.cosign_again(&origin, now())).await?;
+        let cosigned = self.context.handle.with(move |feeds| feeds.cosign_again(&origin, feeds.clock().now())).await?;
         let cosigned = cosigned.map_err(|why| LinkError::Ours(why.to_string()))?;
         Ok(cosigned.map_or_else(Vec::new, |cosigned| self.receiver.handle(Input::Witnessed(cosigned))))
     }
@@ -264,7 +263,8 @@ impl Run<'_> {
     }
 
     fn ended(&self, code: Code) -> Result<bool, LinkError> {
-        if matches!(code, Code::Busy | Code::Paused) {
+        // A pause ends with a catalog that offers the feed again.
+        if code == Code::Busy {
             return Err(LinkError::Ours(code.to_string()));
         }
         let trouble = format!("feed {}: {code}", self.origin.name());
@@ -320,7 +320,7 @@ impl Run<'_> {
             Err(_) => Default::default(),
         };
         let stored = match verified {
-            Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view, now())).await?,
+            Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view, feeds.clock().now())).await?,
             Err(error) => Err(error),
         };
         match stored {
@@ -352,7 +352,7 @@ impl Run<'_> {
         })
         .await?;
         let stored = match verified {
-            Ok(backfill) => self.context.handle.with(move |feeds| feeds.accept_backfill(backfill, now())).await?,
+            Ok(backfill) => self.context.handle.with(move |feeds| feeds.accept_backfill(backfill, feeds.clock().now())).await?,
             Err(error) => Err(error),
         };
         match stored {

@@ -7,12 +7,12 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use lotline_policy::{Cleared, Viewer};
+use lotline_policy::{Cleared, Moment, Viewer};
 use lotline_schema::delivery::{Delivery, Receipt, Way};
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::view::SealedView;
 use lotline_schema::{Hash, Origin};
-use tokio::io::{AsyncWriteExt as _, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::{Context, Frames, LinkError, ORG_WAIT, Shown, blocking, end, split, write};
 use crate::capture::Captured;
@@ -25,8 +25,6 @@ use crate::feeds::terms::add_under;
 use crate::feeds::witness::{self, Evidence, FRESH_FOR_SECONDS, ReceiptError};
 use crate::feeds::{Backfill, Feed, FeedError, Head, Item, Partner, Received, Snapshot, StateError, Summary, Whole, release_of};
 use crate::ledger::{self, Intent, Items, Outcome, Row};
-use crate::net::Stream;
-use crate::service::now;
 use crate::store::{FeedTree, Reader, StoreError};
 
 /// How much is handed to the transport between two looks at the rules: at 1 Mbit/s an eighth of a second.
@@ -44,8 +42,8 @@ const CONCLUDE_AFTER: std::time::Duration = std::time::Duration::from_millis(200
 /// Checkpoints remembered for cosignatures: those of the frames under way, the one just met, and the cursor's.
 const CHECKPOINTS_MAX: usize = UNRECEIPTED_MAX + 3;
 
-/// Serves one stream.
-pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) -> Result<(), LinkError> {
+/// Serves one stream, whatever carries it.
+pub async fn serve(context: Context, partner: Partner, stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Result<(), LinkError> {
     let (mut frames, mut writer) = split(stream);
     let first = tokio::time::timeout(FIRST_FRAME, frames.next()).await.map_err(|_| LinkError::Silent)??;
     let Some((first, _)) = first else {
@@ -57,7 +55,7 @@ pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) ->
         sender: Sender::new(),
         origin: None,
         pinned: None,
-        looked: now() as i64,
+        looked: context.handle.now() as i64,
         waiting: Waiting::default(),
         unacknowledged: VecDeque::new(),
         concluded: Vec::new(),
@@ -96,6 +94,7 @@ struct Serving {
 /// looked at, so that a date passing meanwhile makes the view another.
 struct Rules {
     snapshot: Shown,
+    at: Moment,
     view: Hash,
 }
 
@@ -119,7 +118,12 @@ impl Rules {
 }
 
 impl Serving {
-    async fn run(&mut self, mut outputs: Vec<Output>, frames: &mut Frames, writer: &mut WriteHalf<Stream>) -> Result<(), LinkError> {
+    async fn run(
+        &mut self,
+        mut outputs: Vec<Output>,
+        frames: &mut Frames,
+        writer: &mut (impl AsyncWrite + Unpin + Send),
+    ) -> Result<(), LinkError> {
         let mut snapshots = self.context.handle.watch();
         loop {
             if self.perform(outputs, writer).await? {
@@ -139,19 +143,19 @@ impl Serving {
                     Vec::new()
                 }
                 () = self.boundary() => self.look(),
-                () = sleep_until(self.waiting.next()) => self.open_due(),
+                () = self.sleep_until(self.waiting.next()) => self.open_due(),
             };
         }
     }
 
     /// Does what the session wants; true when the stream is over.
-    async fn perform(&mut self, outputs: Vec<Output>, writer: &mut WriteHalf<Stream>) -> Result<bool, LinkError> {
+    async fn perform(&mut self, outputs: Vec<Output>, writer: &mut (impl AsyncWrite + Unpin + Send)) -> Result<bool, LinkError> {
         let mut queue = VecDeque::from(outputs);
         while let Some(output) = queue.pop_front() {
             match output {
                 Output::Authorise { origin, next } => {
                     let standing = self.authorise(&origin, next).await?;
-                    queue.extend(self.sender.handle(Input::Standing(standing)));
+                    queue.extend(self.stands(standing));
                 }
                 Output::Load { from } => queue.extend(self.load(from, writer).await?),
                 Output::LoadBackfill { from, before } => queue.extend(self.load_backfill(from, before, writer).await?),
@@ -178,16 +182,13 @@ impl Serving {
     async fn authorise(&mut self, origin: &str, next: u64) -> Result<Option<Standing>, LinkError> {
         let ours = self.context.handle.snapshot().party;
         self.origin = origin.parse::<Origin>().ok().filter(|origin| origin.party() == ours || origin.party() == self.partner.party);
-        let Some(feed) = self.feed() else {
+        let Some((feed, standing)) = self.stands_with() else {
             return Ok(None);
         };
         // After a restore the owner may have more of its feed than we do: that is no fork, and we write it no more.
         if feed.written && !feed.ours && next > feed.size() && !self.context.handle.snapshot().holds_pen(&feed.origin) {
             return Ok(None);
         }
-        let Some(standing) = self.standing(None) else {
-            return Ok(None);
-        };
         let root = if next > feed.size() {
             None
         } else if next == feed.size() {
@@ -235,7 +236,7 @@ impl Serving {
 
     /// Tells the session which older entries a delay has opened by now.
     fn open_due(&mut self) -> Vec<Output> {
-        let due = self.waiting.due(now() as i64);
+        let due = self.waiting.due(self.now());
         if due.is_empty() { Vec::new() } else { self.sender.handle(Input::Due(due)) }
     }
 
@@ -289,7 +290,7 @@ impl Serving {
         self.conclude().await?;
         if !lost.is_empty() {
             let partner = self.partner.clone();
-            let filled = self.context.handle.with(move |feeds| feeds.refill(&partner, &lost, false, now())).await?;
+            let filled = self.context.handle.with(move |feeds| feeds.refill(&partner, &lost, false, feeds.clock().now())).await?;
             filled.map_err(|why| LinkError::Ours(why.to_string()))?;
         }
         if paid { Ok(self.sender.handle(Input::Signed)) } else { Err(LinkError::Unexpected) }
@@ -305,16 +306,32 @@ impl Serving {
 
     /// Tells the session how the partner stands now.
     fn look(&mut self) -> Vec<Output> {
-        self.looked = now() as i64;
-        let standing = self.standing(None);
-        self.sender.handle(Input::Standing(standing))
+        self.looked = self.now();
+        let standing = self.standing();
+        self.stands(standing)
     }
 
-    /// How the partner stands now; none: it may not follow this feed.
-    fn standing(&self, root_at_cursor: Option<Hash>) -> Option<Standing> {
+    /// While the clock cannot be believed nothing is told of any feed, whether there is one or not.
+    fn stands(&mut self, standing: Option<Standing>) -> Vec<Output> {
+        let paused = self.context.handle.clock().jumped().is_some();
+        self.sender.handle(if paused { Input::Paused } else { Input::Standing(standing) })
+    }
+
+    /// What the clock shows.
+    fn now(&self) -> i64 {
+        self.context.handle.now() as i64
+    }
+
+    /// How the partner stands now; none: it may not follow this feed, or there is none.
+    fn standing(&self) -> Option<Standing> {
+        self.stands_with().map(|(_, standing)| standing)
+    }
+
+    /// The feed that the partner may follow, and how it stands with it. Whether there is such a feed is looked up last: what is
+    /// forbidden and what does not exist must cost the same work, or the time of the answer would tell them apart.
+    fn stands_with(&self) -> Option<(Feed, Standing)> {
         let snapshot = self.context.handle.snapshot();
-        let origin = self.origin.as_ref()?;
-        let (feed, now) = (self.feed()?, now() as i64);
+        let (origin, now) = (self.origin.as_ref()?, self.context.handle.clock().moment().ok()?);
         if snapshot.restored.is_some() || snapshot.book.get(&self.partner.name).is_none_or(|known| !known.answers_to(&self.partner.peer)) {
             return None;
         }
@@ -324,23 +341,28 @@ impl Serving {
             // Its own org feed is its own.
             true => origin.party() == self.partner.party || !offered.is_empty() || snapshot.owes_keys(&self.partner),
             // What we write in a partner's name is its own, whatever our rules say, and no rule of ours opens it to others.
-            false if !feed.ours => origin.party() == self.partner.party,
+            false if origin.party() != snapshot.party => origin.party() == self.partner.party,
             false => offered.iter().any(|name| name == origin.name()),
         };
+        if !allowed {
+            return None;
+        }
+        let feed = self.feed()?;
         let signed_by = if origin.is_org() { snapshot.party } else { origin.party() };
-        allowed.then(|| Standing {
+        let standing = Standing {
             size: feed.size(),
             view: self.view_of(&snapshot, origin, now),
             org_size: snapshot.orgs.get(&signed_by).map_or(0, |org| org.size()),
             term: if feed.ours { lotline_policy::term(&snapshot.policy, &viewer, origin.name(), now) } else { super::OWN_TERM.into() },
-            root_at_cursor,
+            root_at_cursor: None,
             owed: false,
             delayed: None,
-        })
+        };
+        Some((feed, standing))
     }
 
     /// An org feed hides nothing, nor does a feed from its owner: their views never change.
-    fn view_of(&self, snapshot: &Shown, origin: &Origin, now: i64) -> Hash {
+    fn view_of(&self, snapshot: &Shown, origin: &Origin, now: Moment) -> Hash {
         if origin.is_org() {
             return Hash::of(&[b"lotline org view"]);
         }
@@ -371,7 +393,7 @@ impl Serving {
             let snapshot = self.context.handle.snapshot();
             lotline_policy::next_change(&snapshot.policy, &snapshot.viewer(&self.partner.name), origin.name(), self.looked)
         });
-        sleep_until(next).await;
+        self.sleep_until(next).await;
     }
 
     /// A root or a proof from the tree of a feed.
@@ -389,20 +411,30 @@ impl Serving {
         found.await?.map_err(|why| LinkError::Ours(why.to_string()))
     }
 
-    fn rules(&self) -> Rules {
-        let snapshot = self.context.handle.snapshot();
+    /// The rules to clear by; none while the clock cannot be believed.
+    fn rules(&self) -> Option<Rules> {
+        let (snapshot, at) = (self.context.handle.snapshot(), self.context.handle.clock().moment().ok()?);
         let origin = self.origin.as_ref().expect("authorised before anything is loaded");
-        let view = self.view_of(&snapshot, origin, now() as i64);
-        Rules { snapshot, view }
+        let view = self.view_of(&snapshot, origin, at);
+        Some(Rules { snapshot, at, view })
+    }
+
+    /// Sleeps until the clock shows a moment; for ever without one.
+    async fn sleep_until(&self, moment: Option<i64>) {
+        match moment {
+            // A minute at most: clocks are set, and a sleeping laptop does not count.
+            Some(at) => tokio::time::sleep(std::time::Duration::from_secs((at - self.now()).clamp(0, 60) as u64)).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Reads, clears, writes down and sends the next batch.
-    async fn load(&mut self, from: u64, writer: &mut WriteHalf<Stream>) -> Result<Vec<Output>, LinkError> {
+    async fn load(&mut self, from: u64, writer: &mut (impl AsyncWrite + Unpin + Send)) -> Result<Vec<Output>, LinkError> {
         let Some(feed) = self.feed() else {
             return Ok(self.sender.handle(Input::Standing(None)));
         };
         // What opened goes before what is newer: a partner that has a batch has all that was open before it.
-        if self.waiting.next().is_some_and(|at| at <= now() as i64) {
+        if self.waiting.next().is_some_and(|at| at <= self.now()) {
             let mut outputs = self.open_due();
             outputs.extend(self.sender.handle(Input::Stale));
             return Ok(outputs);
@@ -413,8 +445,10 @@ impl Serving {
         // A catch-up works towards one checkpoint until it has met it; then towards the next.
         let head = self.pinned.take().filter(|head| head.frontier.size() > from).unwrap_or_else(|| feed.head.clone());
         self.pinned = Some(head.clone());
-        let rules = self.rules();
-        let (cleared, _) = self.clear(&rules.snapshot, &feed, from, head.frontier.size(), |_, cleared| Some(cleared)).await?;
+        let Some(rules) = self.rules() else {
+            return Ok(self.look());
+        };
+        let (cleared, _) = self.clear(&rules, &feed, from, head.frontier.size(), |_, cleared| Some(cleared)).await?;
         let to = from + cleared.len() as u64;
         let tail = if to == head.frontier.size() {
             Vec::new()
@@ -438,8 +472,15 @@ impl Serving {
 
     /// Sends the older records that the entries from `from` on release, before those: a partner that has a release has what
     /// it opened, wherever the line was cut. None where no record waited for one of these releases.
-    async fn load_released(&mut self, feed: &Feed, from: u64, writer: &mut WriteHalf<Stream>) -> Result<Option<Vec<Output>>, LinkError> {
-        let rules = self.rules();
+    async fn load_released(
+        &mut self,
+        feed: &Feed,
+        from: u64,
+        writer: &mut (impl AsyncWrite + Unpin + Send),
+    ) -> Result<Option<Vec<Output>>, LinkError> {
+        let Some(rules) = self.rules() else {
+            return Ok(Some(self.look()));
+        };
         if feed.origin.is_org() || !rules.snapshot.policy.waits_for_releases(&self.partner.name, feed.origin.name()) {
             return Ok(None);
         }
@@ -452,6 +493,7 @@ impl Serving {
         }
         self.conclude().await?;
         let under_way = self.under_way();
+        let moment = rules.at;
         let (reader, snapshot, of, viewer) =
             (self.context.handle.reader().clone(), rules.snapshot.clone(), feed.clone(), rules.snapshot.viewer(&self.partner.name));
         let page = blocking(move || {
@@ -459,7 +501,7 @@ impl Serving {
             let (mut page, mut bytes, mut opening) = (Vec::new(), 0, Vec::new());
             while let Some(seq) = waited.pop_first() {
                 let row = reader.row(of.id, seq)?.ok_or(StateError("released record"))?;
-                let cleared = clear_row(&reader, &snapshot, &of, &viewer, &row)?;
+                let cleared = clear_row(&reader, &snapshot, &of, &viewer, &row, moment)?;
                 opening.extend(cleared.opens_at().map(|at| (seq, at)));
                 let known = acknowledged(&reader, &viewer.partner, of.origin.as_str(), seq, seq + 1)?;
                 let known = [&known, &under_way].into_iter().filter_map(|known| known.get(&seq)).fold(0, |all, mask| all | mask);
@@ -488,7 +530,7 @@ impl Serving {
         rules: &Rules,
         feed: &Feed,
         page: Vec<Cleared>,
-        writer: &mut WriteHalf<Stream>,
+        writer: &mut (impl AsyncWrite + Unpin + Send),
         next: u64,
         backfilled: bool,
     ) -> Result<Vec<Output>, LinkError> {
@@ -501,7 +543,12 @@ impl Serving {
     }
 
     /// Sends what is newly open of older entries.
-    async fn load_backfill(&mut self, from: u64, before: u64, writer: &mut WriteHalf<Stream>) -> Result<Vec<Output>, LinkError> {
+    async fn load_backfill(
+        &mut self,
+        from: u64,
+        before: u64,
+        writer: &mut (impl AsyncWrite + Unpin + Send),
+    ) -> Result<Vec<Output>, LinkError> {
         let (Some(feed), Some(origin)) = (self.feed(), self.origin.clone()) else {
             return Ok(self.sender.handle(Input::Standing(None)));
         };
@@ -509,7 +556,9 @@ impl Serving {
             return Ok(self.sender.handle(Input::Nothing));
         }
         self.conclude().await?;
-        let rules = self.rules();
+        let Some(rules) = self.rules() else {
+            return Ok(self.look());
+        };
         let mut at = from;
         while at < before {
             let page_end = before.min(at + BATCH_ENTRIES_MAX as u64);
@@ -518,7 +567,7 @@ impl Serving {
                 let new = cleared.mask() & !known.get(&seq).copied().unwrap_or(0);
                 (new != 0).then_some(cleared)
             };
-            let (page, read) = self.clear(&rules.snapshot, &feed, at, page_end, fresh).await?;
+            let (page, read) = self.clear(&rules, &feed, at, page_end, fresh).await?;
             if page.is_empty() {
                 at = read;
                 continue;
@@ -555,14 +604,15 @@ impl Serving {
     /// remembers what a delay holds back.
     async fn clear(
         &mut self,
-        snapshot: &Shown,
+        rules: &Rules,
         feed: &Feed,
         from: u64,
         to: u64,
         keep: impl Fn(u64, Cleared) -> Option<Cleared> + Send + 'static,
     ) -> Result<(Vec<Cleared>, u64), LinkError> {
-        let viewer = snapshot.viewer(&self.partner.name);
-        let (reader, snapshot, feed) = (self.context.handle.reader().clone(), snapshot.clone(), feed.clone());
+        let viewer = rules.snapshot.viewer(&self.partner.name);
+        let (reader, snapshot, feed) = (self.context.handle.reader().clone(), rules.snapshot.clone(), feed.clone());
+        let moment = rules.at;
         let wanted = usize::try_from(to - from).unwrap_or(usize::MAX).min(BATCH_ENTRIES_MAX);
         let page = move || {
             let mut rows = reader.rows(feed.id, from, wanted)?;
@@ -576,13 +626,13 @@ impl Serving {
                 if row.seq != at {
                     break;
                 }
-                let one = clear_row(&reader, &snapshot, &feed, &viewer, &row)?;
+                let one = clear_row(&reader, &snapshot, &feed, &viewer, &row, moment)?;
                 let size = size_of(&one);
                 if !cleared.is_empty() && bytes + size > BATCH_BYTES_MAX {
                     break;
                 }
                 at += 1;
-                opening.extend(one.opens_at().map(|moment| (row.seq, moment)));
+                opening.extend(one.opens_at().map(|opens| (row.seq, opens)));
                 if let Some(kept) = keep(row.seq, one) {
                     bytes += size;
                     cleared.push(kept);
@@ -604,7 +654,7 @@ impl Serving {
         rules: &Rules,
         message: Message,
         items: Items,
-        writer: &mut WriteHalf<Stream>,
+        writer: &mut (impl AsyncWrite + Unpin + Send),
         next: u64,
         backfilled: bool,
     ) -> Result<Vec<Output>, LinkError> {
@@ -618,9 +668,9 @@ impl Serving {
         let (to, policy) = (self.partner.name.clone(), rules.policy_of(&origin));
         let intent = Intent { to, origin: origin.to_string(), way: ledger::Way::from(way), items, policy, digest };
         let (outcomes, evidence) = (std::mem::take(&mut self.concluded), std::mem::take(&mut self.evidence));
-        let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, &evidence, now())).await?;
+        let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, &evidence, feeds.clock().now())).await?;
         let row = row.map_err(|why| LinkError::Ours(why.to_string()))?;
-        if self.standing(None).is_none_or(|standing| standing.view != rules.view) {
+        if self.standing().is_none_or(|standing| standing.view != rules.view) {
             self.concluded.push((row, Outcome::NotSent));
             // The session hears of the change before it asks again: else it would ask for the same, for ever.
             let mut outputs = self.look();
@@ -639,14 +689,20 @@ impl Serving {
     }
 
     /// Hands a frame over in chunks, looking at the rules before each and while one waits.
-    async fn write_watching(&self, frame: &[u8], view: Hash, writer: &mut WriteHalf<Stream>, handed: &mut u64) -> Result<(), LinkError> {
+    async fn write_watching(
+        &self,
+        frame: &[u8],
+        view: Hash,
+        writer: &mut (impl AsyncWrite + Unpin + Send),
+        handed: &mut u64,
+    ) -> Result<(), LinkError> {
         let mut snapshots = self.context.handle.watch();
         let deadline = tokio::time::sleep(WRITE_DEADLINE);
         tokio::pin!(deadline);
         for chunk in frame.chunks(CHUNK_BYTES) {
             let mut rest = chunk;
             while !rest.is_empty() {
-                if self.standing(None).is_none_or(|standing| standing.view != view) {
+                if self.standing().is_none_or(|standing| standing.view != view) {
                     return Err(LinkError::RulesChanged);
                 }
                 tokio::select! {
@@ -675,7 +731,8 @@ impl Serving {
         let Some(capture) = self.context.capture.as_ref().filter(|_| handed > 0) else {
             return Ok(());
         };
-        let captured = Captured { at: now(), to: row.to.clone(), origin: row.origin.clone(), handed, frame: frame.to_vec() };
+        let captured =
+            Captured { at: self.context.handle.now(), to: row.to.clone(), origin: row.origin.clone(), handed, frame: frame.to_vec() };
         capture.write(&captured).map_err(|why| LinkError::Ours(format!("cannot write the capture: {why}")))
     }
 
@@ -685,7 +742,7 @@ impl Serving {
         let is_org = self.origin.as_ref().is_some_and(|origin| origin.is_org() && origin.party() == snapshot.party);
         if is_org && snapshot.moving.is_some() {
             let name = self.partner.name.clone();
-            let held = self.context.handle.with(move |feeds| feeds.partner_holds_org(&name, size, now())).await?;
+            let held = self.context.handle.with(move |feeds| feeds.partner_holds_org(&name, size, feeds.clock().now())).await?;
             held.map_err(|why| LinkError::Ours(why.to_string()))?;
         }
         Ok(())
@@ -758,7 +815,7 @@ impl Serving {
             return;
         };
         // What is repeated before it can have become stale is dropped, or each would cost us a commit.
-        if self.met.is_some_and(|(size, at)| size == cosigned.size && now() < at + FRESH_FOR_SECONDS / 2) {
+        if self.met.is_some_and(|(size, at)| size == cosigned.size && self.context.handle.now() < at + FRESH_FOR_SECONDS / 2) {
             return;
         }
         let checkpoint = self.checkpoints[at].clone();
@@ -770,7 +827,7 @@ impl Serving {
             tracing::warn!(partner = self.partner.name, size = cosigned.size, "a cosignature does not hold");
             return;
         }
-        self.met = Some((cosigned.size, now()));
+        self.met = Some((cosigned.size, self.context.handle.now()));
         self.checkpoints.drain(..at);
         self.evidence.push(Evidence::Cosignature { by: self.partner.name.clone(), checkpoint, cosigned });
     }
@@ -780,17 +837,8 @@ impl Serving {
         if outcomes.is_empty() && evidence.is_empty() {
             return Ok(());
         }
-        let done = self.context.handle.with(move |feeds| feeds.conclude(&outcomes, &evidence, now())).await?;
+        let done = self.context.handle.with(move |feeds| feeds.conclude(&outcomes, &evidence, feeds.clock().now())).await?;
         done.map_err(|why| LinkError::Ours(why.to_string()))
-    }
-}
-
-/// Sleeps until the clock shows a moment; for ever without one.
-async fn sleep_until(moment: Option<i64>) {
-    match moment {
-        // A day at most: clocks are set, and a sleeping laptop does not count.
-        Some(at) => tokio::time::sleep(std::time::Duration::from_secs((at - now() as i64).clamp(0, 86_400) as u64)).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -845,6 +893,7 @@ pub(crate) fn clear_row(
     feed: &Feed,
     viewer: &Viewer,
     row: &crate::store::Row,
+    at: Moment,
 ) -> Result<Cleared, FeedError> {
     let whole = Whole::read(reader, snapshot, feed, row)?;
     if !feed.ours && !feed.origin.is_org() {
@@ -857,7 +906,7 @@ pub(crate) fn clear_row(
         return Cleared::own_feed_entry(&viewer.partner, &whole.item()).ok_or(StateError("signed bytes of a record").into());
     }
     match whole.record_of(reader, snapshot, feed)? {
-        Some(record) => Ok(lotline_policy::clear_release(&snapshot.policy, viewer, &whole.item(), &record.item(), now() as i64)),
-        None => Ok(lotline_policy::clear(&snapshot.policy, viewer, &whole.item(), now() as i64)),
+        Some(record) => Ok(lotline_policy::clear_release(&snapshot.policy, viewer, &whole.item(), &record.item(), at)),
+        None => Ok(lotline_policy::clear(&snapshot.policy, viewer, &whole.item(), at)),
     }
 }

@@ -187,6 +187,15 @@ impl Standing {
                 ),
             );
         }
+        if let Some(jumped) = &snapshot.jumped {
+            let (shows, expected) = (crate::service::day_text(jumped.shown), crate::service::day_text(jumped.expected));
+            say(
+                WARN,
+                &format!(
+                    "Sharing is paused: the clock shows {shows}, and the last day that is known is {expected}. It goes on by itself when a partner's clock agrees. If the date is right, `lotline share resume --clock` says so; else set the clock."
+                ),
+            );
+        }
         for feed in snapshot.feeds.values() {
             if let Some(why) = &feed.frozen {
                 let (name, whose) = (feed.origin.name(), owner(snapshot, feed));
@@ -235,6 +244,7 @@ impl Standing {
         let followed: u64 = snapshot.feeds.values().filter(|feed| !feed.ours && !feed.origin.is_org()).map(records_in).sum();
         let sharing = match (policy.version(), stopped.everybody) {
             _ if snapshot.restored.is_some() => ("off".to_owned(), "sharing, until confirmed".to_owned()),
+            _ if snapshot.jumped.is_some() => ("off".into(), "sharing, until the clock is known".into()),
             (_, true) => ("off".into(), "sharing, stopped by you".into()),
             (0, false) => ("none".into(), "rules in force".into()),
             (version, false) => (format!("v{version}"), "of your rules in force".into()),
