@@ -24,5 +24,6 @@ pub mod ledger;
 pub mod links;
 pub mod net;
 pub mod platform;
+pub mod retention;
 pub mod service;
 pub mod store;
