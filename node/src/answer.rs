@@ -117,7 +117,7 @@ impl From<crate::store::StoreError> for Failure {
         let why = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
         let failure = Failure::new(format!("{error}{why}"));
         match error {
-            StoreError::Locked => failure.exit(exit::BUSY),
+            StoreError::Locked | StoreError::Copying => failure.exit(exit::BUSY),
             StoreError::NoNode { .. } | StoreError::OutsideTree { .. } => failure.exit(exit::ALTERED),
             StoreError::Rebuilding => {
                 failure.hint("`lotline status` says whether to wait, or to make room on the disk and restart the node")
@@ -147,6 +147,7 @@ impl From<crate::config::HomeError> for Failure {
 
 impl From<crate::feeds::FeedError> for Failure {
     fn from(error: crate::feeds::FeedError) -> Failure {
+        use crate::feeds::forget::ForgetError;
         use crate::feeds::{DelegateError, FeedError, LetterError, ListError, ReleaseError, WrongRoot};
         let failure = Failure::new(&error);
         match error {
@@ -186,6 +187,9 @@ impl From<crate::feeds::FeedError> for Failure {
                 }
                 DelegateError::NoDelegation(_) => failure.exit(exit::NOT_FOUND).hint("`lotline feeds` shows them"),
             },
+            FeedError::Forget(ForgetError::Theirs { owner, .. }) => {
+                failure.exit(exit::REFUSED).hint(format!("it is {owner}'s to forget: ask there"))
+            }
             FeedError::List(why) => match why {
                 ListError::Members(_) => failure.exit(exit::ALTERED),
                 ListError::Endless => failure.hint("the association adds a line like until = 2028-01-01 to its list and signs it again"),

@@ -296,6 +296,7 @@ fn found(folder: &Path, name: &str) -> Result<Home, Failure> {
         announce: Vec::new(),
         page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
         persons: false,
+        retention: Default::default(),
     };
     crate::cli::init::found(&home, &config, &Founding::new(), Default::default())?;
     Ok(home)

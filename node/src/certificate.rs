@@ -1,10 +1,15 @@
 //! A record as a certificate to read: what is shown, what is hidden, field by field, for the terminal and the page.
 
+use std::collections::BTreeMap;
+
 use lotline_schema::codec::{self, Value};
 use lotline_schema::kind::{Form, STATISTICS};
 use lotline_schema::slot::Opened;
 use lotline_schema::view::VerifiedView;
 use serde_json::json;
+
+use crate::service::day_text;
+use crate::store::Forgotten;
 
 /// A certificate, ready to lay out.
 #[derive(Clone, Debug)]
@@ -31,6 +36,8 @@ pub struct Field {
 pub enum Content {
     /// Not shown to the holder of this view.
     Hidden,
+    /// Forgotten here, on this day.
+    Forgotten(String),
     /// Shown, and the record has no such thing.
     Absent,
     /// A line.
@@ -63,13 +70,25 @@ impl Certificate {
         Certificate { kind: format!("{} {}", schema.name, schema.version), fields: fields.collect() }
     }
 
+    /// With the days on which fields were forgotten where the view comes from.
+    pub fn with_forgotten(mut self, forgotten: &[Forgotten]) -> Certificate {
+        for (slot, field) in self.fields.iter_mut().enumerate() {
+            let then = forgotten.iter().find(|one| 1u64.checked_shl(slot as u32).is_some_and(|bit| one.slots & bit != 0));
+            if let (Content::Hidden, Some(then)) = (&field.content, then) {
+                field.content = Content::Forgotten(day_text(then.at));
+            }
+        }
+        self
+    }
+
     /// For the terminal: lines with names, tables indented, hidden fields counted by name at the end.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
-        let mut hidden = Vec::new();
+        let (mut hidden, mut forgotten) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
         for field in &self.fields {
             match &field.content {
                 Content::Hidden => hidden.push(field.name.as_str()),
+                Content::Forgotten(day) => forgotten.entry(day).or_default().push(&field.name),
                 Content::Absent => {}
                 Content::Line(line) => text.push_str(&format!("  {:<24}{line}\n", field.name)),
                 Content::Table { heads, rows } => {
@@ -81,6 +100,9 @@ impl Certificate {
         if !hidden.is_empty() {
             text.push_str(&format!("  hidden: {}\n", hidden.join(", ")));
         }
+        for (day, names) in forgotten {
+            text.push_str(&format!("  forgotten on {day}: {}\n", names.join(", ")));
+        }
         text
     }
 
@@ -89,6 +111,7 @@ impl Certificate {
         let field = |field: &Field| {
             let content = match &field.content {
                 Content::Hidden => json!({ "state": "hidden" }),
+                Content::Forgotten(day) => json!({ "state": "forgotten", "on": day }),
                 Content::Absent => json!({ "state": "absent" }),
                 Content::Line(line) => json!({ "state": "shown", "value": line }),
                 Content::Table { heads, rows } => json!({ "state": "shown", "heads": heads, "rows": rows }),

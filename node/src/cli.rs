@@ -17,6 +17,7 @@ mod backup;
 mod bundle;
 mod captured;
 mod carry;
+mod forget;
 pub(crate) mod init;
 pub(crate) mod input;
 mod keys;
@@ -139,6 +140,8 @@ pub enum HomeVerb {
     Audit(audit::Args),
     /// Withdraw a record of yours: it stays provable, and every verdict says so.
     Withdraw(withdraw::WithdrawArgs),
+    /// Forget fields in this home for good: of a lot, of a person, or what is past its time. What is signed stays.
+    Forget(forget::Args),
     /// Let a frozen feed go on, after talking to its owner.
     Thaw(withdraw::ThawArgs),
     /// Write the proof that somebody signed two truths.
@@ -181,6 +184,7 @@ impl HomeVerb {
             HomeVerb::Receive(args) => carry::receive(desk, args),
             HomeVerb::Audit(args) => audit::run(desk, args),
             HomeVerb::Withdraw(args) => withdraw::withdraw(desk, args),
+            HomeVerb::Forget(args) => forget::run(desk, args),
             HomeVerb::Thaw(args) => withdraw::thaw(desk, args),
             HomeVerb::ForkProof(args) => against::fork_proof(desk, args),
             HomeVerb::Ledger(args) => ledger::run(desk, args),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::platform;
+use crate::retention::Retention;
 
 /// `lotline.toml`. Unknown keys are refused; `docs/operating.md` lists the same fields.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct Config {
     /// Whether fields about persons are imported at all.
     #[serde(default)]
     pub persons: bool,
+    /// How long records are kept, by kind and customer; `status` lists what is past its time.
+    #[serde(default, skip_serializing_if = "Retention::is_empty")]
+    pub retention: Retention,
 }
 
 fn default_page() -> SocketAddr {

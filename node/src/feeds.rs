@@ -6,8 +6,9 @@
 //! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/witness.rs`: what others sign of
 //! our feeds and we of theirs. `feeds/delegate.rs`: feeds that one organisation owns and another writes. `feeds/forks.rs`:
 //! two truths. `feeds/book.rs`: partners, sharing rules and the ledger. `feeds/listed.rs`: lists of members.
-//! `feeds/release.rs`: what named persons countersign. `feeds/root.rs`: what the root key signs. `feeds/transport.rs`: new
-//! names on the network. `feeds/terms.rs`: what is accepted, and what received records stand under. `feeds/open.rs`: founding
+//! `feeds/release.rs`: what named persons countersign. `feeds/forget.rs`: what goes for good. `feeds/root.rs`: what the root key
+//! signs. `feeds/transport.rs`: new names on the network. `feeds/terms.rs`: what is accepted, and what received records stand
+//! under. `feeds/requests.rs`: what customers ask. `feeds/open.rs`: founding
 //! and reading a home. `feeds/state.rs`: what is stored, and how.
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +33,7 @@ use crate::store::{self, Batch, Entry, Reader, Store, StoreError};
 pub mod accept;
 mod book;
 mod delegate;
+pub mod forget;
 pub mod forks;
 pub mod ledger;
 mod listed;
@@ -115,6 +117,9 @@ pub enum FeedError {
     /// About a feed that one organisation owns and another writes.
     #[error(transparent)]
     Delegate(#[from] DelegateError),
+    /// Not something that can be forgotten here.
+    #[error(transparent)]
+    Forget(#[from] forget::ForgetError),
     /// Not a member list that can be kept.
     #[error(transparent)]
     List(#[from] ListError),

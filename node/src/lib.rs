@@ -25,5 +25,6 @@ pub mod ledger;
 pub mod links;
 pub mod net;
 pub mod platform;
+pub mod retention;
 pub mod service;
 pub mod store;

@@ -49,6 +49,7 @@ pub struct Class {
     /// The hour after it was signed, where a rule holds records back.
     hour: Option<i64>,
     thin: u64,
+    forgotten: u64,
 }
 
 /// Records under a delay are told apart by the hour: each opens at a moment of its own.
@@ -100,6 +101,7 @@ impl Classes {
             released: facts.released && self.released,
             hour: recorded(facts).filter(|_| self.delays).map(|at| at.div_euclid(HOUR) + i64::from(at.rem_euclid(HOUR) > 0)),
             thin: facts.thin,
+            forgotten: facts.forgotten,
         };
         *self.counts.entry(class).or_default() += 1;
     }
@@ -134,6 +136,7 @@ impl Class {
             released: self.released,
             recorded_at: self.hour.and_then(|hour| Timestamp::from_second(hour.saturating_mul(HOUR)).ok()).map(|at| at.to_string()),
             thin: self.thin,
+            forgotten: self.forgotten,
             ..Facts::default()
         }
     }

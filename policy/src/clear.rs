@@ -32,7 +32,7 @@ pub struct Item<'a> {
     pub leaf: Hash,
     /// The signed bytes.
     pub core: &'a [u8],
-    /// What opens its slots: all of them, in slot order.
+    /// What opens its slots, in slot order: all but those that its facts say were forgotten.
     pub disclosures: &'a [Disclosure],
     /// Its schema, if this program knows it.
     pub schema: Option<&'static Schema>,
@@ -99,7 +99,7 @@ impl FullDisclosure {
 /// An example stands on the [first page](crate).
 pub fn clear(policy: &Policy, viewer: &Viewer, item: &Item<'_>, now: impl Into<Moment>) -> Cleared {
     let (mask, shares, under, opens_at) = match item.schema {
-        Some(schema) if item.disclosures.len() == schema.fields.len() => {
+        Some(schema) if item.is_whole(schema) => {
             let question = Question::new(viewer, item.feed, schema, item.facts, now);
             let mask = question.mask(policy);
             (mask, question.opening(policy, mask), question.under_terms(policy, mask), question.opens_at(policy))
@@ -154,7 +154,7 @@ impl Cleared {
     /// assert_eq!((all.partner(), all.mask()), ("court", 0b111));
     /// ```
     pub fn full(item: &Item<'_>, confirmed: &FullDisclosure) -> Cleared {
-        let mask = (0..item.disclosures.len().min(SLOTS_MAX)).fold(0, |mask, slot| mask | 1 << slot);
+        let mask = item.slots().fold(0, |mask, (slot, _)| mask | 1 << slot);
         Cleared::new(&confirmed.to, item, mask, Basis::Full, Some(item.view(mask)))
     }
 
@@ -184,7 +184,7 @@ impl Cleared {
     /// ```
     pub fn to_its_owner(partner: &str, party: PartyId, item: &Item<'_>) -> Option<Cleared> {
         let theirs = item.origin.parse::<Origin>().is_ok_and(|origin| origin.party() == party);
-        let mask = (0..item.disclosures.len().min(SLOTS_MAX)).fold(0, |mask, slot| mask | 1 << slot);
+        let mask = item.slots().fold(0, |mask, (slot, _)| mask | 1 << slot);
         theirs.then(|| Cleared::new(partner, item, mask, Basis::Owner, Some(item.view(mask))))
     }
 
@@ -288,8 +288,20 @@ impl Item<'_> {
         here && about.is_some_and(|about| about.leaf == record.leaf && about.seq == record.seq)
     }
 
+    /// Each slot that is here, with what opens it.
+    fn slots(&self) -> impl Iterator<Item = (usize, &Disclosure)> {
+        let here = (0..SLOTS_MAX).filter(|slot| self.facts.forgotten >> slot & 1 == 0);
+        here.zip(self.disclosures)
+    }
+
+    /// Whether every slot of the schema is here, or was forgotten.
+    fn is_whole(&self, schema: &Schema) -> bool {
+        let forgotten = (0..schema.fields.len()).filter(|slot| self.facts.forgotten >> slot & 1 == 1).count();
+        self.disclosures.len() + forgotten == schema.fields.len()
+    }
+
     fn view(&self, mask: u64) -> SealedView {
-        let shown = self.disclosures.iter().enumerate().take(SLOTS_MAX).filter(|(slot, _)| mask >> slot & 1 == 1);
+        let shown = self.slots().filter(|(slot, _)| mask >> slot & 1 == 1);
         SealedView { core: self.core.to_vec(), disclosures: shown.map(|(_, disclosure)| disclosure.clone()).collect() }
     }
 }

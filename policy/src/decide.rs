@@ -84,6 +84,11 @@ pub enum Reason {
     },
     /// The owner stopped sharing with this partner.
     Stopped,
+    /// It was forgotten here.
+    Forgotten {
+        /// The field that was, when it is another one: rules ask for it, so nothing of the record leaves any more.
+        asked: Option<&'static str>,
+    },
 }
 
 /// A share that almost shows a field.
@@ -144,6 +149,9 @@ pub fn shown(policy: &Policy, viewer: &Viewer, feed: &str, schema: &'static Sche
     Question::new(viewer, feed, schema, facts, now).shown(policy)
 }
 
+/// The fields that conditions of rules look at.
+const ASKED: [&str; 5] = ["part", "lot", "customer", "verdict_stated", "verdict_recomputed"];
+
 /// One record, asked for by one viewer now.
 pub(crate) struct Question<'a> {
     viewer: &'a Viewer,
@@ -173,10 +181,10 @@ impl Question<'_> {
 
     /// The slots shown. This is the whole policy: shares minus nevers, and no thin statistics without their values.
     pub(crate) fn mask(&self, policy: &Policy) -> u64 {
-        if policy.stopped.covers(&self.viewer.partner) {
+        if policy.stopped.covers(&self.viewer.partner) || self.unanswerable().is_some() {
             return 0;
         }
-        let open = self.named(&policy.shares) & !self.named(&policy.nevers);
+        let open = self.named(&policy.shares) & !self.named(&policy.nevers) & !self.facts.forgotten;
         let thin = (0..self.schema.fields.len()).filter(|slot| self.facts.thin & bit(*slot) != 0);
         let bare = thin.filter(|slot| self.values_of(*slot).is_none_or(|values| open & bit(values) == 0));
         open & !bare.fold(0, |mask, slot| mask | bit(slot))
@@ -251,6 +259,12 @@ impl Question<'_> {
         Some(rule.delay?.after(self.recorded?))
     }
 
+    /// A field that conditions ask for and that was forgotten here: nobody can say any more whether a never holds.
+    fn unanswerable(&self) -> Option<&'static str> {
+        let asked = ASKED.iter().filter_map(|name| self.schema.slot(name));
+        asked.filter(|slot| self.facts.forgotten & bit(*slot) != 0).map(|slot| self.schema.fields[slot].name).next()
+    }
+
     /// The table of values that a table of statistics summarises.
     fn values_of(&self, slot: usize) -> Option<usize> {
         let table = self.schema.fields[slot].name.strip_suffix("_statistics")?;
@@ -262,6 +276,12 @@ impl Question<'_> {
         let name = |rule: &Rule| rule.name.clone();
         if policy.stopped.covers(&self.viewer.partner) {
             return Reason::Stopped;
+        }
+        if self.facts.forgotten & bit(slot) != 0 {
+            return Reason::Forgotten { asked: None };
+        }
+        if let Some(asked) = self.unanswerable() {
+            return Reason::Forgotten { asked: Some(asked) };
         }
         if let Some(rule) = policy.nevers.iter().find(acts).map(name) {
             return Reason::Banned { rule };

@@ -74,6 +74,8 @@ impl Reason {
                 format!("hidden, no share shows it; `{rule}` would, but it {}", but.unwrap_or_else(|| format!("fails on {condition}")))
             }
             Reason::Stopped => "hidden, sharing with this partner is stopped".into(),
+            Reason::Forgotten { asked: None } => "forgotten here".into(),
+            Reason::Forgotten { asked: Some(asked) } => format!("hidden, rules ask for `{asked}`, which was forgotten here"),
         }
     }
 }

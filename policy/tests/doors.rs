@@ -346,7 +346,50 @@ fn what_is_forbidden_looks_like_what_is_not_understood() {
     hidden(&whole, "nobody");
     hidden(&Item { feed: "unknown", ..whole }, "oem-a");
     hidden(&Item { schema: None, ..whole }, "oem-a");
+    // Less than all of it, and nobody says that it was forgotten.
     hidden(&Item { disclosures: &sealed.disclosures[1..], ..whole }, "oem-a");
+}
+
+#[test]
+fn what_was_forgotten_leaves_by_no_door_and_the_rest_as_before() {
+    let (sealed, facts) = sealed();
+    let origin = place().origin.to_string();
+    let slot = |name: &str| SCHEMA.slot(name).unwrap();
+    let viewer = Viewer::new("oem-a");
+    let before = clear(&policy(), &viewer, &item(&sealed, &origin, &facts, Some(&SCHEMA)), NOVEMBER);
+    let without = |names: &[&str]| {
+        let mut less = sealed.clone();
+        let gone: Vec<usize> = names.iter().map(|name| slot(name)).collect();
+        less.disclosures = sealed.disclosures.iter().enumerate().filter(|(at, _)| !gone.contains(at)).map(|(_, one)| one.clone()).collect();
+        let forgotten = gone.iter().fold(0, |mask, slot| mask | 1 << slot);
+        (less, Facts { forgotten, ..facts.clone() })
+    };
+    // A field that no condition asks for.
+    let (less, known) = without(&["quantity", "operation"]);
+    let cleared = clear(&policy(), &viewer, &item(&less, &origin, &known, Some(&SCHEMA)), NOVEMBER);
+    assert_eq!(cleared.mask(), before.mask() & !known.forgotten);
+    assert_ne!(cleared.mask(), before.mask());
+    let view = cleared.view().unwrap().trusted().unwrap();
+    assert!((0..SCHEMA.fields.len()).all(|slot| view.slots()[slot].is_some() == (cleared.mask() >> slot & 1 == 1)));
+    let full = Cleared::full(&item(&less, &origin, &known, Some(&SCHEMA)), &FullDisclosure::confirmed_by_owner("court"));
+    assert_eq!(full.mask(), (1 << SCHEMA.fields.len()) - 1 & !known.forgotten);
+    assert_eq!(full.view().unwrap().trusted().unwrap().hidden(), 2);
+    let decision = decide(&policy(), &viewer, "quality", &SCHEMA, &known, NOVEMBER);
+    assert_eq!((decision.mask, &decision.reasons[slot("quantity")]), (cleared.mask(), &Reason::Forgotten { asked: None }));
+    // One that a ban may ask for: nobody can say any more whether it holds.
+    for asked in ["part", "lot", "customer", "verdict_stated", "verdict_recomputed"] {
+        let (less, known) = without(&[asked]);
+        assert!(clear(&policy(), &viewer, &item(&less, &origin, &known, Some(&SCHEMA)), NOVEMBER).is_hidden(), "{asked}");
+        let decision = decide(&policy(), &viewer, "quality", &SCHEMA, &known, NOVEMBER);
+        assert_eq!((decision.mask, &decision.reasons[slot("drawing")]), (0, &Reason::Forgotten { asked: Some(asked) }));
+    }
+    // Missing without a word is not forgotten.
+    assert!(clear(&policy(), &viewer, &item(&less, &origin, &facts, Some(&SCHEMA)), NOVEMBER).is_hidden());
+    // Values that are gone take the thin statistics over them along.
+    let thin = Facts { thin: 1 << slot("special_statistics"), ..facts.clone() };
+    let open = |facts: &Facts| decide(&policy(), &viewer, "quality", &SCHEMA, facts, NOVEMBER).mask >> slot("special_statistics") & 1;
+    assert!(open(&Facts { forgotten: 1 << slot("special_values"), ..thin.clone() }) <= open(&thin));
+    assert_eq!(open(&Facts { forgotten: 1 << slot("special_values"), ..thin }), 0);
 }
 
 #[test]

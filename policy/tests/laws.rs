@@ -439,6 +439,7 @@ proptest! {
                     }
                 }
                 Reason::Stopped => prop_assert!(false, "nobody is stopped"),
+                Reason::Forgotten { .. } => prop_assert!(false, "nothing is forgotten"),
             }
         }
     }

@@ -94,6 +94,8 @@ pub struct Facts {
     /// Whether a named person released it, and that counts. No slot says so: whoever asks rules about a record of its own
     /// looks, and where nobody looked it is false.
     pub released: bool,
+    /// Slots that were forgotten where the record is kept, a bit each. No slot says so either.
+    pub forgotten: u64,
 }
 
 /// The slots behind [`Facts::identity`], beside the kind.
@@ -143,6 +145,7 @@ impl Facts {
             recorded_at: text("recorded_at"),
             thin: thin.fold(0, |mask, (slot, _)| mask | 1 << slot),
             released: false,
+            forgotten: 0,
         }
     }
 

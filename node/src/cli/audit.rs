@@ -50,12 +50,13 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let snapshot = desk.handle.snapshot();
     let mut problems: Vec<String> = stored.damage.iter().map(|damage| format!("journal: {damage}")).collect();
     problems.extend(stored.differences.iter().map(|difference| format!("index: {difference}")));
-    let (mut entries, mut signatures, mut revoked) = (0u64, 0u64, 0u64);
+    let (mut entries, mut signatures, mut revoked, mut forgotten) = (0u64, 0u64, 0u64, 0u64);
     for feed in snapshot.feeds.values() {
         let found = audit_feed(reader, &snapshot, feed)?;
         entries += found.entries;
         signatures += found.signatures;
         revoked += found.revoked;
+        forgotten += found.forgotten;
         problems.extend(found.problems.into_iter().map(|problem| format!("feed {}: {problem}", feed.origin.short())));
     }
     let (numbered, faults) = numbered_faults(reader, &snapshot)?;
@@ -78,13 +79,16 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     if revoked > 0 {
         text.push_str(&format!("\n{revoked} of these entries are revoked: intact, and not vouched for since their key was taken back.\n"));
     }
+    if forgotten > 0 {
+        text.push_str(&format!("\nOf {forgotten} of these entries fields were forgotten here; what is signed is whole.\n"));
+    }
     for problem in &problems {
         text.push_str(&format!("  {problem}\n"));
     }
     if !clean {
         text.push_str("Nothing was changed. Restore a backup, or fetch what is missing from a partner; `docs/operating.md` says how.");
     }
-    let json = json!({ "clean": clean, "commits": stored.commits, "journal_bytes": stored.bytes, "index_keys": stored.keys, "entries": entries, "signatures": signatures, "revoked": revoked, "ledger_entries": ledger.entries, "problems": problems });
+    let json = json!({ "clean": clean, "commits": stored.commits, "journal_bytes": stored.bytes, "index_keys": stored.keys, "entries": entries, "signatures": signatures, "revoked": revoked, "forgotten": forgotten, "ledger_entries": ledger.entries, "problems": problems });
     Ok(Answer { text, json, exit: if clean { 0 } else { exit::ALTERED } })
 }
 
@@ -93,6 +97,7 @@ struct Found {
     entries: u64,
     signatures: u64,
     revoked: u64,
+    forgotten: u64,
     problems: Vec<String>,
 }
 
@@ -153,6 +158,11 @@ fn audit_entry(reader: &Reader, org: &Org, again: &mut Org, feed: &Feed, row: &R
     let sealed = SealedView { core, disclosures: slots.into_iter().map(|(_, bytes)| Disclosure::received(bytes)).collect() };
     let view = sealed.verify(org, Expected { origin: &feed.origin.to_string(), seq: row.seq }).map_err(|why| why.to_string())?;
     found.revoked += u64::from(view.revoked().is_some());
+    found.forgotten += u64::from(!row.forgotten.is_empty());
+    let missing = view.slots().iter().enumerate().find(|(slot, opened)| opened.is_none() && row.forgotten_slots() >> slot & 1 == 0);
+    if let Some((slot, _)) = missing.filter(|_| feed.written) {
+        return Err(format!("what opens slot {slot} is neither here nor was it forgotten"));
+    }
     let summary = Summary::read(&row.summary).map_err(|why| why.to_string())?;
     // The list must not say anything else than the record.
     let listed = (summary.facts.lot.as_ref(), summary.facts.part.as_ref(), summary.facts.verdict.as_ref());

@@ -11,6 +11,7 @@ use crate::answer::{Answer, Failure, exit};
 use crate::certificate::{Certificate, harmless};
 use crate::desk::Desk;
 use crate::evidence::Attested;
+use crate::feeds::forget::schema_of;
 use crate::feeds::terms::{Obligation, obligations};
 use crate::feeds::{Delegated, Feed, Released, Summary, released_by, revoked};
 use crate::service::{day_text, now, time_text};
@@ -121,6 +122,8 @@ pub fn records(desk: &Desk, args: RecordsArgs) -> Result<Answer, Failure> {
     for (feed, row, summary) in &rows {
         let of = &summary.facts;
         let cell = |text: &Option<String>| harmless(text.as_deref().unwrap_or("–"));
+        let lost = schema_of(of).map_or_else(Vec::new, |schema| seen(schema, of.forgotten));
+        let lot = if lost.contains(&"lot") { "(forgotten)".to_owned() } else { cell(&of.lot) };
         let pieces = of.pieces.map_or(String::new(), |(inspected, failed)| format!("{failed} of {inspected} fail"));
         let old = if summary.superseded_by.is_some() { "  superseded" } else { "" };
         let released = released_by(desk.handle.reader(), &desk.handle.snapshot(), feed, Hash(row.leaf))?;
@@ -135,7 +138,7 @@ pub fn records(desk: &Desk, args: RecordsArgs) -> Result<Answer, Failure> {
         let by = if by.is_empty() { String::new() } else { format!("  released by {}", by.join(", ")) };
         text.push_str(&format!(
             "{:<20} {:<16} {:<16} {pieces:<16} {:<14} {}/{}{old}{by}\n",
-            cell(&of.lot),
+            lot,
             cell(&of.part),
             cell(&of.verdict),
             owner(desk, feed),
@@ -146,7 +149,7 @@ pub fn records(desk: &Desk, args: RecordsArgs) -> Result<Answer, Failure> {
             "origin": feed.origin.to_string(), "seq": row.seq, "leaf": Hash(row.leaf).to_string(), "whose": owner(desk, feed), "lot": of.lot, "part": of.part,
             "verdict": of.verdict, "inspected": of.pieces.map(|pieces| pieces.0), "nonconforming": of.pieces.map(|pieces| pieces.1),
             "recorded_at": of.recorded_at, "superseded": summary.superseded_by.is_some(), "slots": row.slots(),
-            "released_by": released_json(&released), "revoked": gone, "withdrawn": withdrawn,
+            "released_by": released_json(&released), "revoked": gone, "withdrawn": withdrawn, "forgotten": lost,
         }));
     }
     if list.is_empty() {
@@ -203,7 +206,7 @@ fn rows(desk: &Desk, args: &RecordsArgs) -> Result<Vec<(Feed, Row, Summary)>, Fa
 pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
     let (feed, row) = find_record(desk, &args.lot, args.part.as_deref(), false)?;
     let (_, view) = open_row(desk.handle.reader(), &row)?;
-    let certificate = Certificate::of(&view);
+    let certificate = Certificate::of(&view).with_forgotten(&row.forgotten);
     let attested = Attested::of(desk.handle.reader(), &desk.handle.snapshot(), &feed, row.seq)?;
     let received: String = attested.receipts().iter().map(|line| format!("{line}\n")).collect();
     let released = released_by(desk.handle.reader(), &desk.handle.snapshot(), &feed, view.leaf())?;

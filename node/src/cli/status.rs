@@ -123,6 +123,11 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     for of in &delegated {
         text.push_str(&format!("  delegated  {:<16} {}\n", of.origin.name(), super::lists::words(of, now())));
     }
+    // Without its index status still answers.
+    let due = super::forget::past_their_time(desk).unwrap_or_default();
+    if let Some(words) = super::forget::due_in_words(&due) {
+        text.push_str(&format!("  retention  {words}; nothing goes by itself (lotline forget --due)\n"));
+    }
     let mut partners = Vec::new();
     for partner in snapshot.book.values() {
         let link = desk.board.as_ref().map(|board| board.of(&partner.name));
@@ -151,7 +156,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         "transport": { "peer": snapshot.peer, "waiting_for": snapshot.moving.as_ref().map(|_| super::keys::rotate::waiting_for(&snapshot)) },
         "successor": org.successor().map(ToString::to_string),
         "policy": { "version": policy.version(), "shares": shares, "nevers": policy.nevers().len(), "stopped": policy.stopped() },
-        "feeds": feeds, "delegated": delegated.iter().map(super::lists::delegation_json).collect::<Vec<_>>(), "partners": partners, "restored": snapshot.restored,
+        "due": super::forget::due_json(&due), "feeds": feeds, "delegated": delegated.iter().map(super::lists::delegation_json).collect::<Vec<_>>(), "partners": partners, "restored": snapshot.restored,
         "clock": { "shows": clock.now(), "latest": clock.mark(), "jumped": clock.jumped().is_some() },
         "listening": desk.board.as_ref().map(crate::service::LinkBoard::listening),
         "store": { "journal_bytes": store.journal_bytes, "segments": store.segments, "rebuilding": store.rebuilding, "waiting": store.waiting },

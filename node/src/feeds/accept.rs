@@ -21,7 +21,7 @@ use super::state::{Head, StateError, Summary, key};
 use super::terms::{Under, check_under};
 use super::{Feed, FeedError, Feeds, Live, feed_state, head_state, identity_of};
 use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
-use crate::store::{Batch, Entry};
+use crate::store::{Batch, Entry, Row};
 
 /// One entry of a feed as a partner sends it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -558,8 +558,13 @@ impl Feeds {
         let (mut entries, mut lots) = (Batch::new(), BTreeSet::new());
         let terms = self.oblige(&mut entries, &backfill.origin, &backfill.under, true, now)?;
         for (seq, sealed, view) in backfill.items {
-            lots.extend(view.facts().lot);
             let row = self.reader.row(id, seq).map_err(FeedError::from)?;
+            // The receipt covers what came; what was forgotten stays so.
+            let (sealed, view) = match row.as_ref().map_or(0, Row::forgotten_slots) {
+                0 => (sealed, view),
+                forgotten => without(sealed, &view, forgotten).map_err(|source| AcceptError::View { seq, source })?,
+            };
+            lots.extend(view.facts().lot);
             let fresh = !row.as_ref().is_some_and(|row| row.has_core);
             push_release(&mut entries, &backfill.origin, &view);
             push_view(&mut entries, id, seq, sealed, &view, fresh);
@@ -671,6 +676,14 @@ impl Feeds {
     }
 }
 
+/// A verified view without what it shows of slots that were forgotten here.
+fn without(sealed: SealedView, view: &VerifiedView, forgotten: u64) -> Result<(SealedView, VerifiedView), ViewError> {
+    let shown = view.opened().iter().zip(sealed.disclosures).filter(|(slot, _)| forgotten >> **slot & 1 == 0);
+    let sealed = SealedView { core: sealed.core, disclosures: shown.map(|(_, disclosure)| disclosure).collect() };
+    let view = sealed.trusted()?;
+    Ok((sealed, view))
+}
+
 /// The first entry of a batch that hides something.
 fn batch_hides(from: u64, items: &[VerifiedItem]) -> Option<u64> {
     let hides = |item: &VerifiedItem| match item {
@@ -716,5 +729,6 @@ fn merge(a: lotline_schema::Facts, b: lotline_schema::Facts) -> lotline_schema::
         recorded_at: a.recorded_at.or(b.recorded_at),
         thin: a.thin | b.thin,
         released: false,
+        forgotten: a.forgotten | b.forgotten,
     }
 }

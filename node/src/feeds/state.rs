@@ -164,7 +164,9 @@ impl Summary {
         let of = &self.facts;
         let text = |text: &Option<String>| codec::optional(text.as_deref(), codec::text);
         let hash = |hash: Option<Hash>| codec::optional(hash, |hash| codec::bytes(hash.0));
-        put(codec::array([
+        // As in earlier stores while nothing is forgotten.
+        let forgotten = (of.forgotten != 0).then(|| codec::uint(of.forgotten));
+        let parts = [
             codec::text(of.kind.as_str()),
             text(&of.part),
             text(&of.customer_part),
@@ -181,13 +183,14 @@ impl Summary {
             codec::uint(of.thin),
             hash(self.content),
             hash(self.superseded_by),
-        ]))
+        ];
+        put(codec::array(parts.into_iter().chain(forgotten)))
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Result<Summary, StateError> {
         const WHAT: StateError = StateError("record summary");
         let value = take(bytes, "record summary")?;
-        let parts = codec::as_array(&value).filter(|parts| parts.len() == 16).ok_or(WHAT)?;
+        let parts = codec::as_array(&value).filter(|parts| matches!(parts.len(), 16 | 17)).ok_or(WHAT)?;
         let text = |at: usize| codec::as_text(&parts[at]).map(str::to_owned);
         let hash = |at: usize| codec::as_bytes(&parts[at]).and_then(Hash::from_slice);
         let pieces = |pair: &[Value]| Some((codec::as_uint(pair.first()?)?, codec::as_uint(pair.get(1)?)?));
@@ -208,6 +211,7 @@ impl Summary {
                 recorded_at: text(12),
                 thin: codec::as_uint(&parts[13]).ok_or(WHAT)?,
                 released: false,
+                forgotten: parts.get(16).map_or(Some(0), codec::as_uint).ok_or(WHAT)?,
             },
             content: hash(14),
             superseded_by: hash(15),

@@ -12,6 +12,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     iter::Peekable,
     path::Path,
+    sync::PoisonError,
 };
 
 use super::{
@@ -59,6 +60,8 @@ impl AuditReport {
 /// Compares everything; `shared` is level with the journal or, offline, as it was left.
 pub(super) fn audit(shared: &Shared, progress: &dyn Fn(Progress)) -> Result<AuditReport, StoreError> {
     let files = &shared.files;
+    // Nothing is forgotten meanwhile, or two looks would see two journals.
+    let _still = files.still.read().unwrap_or_else(PoisonError::into_inner);
     let parent = shared.folder();
     let folder = tempfile::Builder::new().prefix(FOLDER).tempdir_in(parent).map_err(io_error("create a folder in", parent))?;
     let second = Index::make(folder.path(), CACHE_BYTES, None)?;
@@ -85,7 +88,7 @@ pub(super) fn audit(shared: &Shared, progress: &dyn Fn(Progress)) -> Result<Audi
     build(&mut report, files.start(), done)?;
     let mut compared = shared.read(|db| guard(|| compare(db, &second.db)))?;
     if compared.different > 0 {
-        let _still = lock(&shared.gate);
+        let _gate = lock(&shared.gate);
         let now = shared.reached();
         if now != done {
             build(&mut report, files.advance(done), now)?;

@@ -9,12 +9,20 @@
 //! 4 describe     feed u32, seq u64, summary blob, lot text?, part text?
 //! 5 set state    key blob, value blob
 //! 6 delete state key blob
+//! 7 forgotten    feed u32, seq u64, slots u64, at u64, why blob, summary blob, lot text?, part text?
 //! ```
+//!
+//! **What was forgotten** (see `forget`) is blanked where it stood, in as many bytes: a disclosure becomes one of slot
+//! `BLANK` with zeros in it, and summary, lot and part of an older statement or description become one summary of zeros.
+
+use std::collections::BTreeMap;
 
 use super::frame::HEAD_BYTES;
 
 /// A statement has at most 64 slots (design section 10); one mask word holds which of them an entry opens.
 pub(super) const SLOTS_MAX: u8 = 64;
+/// The slot of a disclosure that was blanked.
+const BLANK: u8 = 0xff;
 /// Lot numbers, part numbers and state keys become keys of the index, which copies whole leaves of them.
 pub(super) const KEY_BYTES_MAX: usize = 4096;
 
@@ -63,6 +71,26 @@ pub enum Entry {
         feed: u32,
         /// Place in the feed.
         seq: u64,
+        /// What lists and filters show from now on.
+        summary: Vec<u8>,
+        /// Findable under this lot from now on.
+        lot: Option<String>,
+        /// Findable under this part from now on.
+        part: Option<String>,
+    },
+    /// Slots of a record that were forgotten, and what is shown of it from now on. They never open again, whatever comes.
+    /// Only in what is given to `Store::forget`.
+    Forgotten {
+        /// Local number of the feed.
+        feed: u32,
+        /// Place in the feed.
+        seq: u64,
+        /// The slots, a bit each. Their digests stay, in the signed bytes.
+        slots: u64,
+        /// When, in seconds since 1970.
+        at: u64,
+        /// Why, in a word or two.
+        why: String,
         /// What lists and filters show from now on.
         summary: Vec<u8>,
         /// Findable under this lot from now on.
@@ -129,6 +157,13 @@ impl Batch {
             }
             Entry::Describe { feed, seq, summary, lot, part } => {
                 self.head(4, feed, seq);
+                self.described(&summary, lot, part);
+            }
+            Entry::Forgotten { feed, seq, slots, at, why, summary, lot, part } => {
+                self.head(7, feed, seq);
+                self.bytes.extend_from_slice(&slots.to_le_bytes());
+                self.bytes.extend_from_slice(&at.to_le_bytes());
+                self.key(why.as_bytes());
                 self.described(&summary, lot, part);
             }
             Entry::State { key, value } => {
@@ -207,6 +242,7 @@ pub(super) enum News<'a> {
     Disclosures { payload: Span, slots: u64 },
     Hidden { leaf: [u8; 32] },
     Describe { shown: Shown<'a> },
+    Forgotten { slots: u64, at: u64, why: &'a str, shown: Shown<'a> },
 }
 
 /// What lists show of a record, and what it is found by.
@@ -215,6 +251,8 @@ pub(super) struct Shown<'a> {
     pub(super) summary: &'a [u8],
     pub(super) lot: Option<&'a str>,
     pub(super) part: Option<&'a str>,
+    /// All three, the length in front of the summary included.
+    span: Span,
 }
 
 /// Reads the entries of a frame's body; `None` when it is not one.
@@ -245,6 +283,64 @@ pub(super) fn slots(payload: &[u8], mut each: impl FnMut(u8, &[u8])) -> Option<(
     while bytes.at < payload.len() {
         let slot = bytes.take(1)?[0];
         each(slot, bytes.blob()?.0);
+    }
+    Some(())
+}
+
+/// Slots to be forgotten, by feed and place.
+pub(super) type Orders = BTreeMap<(u32, u64), u64>;
+
+/// The slots that a frame's body says were forgotten.
+pub(super) fn orders(body: &[u8], into: &mut Orders) {
+    // A body with a right checksum was written by us; what does not read orders nothing.
+    let _ = items(body, |item| {
+        if let Item::Record { feed, seq, news: News::Forgotten { slots, .. } } = item {
+            *into.entry((feed, seq)).or_default() |= slots;
+        }
+    });
+}
+
+/// Blanks what is to be forgotten in a frame's body, and everything that lists showed of these records. Whether a byte of
+/// it changed; none when it is no body.
+pub(super) fn blank(body: &mut [u8], orders: &Orders) -> Option<bool> {
+    let (mut payloads, mut shown_before) = (Vec::new(), Vec::new());
+    items(body, |item| {
+        let Item::Record { feed, seq, news } = item else { return };
+        let Some(slots) = orders.get(&(feed, seq)) else { return };
+        match news {
+            News::Disclosures { payload, slots: here } if here & slots != 0 => payloads.push((payload, *slots)),
+            News::Statement { shown, .. } | News::Describe { shown } | News::Forgotten { shown, .. } => shown_before.push(shown.span),
+            News::Disclosures { .. } | News::Hidden { .. } => {}
+        }
+    })?;
+    let mut changed = !payloads.is_empty();
+    for (Span { at, len }, slots) in payloads {
+        blank_slots(&mut body[at as usize..(at + len) as usize], slots)?;
+    }
+    for Span { at, len } in shown_before {
+        let blanked = &mut body[at as usize..(at + len) as usize];
+        // A summary of zeros that takes the room of all three, then neither lot nor part.
+        let summary = len.checked_sub(6)?.to_le_bytes();
+        let wanted = summary.into_iter().chain(std::iter::repeat(0));
+        for (byte, wanted) in blanked.iter_mut().zip(wanted) {
+            changed |= *byte != wanted;
+            *byte = wanted;
+        }
+    }
+    Some(changed)
+}
+
+fn blank_slots(payload: &mut [u8], slots: u64) -> Option<()> {
+    let mut at = 0;
+    while at < payload.len() {
+        let mut bytes = Bytes { body: payload, at };
+        let (slot, (_, span)) = (bytes.take(1)?[0], bytes.blob()?);
+        let next = bytes.at;
+        if slot < SLOTS_MAX && slots >> slot & 1 == 1 {
+            payload[at] = BLANK;
+            payload[span.at as usize..(span.at + span.len) as usize].fill(0);
+        }
+        at = next;
     }
     Some(())
 }
@@ -306,13 +402,20 @@ impl<'a> Bytes<'a> {
             }
             3 => News::Hidden { leaf: self.array()? },
             4 => News::Describe { shown: self.shown()? },
+            7 => {
+                let (slots, at) = (self.u64()?, self.u64()?);
+                let why = std::str::from_utf8(self.blob()?.0).ok()?;
+                News::Forgotten { slots, at, why, shown: self.shown()? }
+            }
             _ => return None,
         };
         Some(Item::Record { feed, seq, news })
     }
 
     fn shown(&mut self) -> Option<Shown<'a>> {
-        Some(Shown { summary: self.blob()?.0, lot: self.text()?, part: self.text()? })
+        let at = self.at;
+        let (summary, lot, part) = (self.blob()?.0, self.text()?, self.text()?);
+        Some(Shown { summary, lot, part, span: Span { at: at as u32, len: (self.at - at) as u32 } })
     }
 }
 
@@ -336,6 +439,33 @@ mod tests {
         assert_eq!(records(body), [(3, 9)]);
         for n in 0..body.len() {
             let _ = items(&body[..n], |_| ());
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_blanked_in_its_place() {
+        let mut batch = Batch::new();
+        let (core, summary) = (vec![7; 10], b"secret".to_vec());
+        batch.push(Entry::Statement { feed: 3, seq: 9, leaf: [4; 32], core, summary, lot: Some("L-secret".into()), part: None });
+        batch.push(Entry::Disclosures { feed: 3, seq: 9, slots: vec![(0, b"kept".to_vec()), (5, b"secret".to_vec())] });
+        batch.push(Entry::Disclosures { feed: 3, seq: 8, slots: vec![(5, b"another".to_vec())] });
+        let before = batch.bytes[HEAD_BYTES..].to_vec();
+        let (mut body, mut orders) = (before.clone(), Orders::new());
+        let mut order = Batch::new();
+        let why = "test".to_owned();
+        order.push(Entry::Forgotten { feed: 3, seq: 9, slots: 1 << 5, at: 1, why, summary: vec![], lot: None, part: None });
+        super::orders(&order.bytes[HEAD_BYTES..], &mut orders);
+        assert_eq!(blank(&mut body, &orders), Some(true));
+        assert_eq!(body.len(), before.len());
+        let holds = |text: &[u8]| body.windows(text.len()).any(|at| at == text);
+        assert!(holds(b"kept") && holds(b"another") && !holds(b"secret"));
+        let mut seen = Vec::new();
+        items(&body, |i| seen.push(format!("{i:?}"))).unwrap();
+        assert!(seen.len() == 3 && seen[0].contains("lot: None, part: None"), "{seen:?}");
+        assert!(seen[1].contains("slots: 1 ") && seen[2].contains("slots: 32 "), "{seen:?}");
+        assert_eq!(blank(&mut body.clone(), &orders), Some(false), "once is enough");
+        for n in 0..before.len() {
+            let _ = blank(&mut before[..n].to_vec(), &orders);
         }
     }
 

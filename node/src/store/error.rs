@@ -63,6 +63,12 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
+    /// Forgetting changes the journal under whoever copies or compares it.
+    #[error("a backup or an audit is under way; forget when it is done")]
+    Copying,
+    /// What is to be forgotten is on its way: ordered for good, and not carried out everywhere.
+    #[error("it is ordered, and was not carried out everywhere ({0}); the next start of the node or of a command carries it out")]
+    Ordered(Box<StoreError>),
     /// The index is behind or broken. The journal has everything, so saving goes on.
     #[error("the store is rebuilding its index; nothing is lost, try again later")]
     Rebuilding,

@@ -47,6 +47,8 @@ struct Level {
     written: Written,
     /// The end is near: stop between two frames.
     stopping: bool,
+    /// Counts the indexes this store has had since it was opened. A thread that writes an earlier one ends.
+    generation: u64,
     /// The index is being compared with the journal after an unclean stop.
     checking: bool,
     /// Found after opening.
@@ -87,8 +89,17 @@ pub struct Status {
 impl Shared {
     pub(super) fn new(files: Arc<Files>, index: Index, reached: Position, end: Position, waiting: u64, marker: PathBuf) -> Shared {
         let phase = if reached < end { Phase::CatchingUp } else { Phase::Following };
-        let level =
-            Level { end, reached, waiting, phase, written: Written::default(), stopping: false, checking: false, damage: Vec::new() };
+        let level = Level {
+            end,
+            reached,
+            waiting,
+            phase,
+            written: Written::default(),
+            stopping: false,
+            generation: 0,
+            checking: false,
+            damage: Vec::new(),
+        };
         Shared {
             files,
             index: RwLock::new(Some(index)),
@@ -105,7 +116,9 @@ impl Shared {
             return Err(StoreError::Rebuilding);
         }
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(Index { db, .. }) = &*index else { return Err(StoreError::Closed) };
+        let Some(Index { db, .. }) = &*index else {
+            return Err(if self.stopping() { StoreError::Closed } else { StoreError::Rebuilding });
+        };
         match guard(|| Ok(work(db))).and_then(|result| result) {
             Ok(found) => Ok(found),
             Err(IndexError::Journal(e)) => Err(e),
@@ -189,12 +202,6 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits for the check after an unclean stop.
-    #[cfg(test)]
-    pub(super) fn wait_checked(&self) {
-        drop(self.wait_while(|l| l.checking));
-    }
-
     pub(super) fn found_damage(&self, damage: &[Damage]) {
         lock(&self.progress).damage.extend_from_slice(damage);
     }
@@ -220,9 +227,29 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Takes the index out; readers find the store closed from now on.
+    /// Takes the index out; readers find the store closed, or rebuilding, from now on.
     pub(super) fn take_index(&self) -> Option<Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Reads answer "rebuilding" from now on, and the thread that writes the index ends.
+    pub(super) fn set_index_aside(&self) {
+        let mut level = lock(&self.progress);
+        (level.phase, level.generation) = (Phase::CatchingUp, level.generation + 1);
+        self.changed.notify_all();
+    }
+
+    /// A new, empty index that so many commits have to be taken up into.
+    pub(super) fn begin_index(&self, index: Index, commits: u64) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(index);
+        let mut level = lock(&self.progress);
+        (level.reached, level.waiting) = (self.files.start(), commits);
+        self.changed.notify_all();
+    }
+
+    /// Waits for the check after an unclean stop.
+    pub(super) fn wait_checked(&self) {
+        drop(self.wait_while(|l| l.checking));
     }
 
     fn wait_while(&self, waiting: impl FnMut(&mut Level) -> bool) -> std::sync::MutexGuard<'_, Level> {
@@ -241,10 +268,12 @@ pub(super) fn follow(shared: &Shared, index: &Index) {
 
 fn apply_all(shared: &Shared, index: &Index) -> Result<(), IndexError> {
     let (mut at, mut writer) = (shared.reached(), index.writer());
+    let generation = lock(&shared.progress).generation;
+    let ended = |l: &Level| l.stopping || l.phase == Phase::Failed || l.generation != generation;
     loop {
         let end = {
-            let level = shared.wait_while(|l| l.end <= at && !l.stopping && l.phase != Phase::Failed);
-            if level.stopping || level.phase == Phase::Failed {
+            let level = shared.wait_while(|l| l.end <= at && !ended(l));
+            if ended(&level) {
                 return Ok(());
             }
             level.end
@@ -258,6 +287,9 @@ fn apply_all(shared: &Shared, index: &Index) -> Result<(), IndexError> {
             at = shared.files.advance(frame.next);
         }
         let mut level = lock(&shared.progress);
+        if ended(&level) {
+            return Ok(());
+        }
         (level.reached, level.written) = (at, writer.written);
         level.waiting = level.waiting.saturating_sub(1);
         if level.phase == Phase::CatchingUp && at >= level.end {

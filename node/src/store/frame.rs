@@ -25,6 +25,15 @@ pub(super) fn finish(bytes: &mut Vec<u8>, entries: u32, seed: u32, segment: u32,
     bytes[12..16].copy_from_slice(&head_sum.to_le_bytes());
 }
 
+/// Puts another body of the same length into a frame, at the same place.
+pub(super) fn rewrite(frame: &mut [u8], body: &[u8], seed: u32, segment: u32, offset: u32) {
+    let entries = u32::from_le_bytes([frame[8], frame[9], frame[10], frame[11]]);
+    let mut bytes = vec![0; HEAD_BYTES];
+    bytes.extend_from_slice(body);
+    finish(&mut bytes, entries, seed, segment, offset);
+    frame.copy_from_slice(&bytes);
+}
+
 /// A head whose sum is right.
 #[derive(Clone, Copy)]
 pub(super) struct Head {

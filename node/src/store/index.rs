@@ -28,7 +28,7 @@ use super::{
     Position, disk,
     entry::{self, Bytes, Item, News, Shown},
     error::{StoreError, io_error},
-    journal::Frame,
+    journal::{Frame, step},
     tree::{Trees, nodes_in, nodes_key},
 };
 
@@ -113,6 +113,27 @@ impl Index {
         drop(self);
         set_aside(dir).map_err(io_error("set aside", dir))?;
         Index::make(dir, cache_bytes, Some(why))
+    }
+
+    /// Removes the index in `dir`, and one that was set aside: sled keeps what it once held. Nobody has it open any more but
+    /// threads of sled that are just ending.
+    pub(super) fn remove(dir: &Path) -> io::Result<()> {
+        let patience = Instant::now() + LET_GO;
+        let held = || {
+            let db = fs::File::options().read(true).write(true).open(dir.join("db"));
+            db.is_ok_and(|db| matches!(db.try_lock(), Err(fs::TryLockError::WouldBlock)))
+        };
+        while held() && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for dir in [dir, &aside(dir)] {
+            step()?;
+            match fs::remove_dir_all(dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        dir.parent().map_or(Ok(()), disk::sync_dir)
     }
 
     /// Makes an empty index.
@@ -314,6 +335,28 @@ impl Place {
     }
 }
 
+/// Slots of a record that were forgotten together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// A bit each.
+    pub slots: u64,
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// Why, in a word or two.
+    pub why: String,
+}
+
+impl Forgotten {
+    fn encode(&self) -> Vec<u8> {
+        [&self.slots.to_le_bytes()[..], &self.at.to_le_bytes(), &(self.why.len() as u32).to_le_bytes(), self.why.as_bytes()].concat()
+    }
+
+    fn decode(read: &mut Bytes<'_>) -> Option<Forgotten> {
+        let (slots, at) = (read.u64()?, read.u64()?);
+        Some(Forgotten { slots, at, why: std::str::from_utf8(read.blob()?.0).ok()?.to_owned() })
+    }
+}
+
 /// What the index holds of a record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Record {
@@ -322,16 +365,19 @@ pub(super) struct Record {
     pub(super) core: Option<Place>,
     /// Payloads of disclosures entries in the order they came, each with the slots it was the first to open.
     pub(super) opened: Vec<(Place, u64)>,
+    /// What never opens again, in the order it was forgotten.
+    pub(super) forgotten: Vec<Forgotten>,
     pub(super) lot: Option<String>,
     pub(super) part: Option<String>,
     pub(super) summary: Vec<u8>,
 }
 
 impl Record {
-    /// Flags, leaf, core?, count of opened, opened, lot?, part?, summary.
+    /// Flags, leaf, core?, count of opened, opened, count of forgotten and forgotten if any, lot?, part?, summary.
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(80 + 20 * self.opened.len() + self.summary.len());
-        out.push(u8::from(self.leaf.is_some()) | u8::from(self.core.is_some()) << 1);
+        let some_forgotten = !self.forgotten.is_empty();
+        out.push(u8::from(self.leaf.is_some()) | u8::from(self.core.is_some()) << 1 | u8::from(some_forgotten) << 2);
         out.extend_from_slice(&self.leaf.unwrap_or_default());
         if let Some(core) = &self.core {
             out.extend_from_slice(&core.encode());
@@ -340,6 +386,10 @@ impl Record {
         for (place, slots) in &self.opened {
             out.extend_from_slice(&place.encode());
             out.extend_from_slice(&slots.to_le_bytes());
+        }
+        if some_forgotten {
+            out.extend_from_slice(&(self.forgotten.len() as u32).to_le_bytes());
+            self.forgotten.iter().for_each(|one| out.extend_from_slice(&one.encode()));
         }
         for term in [&self.lot, &self.part] {
             out.push(term.is_some().into());
@@ -358,9 +408,11 @@ impl Record {
         let leaf = read.array()?;
         let core = if flags & 2 != 0 { Some(Place::decode(&mut read)?) } else { None };
         let opened = (0..read.u32()?).map(|_| Some((Place::decode(&mut read)?, read.u64()?))).collect::<Option<_>>()?;
+        let some_forgotten = if flags & 4 != 0 { read.u32()? } else { 0 };
+        let forgotten = (0..some_forgotten).map(|_| Forgotten::decode(&mut read)).collect::<Option<_>>()?;
         let (lot, part) = (read.text()?.map(str::to_owned), read.text()?.map(str::to_owned));
         let leaf = (flags & 1 != 0).then_some(leaf);
-        Some(Record { leaf, core, opened, lot, part, summary: value[read.at..].to_vec() })
+        Some(Record { leaf, core, opened, forgotten, lot, part, summary: value[read.at..].to_vec() })
     }
 
     /// The leaf alone, for the Merkle tree.
@@ -380,10 +432,21 @@ impl Record {
             News::Disclosures { payload, slots } => {
                 let payload = place(payload);
                 let opened = self.opened.iter().fold(0, |all, (_, slots)| all | slots);
+                let forgotten = self.forgotten.iter().fold(0, |all, one| all | one.slots);
                 // The slots alone decide, so applying the frame again adds nothing.
-                if slots & !opened != 0 {
-                    self.opened.push((payload, slots & !opened));
+                if slots & !opened & !forgotten != 0 {
+                    self.opened.push((payload, slots & !opened & !forgotten));
                 }
+            }
+            News::Forgotten { slots, at, why, shown } => {
+                let one = Forgotten { slots, at, why: why.to_owned() };
+                if !self.forgotten.contains(&one) {
+                    self.forgotten.push(one);
+                }
+                // As if it had never come: so the index is the same whether this was carried out yet or not.
+                self.opened.iter_mut().for_each(|(_, opened)| *opened &= !slots);
+                self.opened.retain(|(_, opened)| *opened != 0);
+                self.show(shown);
             }
             News::Hidden { leaf } if self.core.is_none() => self.leaf = Some(leaf),
             News::Hidden { .. } => {}

@@ -1,5 +1,5 @@
-//! The journal: segments of frames, written once and never changed, the truth of the store. `Files` reads and is
-//! shared by all threads; `Journal` is the one writer. Neither knows the index.
+//! The journal: segments of frames, the truth of the store, written once and never changed but for what is to be
+//! forgotten. `Files` reads and is shared by all threads; `Journal` is the one writer. Neither knows the index.
 //!
 //! A segment has its full size from the start (see `disk::preallocate`) and begins with 64 bytes: magic, format u32,
 //! number u32, store id [16], zeros, crc32c of these 60 bytes. It is durable and listed in the manifest before its
@@ -14,17 +14,19 @@ use std::{
 };
 
 use super::{
-    FORMAT, Position,
+    Position,
     disk::{self, lock},
-    entry::Batch,
+    entry::{self, Batch, Orders},
     error::{Damage, StoreError, io_error},
     frame::{self, Bad, HEAD_BYTES, Head},
-    manifest::{Listed, Manifest},
+    manifest::{Forgets, Listed, Manifest},
 };
 
 /// Where a segment's first frame starts.
 pub(super) const SEGMENT_HEAD_BYTES: u32 = 64;
 const MAGIC: &[u8; 8] = b"lotlinej";
+/// Format of a segment.
+const SEGMENT_FORMAT: u32 = 1;
 /// Open files kept for reading; beyond it all are closed and opened again as needed, far below common limits.
 const HANDLES_MAX: usize = 128;
 
@@ -33,8 +35,14 @@ pub(super) struct Files {
     dir: PathBuf,
     pub(super) store: [u8; 16],
     seed: u32,
-    listed: RwLock<Vec<Listed>>,
+    manifest: RwLock<Manifest>,
     handles: Mutex<HashMap<u32, Arc<File>>>,
+    /// Held for reading while a segment's bytes are read, and for writing while its file is replaced: nobody reads on in
+    /// the old file.
+    replaced: RwLock<()>,
+    /// Held for reading by whoever needs all segments as they are together, a copy or an audit; taken for writing while
+    /// something is forgotten in them.
+    pub(super) still: RwLock<()>,
     /// Known damage, which walks from frame to frame step over.
     gaps: Mutex<Vec<(Position, Position)>>,
 }
@@ -73,15 +81,17 @@ impl Files {
             None => {
                 let mut store = [0; 16];
                 getrandom::fill(&mut store).map_err(|e| io_error("draw a random id for", dir)(io::Error::other(e.to_string())))?;
-                Manifest { store, segments: vec![Listed { number: 1, end: None }] }
+                Manifest { store, forgets: Forgets::Never, segments: vec![Listed { number: 1, end: None }] }
             }
         };
         let files = Files {
             dir: dir.to_owned(),
             store: manifest.store,
             seed: crc32c::crc32c(&manifest.store),
-            listed: RwLock::new(manifest.segments.clone()),
+            manifest: RwLock::new(manifest.clone()),
             handles: Mutex::default(),
+            replaced: RwLock::default(),
+            still: RwLock::default(),
             gaps: Mutex::default(),
         };
         files.remove_leftovers(loaded.as_ref())?;
@@ -99,13 +109,29 @@ impl Files {
 
     /// All segments in order.
     pub(super) fn listed(&self) -> Vec<Listed> {
-        self.listed.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.manifest().segments
+    }
+
+    fn manifest(&self) -> Manifest {
+        self.manifest.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the manifest, on disk first.
+    fn set_manifest(&self, manifest: Manifest) -> Result<(), StoreError> {
+        manifest.save(&self.dir.join("manifest"))?;
+        *self.manifest.write().unwrap_or_else(PoisonError::into_inner) = manifest;
+        Ok(())
+    }
+
+    /// How far forgetting is.
+    pub(super) fn forgets(&self) -> Forgets {
+        self.manifest.read().unwrap_or_else(PoisonError::into_inner).forgets
     }
 
     /// The same place, moved from the end of a closed segment to the next one and over known damage.
     pub(super) fn advance(&self, mut at: Position) -> Position {
-        let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
-        let gaps = lock(&self.gaps);
+        let manifest = self.manifest.read().unwrap_or_else(PoisonError::into_inner);
+        let (listed, gaps) = (&manifest.segments, lock(&self.gaps));
         loop {
             let gap = gaps.iter().find(|(from, _)| *from == at).map(|(_, until)| *until);
             let index = listed.binary_search_by_key(&at.segment, |l| l.number).ok();
@@ -138,6 +164,7 @@ impl Files {
     /// Reads a piece of a segment.
     pub(super) fn bytes(&self, segment: u32, offset: u32, len: u32) -> Result<Vec<u8>, StoreError> {
         let path = self.path(segment);
+        let _same = self.replaced.read().unwrap_or_else(PoisonError::into_inner);
         let file = self.handle(segment).map_err(io_error("open", &path))?;
         let mut bytes = vec![0; len as usize];
         disk::read_at(&file, &mut bytes, offset.into()).map_err(io_error("read", &path))?;
@@ -236,10 +263,12 @@ impl Files {
         lock(&self.gaps).extend(gaps.map(|d| (place(d.segment, d.offset), place(d.segment, d.until))));
     }
 
-    /// Copies the segments up to `end` and a manifest into `dest`, durable when done.
-    pub(super) fn copy(&self, end: Position, dest: &Path, seen: &dyn Fn(u64, u64)) -> Result<u64, StoreError> {
+    /// Copies the segments up to their `end` and a manifest into `dest`, durable when done.
+    pub(super) fn copy(&self, end: impl FnOnce() -> Position, dest: &Path, seen: &dyn Fn(u64, u64)) -> Result<u64, StoreError> {
         fs::create_dir_all(dest).map_err(io_error("create", dest))?;
-        let mut manifest = Manifest { store: self.store, segments: self.listed() };
+        let _still = self.still.read().unwrap_or_else(PoisonError::into_inner);
+        let end = end();
+        let mut manifest = self.manifest();
         manifest.segments.retain(|l| l.number <= end.segment);
         if let Some(last) = manifest.segments.last_mut() {
             last.end = None;
@@ -268,6 +297,7 @@ impl Files {
     /// The whole segment; a missing file or a wrong head is added to `damage`.
     fn load(&self, number: u32, damage: &mut Vec<Damage>) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(number);
+        let _same = self.replaced.read().unwrap_or_else(PoisonError::into_inner);
         let end = self.listed().iter().find(|l| l.number == number).and_then(|l| l.end);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -289,7 +319,7 @@ impl Files {
             return Ok(Some("the segment's head is changed"));
         }
         let format = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
-        if format > FORMAT {
+        if format > SEGMENT_FORMAT {
             return Err(StoreError::Newer(format));
         }
         Ok((*head != self.head(number)).then_some("the segment belongs to another store or place"))
@@ -298,7 +328,7 @@ impl Files {
     fn head(&self, number: u32) -> [u8; 64] {
         let mut head = [0; 64];
         head[..8].copy_from_slice(MAGIC);
-        head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        head[8..12].copy_from_slice(&SEGMENT_FORMAT.to_le_bytes());
         head[12..16].copy_from_slice(&number.to_le_bytes());
         head[16..32].copy_from_slice(&self.store);
         let sum = crc32c::crc32c(&head[..60]);
@@ -340,6 +370,80 @@ impl Files {
             }
         }
         Ok(())
+    }
+
+    /// Carries out the orders to forget that stand from segment `first` on in all segments before it, as often as it
+    /// takes. Whether there were any.
+    pub(super) fn carry_out(&self, first: u32) -> Result<bool, StoreError> {
+        let (closed, ordering): (Vec<_>, Vec<_>) = self.listed().into_iter().partition(|l| l.number < first);
+        let mut orders = Orders::new();
+        for Listed { number, .. } in ordering {
+            let path = self.path(number);
+            // What a kill left written but not synced becomes an order now, so it must be durable first.
+            let synced = || OpenOptions::new().read(true).write(true).open(&path)?.sync_data();
+            synced().map_err(io_error("sync", &path))?;
+            if let Some(bytes) = self.load(number, &mut Vec::new())? {
+                frame::scan(&bytes, self.seed, number, SEGMENT_HEAD_BYTES, &mut |_, _, body| entry::orders(body, &mut orders));
+            }
+        }
+        if !orders.is_empty() {
+            closed.iter().try_for_each(|listed| self.blank(listed, &orders))?;
+        }
+        Ok(!orders.is_empty())
+    }
+
+    /// Says that all orders are carried out.
+    pub(super) fn carried_out(&self) -> Result<(), StoreError> {
+        step().map_err(io_error("replace", &self.dir.join("manifest")))?;
+        self.set_manifest(Manifest { forgets: Forgets::Done, ..self.manifest() })
+    }
+
+    /// Replaces a closed segment by one without what is to be forgotten. Every frame keeps its place and its length, so no
+    /// position changes; damaged stretches stay as they are. Killed anywhere there is the old file or the new one.
+    fn blank(&self, listed: &Listed, orders: &Orders) -> Result<(), StoreError> {
+        let Listed { number, end: Some(end) } = *listed else { return Ok(()) };
+        let Some(mut bytes) = self.load(number, &mut Vec::new())? else { return Ok(()) };
+        let path = self.path(number);
+        if bytes.len() > end as usize {
+            // Room that no frame will ever take: each forgetting closes a segment that may be nearly empty.
+            bytes.truncate(end as usize);
+            let shortened = || OpenOptions::new().write(true).open(&path)?.set_len(end.into());
+            shortened().map_err(io_error("shorten", &path))?;
+        }
+        let mut blanked = Vec::new();
+        frame::scan(&bytes, self.seed, number, SEGMENT_HEAD_BYTES, &mut |at, next, body| {
+            let mut body = body.to_vec();
+            if entry::blank(&mut body, orders) == Some(true) {
+                blanked.push((at, next, body));
+            }
+        });
+        if blanked.is_empty() {
+            return Ok(());
+        }
+        for (at, next, body) in blanked {
+            frame::rewrite(&mut bytes[at as usize..next as usize], &body, self.seed, number, at);
+        }
+        self.replace(number, &path, &bytes).map_err(|e| disk_full(e, "replace", &path, end))
+    }
+
+    fn replace(&self, number: u32, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let temp = path.with_extension("new");
+        step()?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&temp)?;
+        disk::write_at(&file, &bytes[..bytes.len() / 2], 0)?;
+        step()?;
+        disk::write_at(&file, &bytes[bytes.len() / 2..], bytes.len() as u64 / 2)?;
+        step()?;
+        file.sync_all()?;
+        drop(file);
+        step()?;
+        {
+            let _alone = self.replaced.write().unwrap_or_else(PoisonError::into_inner);
+            lock(&self.handles).remove(&number);
+            fs::rename(&temp, path)?;
+        }
+        step()?;
+        disk::sync_dir(&self.dir)
     }
 
     fn handle(&self, segment: u32) -> io::Result<Arc<File>> {
@@ -427,7 +531,7 @@ impl Journal {
         }
         let full = u64::from(self.end.offset) + bytes as u64 > self.capacity;
         if full {
-            self.next_segment()?;
+            self.next_segment(self.files.forgets())?;
         }
         let Position { segment, offset } = self.end;
         frame::finish(&mut batch.bytes, batch.entries, self.files.seed, segment, offset);
@@ -457,27 +561,36 @@ impl Journal {
         self.file.sync_data()
     }
 
-    fn next_segment(&mut self) -> Result<(), StoreError> {
-        let mut segments = self.files.listed();
+    /// Begins a segment for orders to forget. The manifest that lists it says so until they are carried out.
+    pub(super) fn begin_forgetting(&mut self) -> Result<u32, StoreError> {
+        if let Some(why) = &self.poisoned {
+            return Err(StoreError::Poisoned(why.clone()));
+        }
+        let first = self.end.segment + 1;
+        step().map_err(io_error("replace", &self.files.dir.join("manifest")))?;
+        self.next_segment(Forgets::Pending(first))?;
+        Ok(first)
+    }
+
+    fn next_segment(&mut self, forgets: Forgets) -> Result<(), StoreError> {
+        let before = self.files.manifest();
+        let mut segments = before.segments.clone();
         let number = self.end.segment + 1;
         self.files.make_segment(number, self.segment_bytes)?;
         let path = self.files.path(number);
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("open", &path))?;
-        let (store, manifest_path) = (self.files.store, self.files.dir.join("manifest"));
-        let before = Manifest { store, segments: segments.clone() };
+        let manifest_path = self.files.dir.join("manifest");
         if let Some(last) = segments.last_mut() {
             last.end = Some(self.end.offset);
         }
         segments.push(Listed { number, end: None });
-        let after = Manifest { store, segments: segments.clone() };
-        if let Err(e) = after.save(&manifest_path) {
+        if let Err(e) = self.files.set_manifest(Manifest { store: before.store, forgets, segments }) {
             let unchanged = matches!(Manifest::load(&manifest_path), Ok(Some(now)) if now == before);
             return match e {
                 StoreError::Io { source, .. } if unchanged => Err(disk_full(source, "replace", &manifest_path, 4096)),
                 e => Err(self.poison(&e.to_string())),
             };
         }
-        *self.files.listed.write().unwrap_or_else(PoisonError::into_inner) = segments;
         (self.file, self.capacity) = (file, self.segment_bytes.into());
         self.end = Position { segment: number, offset: SEGMENT_HEAD_BYTES };
         Ok(())
@@ -488,6 +601,24 @@ impl Journal {
         self.poisoned = Some(why.to_owned());
         StoreError::Poisoned(why.to_owned())
     }
+}
+
+/// A step of forgetting before which a program can be killed. Tests end it there.
+pub(super) fn step() -> io::Result<()> {
+    #[cfg(test)]
+    if STEPS_LEFT.get().is_some_and(|left| {
+        STEPS_LEFT.set(Some(left.saturating_sub(1)));
+        left == 0
+    }) {
+        return Err(io::Error::other("injected stop"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+thread_local! {
+    /// After so many steps of forgetting on this thread none succeeds.
+    pub(super) static STEPS_LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
 }
 
 fn name(segment: u32) -> String {

@@ -10,6 +10,10 @@
 //! ```
 //!
 //! A closed segment is listed with its end; only the last one is open. A segment is listed before its first commit.
+//!
+//! Once something was forgotten the format is 2 and a line `forgets 7` or `forgets none` follows the store: segment 7 may
+//! begin with orders that are not carried out yet in the segments before it. A program that knows format 1 only would
+//! take in again what was forgotten, so it refuses such a store.
 
 use std::{fs, io, path::Path};
 
@@ -24,8 +28,21 @@ use super::{
 pub(super) struct Manifest {
     /// Random name of this store, made with it.
     pub(super) store: [u8; 16],
+    /// What is to be forgotten still.
+    pub(super) forgets: Forgets,
     /// In order; never empty.
     pub(super) segments: Vec<Listed>,
+}
+
+/// How far the store is with forgetting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forgets {
+    /// Nothing was ever forgotten here.
+    Never,
+    /// Everything that was ordered is done.
+    Done,
+    /// Orders from this segment on may not be carried out in those before it.
+    Pending(u32),
 }
 
 /// One segment.
@@ -59,22 +76,41 @@ impl Manifest {
                 return Some(Err(StoreError::Newer(format)));
             }
             let store = u128::from_str_radix(lines.next()?.get(1)?, 16).ok()?.to_be_bytes();
+            let forgets = match format {
+                ..=1 => Forgets::Never,
+                _ => Forgets::parse(&lines.next()?)?,
+            };
             let segments = lines.map(|line| Listed::parse(&line)).collect::<Option<Vec<_>>>()?;
             let ordered = segments.windows(2).all(|w| w[0].number < w[1].number && w[0].end.is_some());
-            (ordered && segments.last()?.end.is_none()).then_some(Ok(Manifest { store, segments }))
+            (ordered && segments.last()?.end.is_none()).then_some(Ok(Manifest { store, forgets, segments }))
         })();
         parsed.unwrap_or_else(|| Err(wrong("a line of it is unreadable"))).map(Some)
     }
 
     /// Replaces the file; it is durable when this returns.
     pub(super) fn save(&self, path: &Path) -> Result<(), StoreError> {
-        let mut text = format!("lotline journal\nformat {FORMAT}\nstore {:032x}\n", u128::from_be_bytes(self.store));
+        let (format, forgets) = match self.forgets {
+            Forgets::Never => (1, String::new()),
+            Forgets::Done => (FORMAT, "forgets none\n".to_owned()),
+            Forgets::Pending(segment) => (FORMAT, format!("forgets {segment}\n")),
+        };
+        let mut text = format!("lotline journal\nformat {format}\nstore {:032x}\n{forgets}", u128::from_be_bytes(self.store));
         for Listed { number, end } in &self.segments {
             let end = end.map_or("open".to_owned(), |end| end.to_string());
             text += &format!("segment {number} {end}\n");
         }
         text += &format!("crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()));
         replace(path, text.as_bytes()).map_err(io_error("replace", path))
+    }
+}
+
+impl Forgets {
+    fn parse(line: &[&str]) -> Option<Forgets> {
+        match line {
+            ["forgets", "none"] => Some(Forgets::Done),
+            ["forgets", segment] => Some(Forgets::Pending(segment.parse().ok()?)),
+            _ => None,
+        }
     }
 }
 
@@ -95,16 +131,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("manifest");
         assert_eq!(Manifest::load(&path).unwrap(), None);
-        let segments = vec![Listed { number: 1, end: Some(640) }, Listed { number: 2, end: None }];
-        let manifest = Manifest { store: [9; 16], segments };
-        manifest.save(&path).unwrap();
-        assert_eq!(Manifest::load(&path).unwrap(), Some(manifest));
-        let bytes = fs::read(&path).unwrap();
-        for i in 0..bytes.len() {
-            let mut changed = bytes.clone();
-            changed[i] ^= 1;
-            fs::write(&path, changed).unwrap();
-            assert!(Manifest::load(&path).is_err(), "byte {i}");
+        for forgets in [Forgets::Never, Forgets::Done, Forgets::Pending(2)] {
+            let segments = vec![Listed { number: 1, end: Some(640) }, Listed { number: 2, end: None }];
+            let manifest = Manifest { store: [9; 16], forgets, segments };
+            manifest.save(&path).unwrap();
+            assert_eq!(Manifest::load(&path).unwrap(), Some(manifest));
+            let bytes = fs::read(&path).unwrap();
+            for i in 0..bytes.len() {
+                let mut changed = bytes.clone();
+                changed[i] ^= 1;
+                fs::write(&path, changed).unwrap();
+                assert!(Manifest::load(&path).is_err(), "byte {i}");
+            }
         }
     }
 }

@@ -22,6 +22,11 @@
 //! not), anything beyond that refuses to open, since an acknowledged record would be missing without a trace.
 //! `Store::open_damaged` goes on without it, on the owner's word.
 //!
+//! **Forgetting** (`forget`): the order, durable, is an entry like any other, at the beginning of a segment of its own; the
+//! manifest says that it is to be carried out. Then each closed segment that holds what is to be forgotten is replaced by
+//! one in which it is blanked, frame by frame in the same place; the index, which may have held it, is removed, and made
+//! again from the journal. Whatever is killed when, the next start carries out the rest before anybody can read.
+//!
 //! **A failed write or sync** closes the journal for writing until the store is opened again.
 
 use std::{
@@ -36,6 +41,7 @@ mod disk;
 mod entry;
 mod error;
 mod follower;
+mod forget;
 mod frame;
 mod index;
 mod journal;
@@ -50,7 +56,7 @@ pub use audit::AuditReport;
 pub use entry::{Batch, Entry};
 pub use error::{Damage, StoreError};
 pub use follower::Status;
-pub use index::Written;
+pub use index::{Forgotten, Written};
 pub use reader::{Counts, Reader, Row};
 pub use seal::RestoredWhy;
 pub use tree::FeedTree;
@@ -61,8 +67,8 @@ use index::Index;
 use journal::{Files, Journal, SEGMENT_HEAD_BYTES, Survey};
 use seal::{Note, Seal};
 
-/// Format of journal, manifest and seal that this program writes, and the newest it reads.
-const FORMAT: u32 = 1;
+/// The newest format of a store that this program reads. It writes the first one until something is forgotten.
+const FORMAT: u32 = 2;
 const JOURNAL: &str = "journal";
 const INDEX: &str = "index";
 /// Bounds of a segment: room for a few frames in tests, offsets that fit u32 with a wide margin.
@@ -137,6 +143,7 @@ pub struct Store {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     seal: Seal,
+    cache_bytes: u64,
     /// What the seal says from now on; `None` until the owner of a restored store has confirmed.
     note: Option<Note>,
     _lock: File,
@@ -173,7 +180,11 @@ impl Store {
         let segment_bytes = options.segment_bytes.clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end()) as u32;
         let files = Arc::new(Files::open(&dir.join(JOURNAL), segment_bytes)?);
         let (index_dir, marker) = (dir.join(INDEX), dir.join("rebuild"));
+        let forgot = forget::carry_out(&files, &index_dir)?;
         let mut index = Index::open(&index_dir, &marker, options.cache_bytes, files.store)?;
+        if forgot {
+            index.rebuilt = Some("it held what was forgotten".to_owned());
+        }
 
         let read = |from| files.survey(from, &|done, total| progress(Progress { step: Step::Reading, done, total }));
         let mut reached = index.reached.unwrap_or(files.start());
@@ -228,7 +239,16 @@ impl Store {
         let check = !clean && opened.rebuilt.is_none() && survey.end != files.start();
         let note = Note { machine, store: files.store, end: survey.end, clean: false };
         let shared = Arc::new(Shared::new(files, index.clone(), reached, survey.end, survey.frames, marker));
-        let mut store = Store { journal, shared, threads: Vec::new(), seal, note: None, _lock: lock, _temporary: None };
+        let mut store = Store {
+            journal,
+            shared,
+            threads: Vec::new(),
+            seal,
+            cache_bytes: options.cache_bytes,
+            note: None,
+            _lock: lock,
+            _temporary: None,
+        };
         if opened.restored.is_none() {
             store.note = Some(note);
             store.write_seal(true)?;
@@ -373,7 +393,7 @@ pub fn copy_for_backup(dir: &Path, dest: &Path, progress: &dyn Fn(Progress)) -> 
     let (_lock, files) = offline(dir)?;
     let last = files.listed().last().map_or(files.start(), |l| Position { segment: l.number, offset: SEGMENT_HEAD_BYTES });
     let end = files.survey(last, &|_, _| ())?.end;
-    files.copy(end, &dest.join(JOURNAL), &|done, total| progress(Progress { step: Step::Copying, done, total }))
+    files.copy(|| end, &dest.join(JOURNAL), &|done, total| progress(Progress { step: Step::Copying, done, total }))
 }
 
 fn offline(dir: &Path) -> Result<(File, Arc<Files>), StoreError> {

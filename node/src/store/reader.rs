@@ -11,7 +11,7 @@ use super::{
     entry,
     error::{Damage, StoreError},
     follower::{Shared, Status},
-    index::{IndexError, LOT, NODES, PART, Place, RECORD, Record, STATE, parse_record_key, record_key, term_prefix},
+    index::{Forgotten, IndexError, LOT, NODES, PART, Place, RECORD, Record, STATE, parse_record_key, record_key, term_prefix},
     tree::{self, FeedTree},
 };
 
@@ -39,6 +39,8 @@ pub struct Row {
     pub lot: Option<String>,
     /// Found under this part.
     pub part: Option<String>,
+    /// Slots that were forgotten here, and when.
+    pub forgotten: Vec<Forgotten>,
     core: Option<Place>,
     opened: Vec<(Place, u64)>,
 }
@@ -49,9 +51,14 @@ impl Row {
         self.opened.iter().fold(0, |all, (_, slots)| all | slots)
     }
 
+    /// Which slots were forgotten here, as bits.
+    pub fn forgotten_slots(&self) -> u64 {
+        self.forgotten.iter().fold(0, |all, one| all | one.slots)
+    }
+
     fn new(feed: u32, seq: u64, value: &[u8]) -> Result<Option<Row>, IndexError> {
-        let Record { leaf, core, opened, lot, part, summary } = Record::decode(value).ok_or(IndexError::Entry)?;
-        Ok(leaf.map(|leaf| Row { feed, seq, leaf, summary, has_core: core.is_some(), lot, part, core, opened }))
+        let Record { leaf, core, opened, forgotten, lot, part, summary } = Record::decode(value).ok_or(IndexError::Entry)?;
+        Ok(leaf.map(|leaf| Row { feed, seq, leaf, summary, has_core: core.is_some(), lot, part, forgotten, core, opened }))
     }
 }
 
@@ -212,7 +219,7 @@ impl Reader {
     /// store put back from it knows that it was restored. Returns the bytes copied.
     pub fn copy_for_backup(&self, dest: &Path, progress: &dyn Fn(Progress)) -> Result<u64, StoreError> {
         let seen = |done, total| progress(Progress { step: Step::Copying, done, total });
-        self.shared.files.copy(self.shared.end(), &dest.join(super::JOURNAL), &seen)
+        self.shared.files.copy(|| self.shared.end(), &dest.join(super::JOURNAL), &seen)
     }
 
     fn by_term(&self, kind: u8, text: &str) -> Result<Vec<(u32, u64)>, StoreError> {

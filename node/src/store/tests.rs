@@ -921,7 +921,7 @@ fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), 1);
     let newer = |e: Result<(Store, Opened), StoreError>| match e {
-        Err(e @ StoreError::Newer(2)) => e.to_string(),
+        Err(e @ StoreError::Newer(2 | 3)) => e.to_string(),
         _ => panic!("opened"),
     };
     let path = segment(dir.path(), 1);
@@ -934,7 +934,7 @@ fn a_newer_format_is_refused() {
     assert!(newer(try_open(dir.path())).contains("newer Lotline (format 2); update the program"));
     fs::write(&path, &old).unwrap();
     let path = dir.path().join(JOURNAL).join("manifest");
-    let text = fs::read_to_string(&path).unwrap().replace("format 1", "format 2");
+    let text = fs::read_to_string(&path).unwrap().replace("format 1", "format 3");
     let listed = text.rsplit_once("crc32c").unwrap().0;
     fs::write(&path, format!("{listed}crc32c {:08x}\n", crc32c::crc32c(listed.as_bytes()))).unwrap();
     newer(try_open(dir.path()));
@@ -1003,6 +1003,276 @@ fn a_restored_store_knows_it() {
     assert_eq!(open(&dir).1.restored, Some(RestoredWhy::OtherStore));
     fs::write(dir.join("seal"), b"rubbish").unwrap();
     assert_eq!(open(&dir).1.restored, Some(RestoredWhy::SealUnreadable));
+}
+
+/// A text that stands nowhere else, in slot 3 of a record, and as its summary and lot.
+fn secret(seq: u64) -> String {
+    format!("secret-{seq:06}-of-somebody")
+}
+
+/// One commit: a record with a secret, and something in slot 5 that is none.
+fn commit_secret(store: &mut Store, seq: u64) {
+    let Entry::Statement { feed, seq, leaf, core, part, .. } = statement(1, seq) else { unreachable!() };
+    let shown = Entry::Statement { feed, seq, leaf, core, summary: secret(seq).into(), lot: Some(secret(seq)), part };
+    let opened = |slots| Entry::Disclosures { feed: 1, seq, slots };
+    let (first, later) = (vec![(3, secret(seq).into()), (5, b"kept".to_vec())], vec![(3, secret(seq).into()), (7, b"later".to_vec())]);
+    store.commit(batch([shown, opened(first), opened(later)])).unwrap();
+}
+
+fn order(seq: u64, slots: u64) -> Entry {
+    let (summary, why) = (b"new".to_vec(), "asked".to_owned());
+    Entry::Forgotten { feed: 1, seq, slots, at: 1000, why, summary, lot: None, part: Some("P".into()) }
+}
+
+/// Which secrets stand in any file below a folder.
+fn secrets_below(dir: &Path, found: &mut BTreeSet<u64>) {
+    for path in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+        if path.is_dir() {
+            secrets_below(&path, found);
+            continue;
+        }
+        let Ok(bytes) = fs::read(&path) else { continue };
+        for at in bytes.windows(7).enumerate().filter(|(_, at)| at == b"secret-").map(|(at, _)| at) {
+            let number: Option<u64> = bytes.get(at + 7..at + 13).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            found.extend(number);
+        }
+    }
+}
+
+fn secrets(dir: &Path) -> BTreeSet<u64> {
+    let mut found = BTreeSet::new();
+    secrets_below(dir, &mut found);
+    found
+}
+
+/// Every record is there, with its secret unless it is one of `gone`; nothing is said to be wrong.
+fn assert_forgotten(store: &Store, commits: u64, gone: &BTreeSet<u64>) {
+    store.settle().unwrap();
+    let reader = store.reader();
+    for seq in 0..commits {
+        let row = reader.row(1, seq).unwrap().unwrap();
+        let Entry::Statement { core, leaf, .. } = statement(1, seq) else { unreachable!() };
+        assert_eq!((reader.core(&row).unwrap(), row.leaf), (Some(core), leaf), "what is signed stays");
+        let (kept, later) = ((5, b"kept".to_vec()), (7, b"later".to_vec()));
+        if gone.contains(&seq) {
+            assert_eq!((row.slots(), row.forgotten_slots()), (1 << 5 | 1 << 7, 1 << 3));
+            assert_eq!(row.forgotten, [Forgotten { slots: 1 << 3, at: 1000, why: "asked".into() }]);
+            assert_eq!(reader.disclosures(&row).unwrap(), [kept, later]);
+            assert_eq!((&*row.summary, row.lot, row.part.as_deref()), (&b"new"[..], None, Some("P")));
+            assert_eq!(reader.by_lot(&secret(seq)).unwrap(), []);
+        } else {
+            assert_eq!((row.slots(), row.forgotten_slots()), (1 << 3 | 1 << 5 | 1 << 7, 0));
+            assert_eq!(reader.disclosures(&row).unwrap(), [(3, secret(seq).into()), kept, later]);
+            assert_eq!(reader.by_lot(&secret(seq)).unwrap(), [(1, seq)]);
+        }
+    }
+    assert_eq!(reader.by_part("P").unwrap().len() as u64, commits);
+    let root = roots(1, commits)[commits as usize];
+    assert_eq!(reader.tree(1, commits).root(commits).unwrap(), root);
+    let report = reader.audit(&|_| ()).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[test]
+fn what_is_forgotten_is_in_no_file_and_everything_else_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    (0..120).for_each(|seq| commit_secret(&mut store, seq));
+    assert!(store.reader().status().segments > 3);
+    // An index that was set aside holds it as well.
+    copy_dir(&dir.path().join(INDEX), &dir.path().join("index.broken"));
+    let gone = BTreeSet::from([0, 60, 61, 119]);
+    assert_eq!(secrets(dir.path()).len(), 120);
+    store.forget(vec![batch([order(0, 1 << 3), order(60, 1 << 3)]), batch([order(61, 1 << 3), order(119, 1 << 3)])]).unwrap();
+    assert_eq!(secrets(dir.path()).intersection(&gone).count(), 0);
+    assert_forgotten(&store, 120, &gone);
+    let dumped = store.shared.read(|db| Ok(dump(db))).unwrap();
+
+    // It goes on, and what comes again stays forgotten.
+    let again = Entry::Disclosures { feed: 1, seq: 60, slots: vec![(3, b"again".to_vec())] };
+    store.commit(batch([again])).unwrap();
+    assert_forgotten(&store, 120, &gone);
+    store.close().unwrap();
+    assert!(audit(dir.path(), &|_| ()).unwrap().is_clean());
+    let (store, opened) = open(dir.path());
+    assert_eq!(opened, Opened::default());
+    assert_forgotten(&store, 120, &gone);
+    drop(store);
+    fs::remove_dir_all(dir.path().join(INDEX)).unwrap();
+    let (mut store, _) = open(dir.path());
+    assert_forgotten(&store, 120, &gone);
+    let without_place = |rows: Vec<(sled::IVec, sled::IVec)>| rows.into_iter().filter(|(key, _)| **key != *b"m").collect::<Vec<_>>();
+    assert_eq!(without_place(store.shared.read(|db| Ok(dump(db))).unwrap()), without_place(dumped));
+
+    // More of the same, and of a record that was touched before.
+    store.forget(vec![batch([order(60, 1 << 5), order(7, 1 << 3)])]).unwrap();
+    let row = store.reader().row(1, 60).unwrap().unwrap();
+    assert_eq!((row.forgotten.len(), row.slots(), row.forgotten_slots()), (2, 1 << 7, 1 << 3 | 1 << 5));
+    assert!(!secrets(dir.path()).contains(&7));
+    store.forget(vec![]).unwrap();
+    // A closed segment takes no more room than it has frames.
+    let longest = fs::read_dir(dir.path().join(JOURNAL)).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect::<Vec<_>>();
+    assert!(longest.iter().filter(|bytes| **bytes == 16 << 10).count() <= 1, "{longest:?}");
+}
+
+/// The program ends before each step of forgetting; the next one finds all of the old or all of the new.
+#[test]
+fn forgetting_killed_before_any_step_is_done_by_the_next_start_or_was_not_ordered() {
+    let home = tempfile::tempdir().unwrap();
+    let origin = home.path().join("origin");
+    let (mut store, _) = open(&origin);
+    (0..60).for_each(|seq| commit_secret(&mut store, seq));
+    store.close().unwrap();
+    let gone = BTreeSet::from([2, 30, 59]);
+    let (mut untouched, mut carried_out) = (0, 0);
+    for stop in 0.. {
+        let (dir, killed) = (home.path().join(format!("{stop}")), home.path().join(format!("{stop}-killed")));
+        copy_dir(&origin, &dir);
+        let (mut store, _) = open(&dir);
+        journal::STEPS_LEFT.set(Some(stop));
+        let outcome = store.forget(vec![batch([order(2, 1 << 3), order(30, 1 << 3), order(59, 1 << 3)])]);
+        // As a kill leaves it.
+        copy_dir(&dir, &killed);
+        journal::STEPS_LEFT.set(None);
+        drop(store);
+        let Err(why) = outcome else {
+            assert!(stop > 10, "{stop} steps");
+            break;
+        };
+        let ordered = matches!(why, StoreError::Ordered(_));
+        for dir in [&dir, &killed] {
+            // The start that carries it out may be killed as well.
+            for again in 0..8 {
+                journal::STEPS_LEFT.set(Some(again));
+                let _ = try_open(dir);
+                journal::STEPS_LEFT.set(None);
+            }
+            let (mut store, opened) = open(dir);
+            assert!(opened.damage.is_empty() && opened.restored.is_none(), "{opened:?}");
+            match ordered {
+                false => {
+                    assert_forgotten(&store, 60, &BTreeSet::new());
+                    store.forget(vec![batch([order(2, 1 << 3), order(30, 1 << 3), order(59, 1 << 3)])]).unwrap();
+                    untouched += 1;
+                }
+                true => carried_out += 1,
+            }
+            assert_forgotten(&store, 60, &gone);
+            assert_eq!(secrets(dir).intersection(&gone).count(), 0, "stopped before step {stop}: {why}");
+            drop(store);
+            fs::remove_dir_all(dir).unwrap();
+        }
+    }
+    assert!(untouched >= 4 && carried_out > 16, "{untouched}, {carried_out}");
+}
+
+/// The same while it runs on: a disk that fails in the middle leaves the rest to the next order.
+#[test]
+fn forgetting_that_failed_goes_on_with_the_next_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    (0..60).for_each(|seq| commit_secret(&mut store, seq));
+    journal::STEPS_LEFT.set(Some(4));
+    let outcome = store.forget(vec![batch([order(2, 1 << 3)])]);
+    journal::STEPS_LEFT.set(None);
+    assert!(matches!(outcome, Err(StoreError::Ordered(_))), "{outcome:?}");
+    store.settle().unwrap();
+    let row = store.reader().row(1, 2).unwrap().unwrap();
+    assert_eq!(store.reader().disclosures(&row).unwrap().len(), 2, "closed from the order on");
+    assert!(store.reader().audit(&|_| ()).unwrap().is_clean());
+    commit_secret(&mut store, 60);
+    store.forget(vec![batch([order(30, 1 << 3)])]).unwrap();
+    assert_forgotten(&store, 61, &BTreeSet::from([2, 30]));
+    assert!(!secrets(dir.path()).contains(&2) && !secrets(dir.path()).contains(&30));
+}
+
+#[test]
+fn readers_meanwhile_get_the_old_answer_or_none_and_later_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    (0..200).for_each(|seq| commit_secret(&mut store, seq));
+    store.settle().unwrap();
+    let (reader, done) = (store.reader(), std::sync::atomic::AtomicBool::new(false));
+    let row = reader.row(1, 50).unwrap().unwrap();
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let mut refused = 0;
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                match reader.row(1, 50).and_then(|row| reader.disclosures(&row.unwrap())) {
+                    Ok(slots) => assert!(slots.len() == 3 || slots.len() == 2),
+                    Err(StoreError::Rebuilding) => refused += 1,
+                    Err(e) => panic!("{e}"),
+                }
+            }
+            refused
+        });
+        store.forget(vec![batch([order(50, 1 << 3)])]).unwrap();
+        // Whoever still holds the place it stood at reads zeros, through whatever file was open.
+        assert_eq!(reader.disclosures(&row).unwrap().len(), 2);
+        done.store(true, std::sync::atomic::Ordering::Release);
+        reading.join().unwrap();
+    });
+    // A copy or an audit sees one journal, so it is not changed under them.
+    let shared = store.shared.clone();
+    let still = shared.files.still.read().unwrap();
+    assert!(matches!(store.forget(vec![batch([order(51, 1 << 3)])]), Err(StoreError::Copying)));
+    drop(still);
+    store.forget(vec![batch([order(51, 1 << 3)])]).unwrap();
+}
+
+#[test]
+fn a_backup_knows_what_was_forgotten_and_a_damaged_journal_forgets_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("node");
+    let (mut store, _) = open(&dir);
+    (0..60).for_each(|seq| commit_secret(&mut store, seq));
+    store.forget(vec![batch([order(9, 1 << 3)])]).unwrap();
+    let backup = home.path().join("backup");
+    store.reader().copy_for_backup(&backup, &|_| ()).unwrap();
+    // One made between the order and its end is carried out where it is restored.
+    let pending = home.path().join("pending");
+    journal::STEPS_LEFT.set(Some(3));
+    assert!(store.forget(vec![batch([order(10, 1 << 3)])]).is_err());
+    journal::STEPS_LEFT.set(None);
+    store.reader().copy_for_backup(&pending, &|_| ()).unwrap();
+    assert!(secrets(&pending).contains(&10));
+    drop(store);
+    for (dir, gone) in [(&backup, BTreeSet::from([9])), (&pending, BTreeSet::from([9, 10]))] {
+        let (store, _) = open(dir);
+        assert_forgotten(&store, 60, &gone);
+        assert_eq!(secrets(dir).intersection(&gone).count(), 0);
+    }
+    // Older programs refuse the store instead of taking in again what was forgotten.
+    let manifest = fs::read_to_string(dir.join(JOURNAL).join("manifest")).unwrap();
+    assert!(manifest.starts_with("lotline journal\nformat 2\n"), "{manifest}");
+
+    let (mut store, _) = open(&backup);
+    flip(&segment(&backup, 2), 3000, 4);
+    assert!(matches!(store.forget(vec![batch([order(11, 1 << 3)])]), Err(StoreError::Damaged(_))));
+    assert_eq!(store.reader().row(1, 11).unwrap().unwrap().forgotten, []);
+}
+
+#[test]
+fn no_flipped_bit_goes_unnoticed_in_what_was_blanked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    (0..60).for_each(|seq| commit_secret(&mut store, seq));
+    store.forget(vec![batch((0..60).map(|seq| order(seq, 1 << 3)))]).unwrap();
+    store.close().unwrap();
+    assert_eq!(secrets(dir.path()).len(), 0);
+    let files = Files::open(&dir.path().join(JOURNAL), 0).unwrap();
+    let end = files.survey(files.start(), &|_, _| ()).unwrap().end;
+    let mut dice = Dice(5);
+    let closed = files.listed().len() as u64 - 1;
+    for _ in 0..2000 {
+        let listed = files.listed()[dice.roll(closed) as usize];
+        let (path, offset, mask) = (segment(dir.path(), listed.number), dice.roll(listed.end.unwrap().into()), 1 << dice.roll(8));
+        flip(&path, offset, mask);
+        let mut survey = files.survey(files.start(), &|_, _| ()).unwrap();
+        survey.settle_tail(end);
+        assert!(!survey.damage.is_empty(), "segment {} offset {offset}", listed.number);
+        flip(&path, offset, mask);
+    }
 }
 
 #[cfg(unix)]

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use lotline_schema::Facts;
 use lotline_schema::org::Org;
 use lotline_schema::slot::Disclosure;
 use lotline_schema::view::{Expected, SealedView, VerifiedView};
@@ -49,7 +50,7 @@ impl RecordPage {
         }
         let org = snapshot.orgs.get(&feed.origin.party()).ok_or_else(missing)?;
         let view = read(reader, org, feed, &row)?;
-        let mut sheet = Sheet { rank: 1, ..Sheet::of(&view, signer(&snapshot, feed, org)) };
+        let mut sheet = Sheet { rank: 1, ..Sheet::of(&view, &row.forgotten, signer(&snapshot, feed, org)) };
         if let Some(why) = org.withdrawn(&view.leaf()) {
             sheet.marks.push(Tag::bad(format!("withdrawn by its issuer: {}", harmless(why))));
         }
@@ -75,7 +76,8 @@ impl RecordPage {
         // Nothing of a kind this program does not know is shown to anybody.
         let sight = match view.schema().filter(|_| feed.ours) {
             Some(schema) => {
-                let facts = with_release(view.facts(), reader, &snapshot, &snapshot.policy, feed, view.leaf())?;
+                let facts = Facts { forgotten: row.forgotten_slots(), ..view.facts() };
+                let facts = with_release(facts, reader, &snapshot, &snapshot.policy, feed, view.leaf())?;
                 Some(Sight::of(&snapshot, feed, schema, &facts))
             }
             None => None,

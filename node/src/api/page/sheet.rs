@@ -13,6 +13,7 @@ use lotline_schema::{Decimal, PartyId};
 
 use super::words::{self, Tag};
 use crate::certificate::{Certificate, Content, harmless};
+use crate::store::Forgotten;
 
 /// Characteristics side by side in a table of values: what fits a sheet of paper.
 const VALUE_COLUMNS: usize = 8;
@@ -104,9 +105,9 @@ const NOTHING: &str = "–";
 
 impl Sheet {
     /// From a verified view.
-    pub(super) fn of(view: &VerifiedView, signer: Signer) -> Sheet {
+    pub(super) fn of(view: &VerifiedView, forgotten: &[Forgotten], signer: Signer) -> Sheet {
         let (facts, claims) = (view.facts(), view.claims());
-        let certificate = Certificate::of(view);
+        let certificate = Certificate::of(view).with_forgotten(forgotten);
         let reading = Reading { view, contents: certificate.fields.iter().map(|field| (field.name.as_str(), &field.content)).collect() };
         let text = |text: &Option<String>| text.as_deref().map_or_else(|| "hidden".to_owned(), harmless);
         let line = |label: &str, text: String| Line::new(label, text);
@@ -217,6 +218,7 @@ impl Reading<'_> {
         for name in names {
             match self.contents.get(name) {
                 Some(Content::Hidden) => section.hidden.push(label(name).to_lowercase()),
+                Some(Content::Forgotten(day)) => section.hidden.push(format!("{} (forgotten on {day})", label(name).to_lowercase())),
                 // The header has said these.
                 Some(Content::Line(_)) if matches!(*name, "part" | "part_name" | "lot" | "recorded_at") => {}
                 Some(Content::Line(line)) => section.lines.extend(self.lines(name, line)),
@@ -246,6 +248,7 @@ impl Reading<'_> {
         let mut section = self.section("Verdict", names);
         match self.contents.get("verdict_recomputed") {
             Some(Content::Hidden) => section.hidden.insert(0, "verdict recomputed from the values".into()),
+            Some(Content::Forgotten(day)) => section.hidden.insert(0, format!("verdict recomputed from the values (forgotten on {day})")),
             Some(Content::Line(_)) => {
                 let row = self.view.value("verdict_recomputed").and_then(codec::as_array).unwrap_or_default();
                 let number = |at: usize| row.get(at).and_then(codec::as_uint).map_or_else(|| NOTHING.into(), words::grouped);
@@ -268,7 +271,7 @@ impl Reading<'_> {
     fn characteristics(&self, table: &str, title: &str) -> Section {
         let slot = |part: &str| format!("{table}_{part}");
         let content = |part: &str| self.contents.get(slot(part).as_str()).copied();
-        let hidden = PARTS.iter().filter(|(part, _)| matches!(content(part), Some(Content::Hidden)));
+        let hidden = PARTS.iter().filter(|(part, _)| matches!(content(part), Some(Content::Hidden | Content::Forgotten(_))));
         let mut section =
             Section { title: title.into(), hidden: hidden.map(|(_, word)| (*word).to_owned()).collect(), ..Section::default() };
         let rows_of = |part: &str| self.view.value(&slot(part)).and_then(codec::as_array).map(<[Value]>::to_vec);

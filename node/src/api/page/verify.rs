@@ -153,7 +153,7 @@ fn sheet(report: &Report, record: &VerifiedRecord) -> Sheet {
         None => Tag::warn("signature checked; nobody you know vouches for this name"),
     };
     let name = issuer.map_or_else(String::new, |issuer| harmless(&issuer.calls_itself));
-    let mut sheet = Sheet::of(&record.view, Signer { party: record.party, name, standing });
+    let mut sheet = Sheet::of(&record.view, &[], Signer { party: record.party, name, standing });
     if let Some(why) = &record.withdrawn {
         sheet.marks.push(Tag::bad(format!("withdrawn by its issuer: {}", harmless(why))));
     }

@@ -1,0 +1,343 @@
+//! Forgetting, with the real program: what its owner orders forgotten is in no file of the home, and everything that was
+//! signed, sent and proven holds as before.
+#![allow(clippy::unwrap_used, reason = "tests, also outside the test functions")]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lotline_integration::forge::{Forge, Keeper};
+use lotline_integration::world::{Dice, Firm, Said, World, lots_file, seed, string, text, wait, wait_until_level};
+use lotline_node::config::Home;
+use lotline_node::feeds::forget::Forget;
+use lotline_node::feeds::{Backfill, FeedError, Item, OnConflict, Submission, accept};
+use lotline_node::import;
+use lotline_node::service::{Service, now};
+use lotline_schema::{Hash, Record};
+
+const SHOW: &str = r#"["identity", "verdict", "measurements", "inspector"]"#;
+
+fn everything_for(partner: &str) -> String {
+    format!(
+        "[[share]]\nname = \"{partner}\"\nwith = \"{partner}\"\nfeed = \"quality\"\nparts = \"all\"\nshow = {SHOW}\nuntil = \"revoked\"\n\n"
+    )
+}
+
+/// Names of persons that exist once in the world.
+fn person(lot: usize) -> String {
+    format!("Canary Inspector {lot:04} of the night shift")
+}
+
+/// A measuring file whose lots have an inspector each.
+fn file_of(lots: usize) -> String {
+    let mut text = String::from("lot,part,serial,characteristic,nominal,lsl,usl,unit,value,inspector\n");
+    for lot in 0..lots {
+        for serial in 1..=3 {
+            let value = format!("12.{}", 480 + (lot * 7 + serial) % 40);
+            text.push_str(&format!("PIN-{lot:04},PIN,{serial},Diameter,12.5,12.4,12.6,mm,{value},{}\n", person(lot)));
+        }
+    }
+    text
+}
+
+fn records(lots: usize) -> Vec<Record> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, file_of(lots).as_bytes()).unwrap();
+    let options = import::Options { persons: true, ..import::Options::default() };
+    let import = import::read(file.path(), &options, &|_, _| ()).unwrap();
+    import.lots.iter().map(|lot| lot.check("2026-11-23T10:00:00Z").unwrap()).collect()
+}
+
+/// The files below a folder that hold a text.
+fn holding(folder: &Path, needle: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            found.extend(holding(&path, needle));
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            // Segments are laid out in advance: most of it is zeros.
+            const STEP: usize = 1 << 14;
+            let (needle, zeros) = (needle.as_bytes(), [0; STEP]);
+            let in_step = |at: usize| {
+                let step = &bytes[at..bytes.len().min(at + STEP)];
+                let longer = &bytes[at..bytes.len().min(at + STEP + needle.len())];
+                *step != zeros[..step.len()] && longer.windows(needle.len()).any(|here| here == needle)
+            };
+            let hit = (0..bytes.len()).step_by(STEP).any(in_step);
+            found.extend(hit.then(|| path.display().to_string()));
+        }
+    }
+    found
+}
+
+/// Adds lines to the configuration, which says whether persons are imported.
+fn configure(firm: &Firm, more: &str) {
+    let path = firm.home().join("lotline.toml");
+    let old = std::fs::read_to_string(&path).unwrap().replace("persons = false", "persons = true");
+    std::fs::write(&path, format!("{old}\n{more}")).unwrap();
+}
+
+fn field(firm: &Firm, lot: &str, field: &str) -> (String, String) {
+    let shown = firm.ok(&["show", lot])["record"]["fields"][field].clone();
+    (string(&shown["state"]), shown["on"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_person_is_forgotten_everywhere_in_the_home_and_nothing_signed_changes() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.reachable_firm("oem"));
+    configure(&supplier, "");
+    supplier.start();
+    oem.start();
+    supplier.pair("supplier", &oem, "oem");
+    supplier.publish(&world.file("pin.csv", file_of(6)), &["--feed", "quality"]);
+    supplier.apply(&everything_for("oem"));
+    wait_until_level(&supplier, &oem);
+    wait("everything to be acknowledged", || supplier.ledger("oem").iter().all(|row| row["outcome"] == "acknowledged"));
+    let (heads, name) = (supplier.heads(), person(2));
+    assert_eq!(field(&supplier, "PIN-0002", "inspector").0, "shown");
+    assert!(!holding(supplier.home(), &name).is_empty() && !holding(oem.home(), &name).is_empty(), "or the search proves nothing");
+
+    // First what it would be; nothing goes unasked.
+    let dry = supplier.ok(&["forget", "--person", &name, "--dry-run"]);
+    assert_eq!((dry["records"].as_array().unwrap().len(), dry["forgotten"].as_u64()), (1, Some(0)), "{dry}");
+    assert_eq!(dry["records"][0]["fields"], serde_json::json!(["inspector"]));
+    assert_eq!(dry["recipients"], serde_json::json!([{ "name": "oem", "records": 1 }]), "who is to be told");
+    let said = supplier.fails(3, &["forget", "--person", &name]);
+    assert!(said.error().contains("nothing was forgotten") && said.hint().contains("--yes"), "{}", said.out);
+    assert_eq!(field(&supplier, "PIN-0002", "inspector").0, "shown");
+    let part_of_it = supplier.ok(&["forget", "--person", "Canary Inspector 0002", "--yes"]);
+    assert_eq!(part_of_it["records"], serde_json::json!([]), "exactly this name, or nobody");
+
+    // Beside the running node.
+    let gone = supplier.ok(&["forget", "--person", &name, "--yes"]);
+    assert_eq!(gone["forgotten"], 1, "{gone}");
+    assert_eq!(holding(supplier.home(), &name), Vec::<String>::new());
+    let today = string(&serde_json::json!(lotline_node::service::day_text(now())));
+    assert_eq!(field(&supplier, "PIN-0002", "inspector"), ("forgotten".into(), today.clone()));
+    assert_eq!(field(&supplier, "PIN-0003", "inspector").0, "shown");
+    let shown = Said::of(&mut supplier.command(["show", "PIN-0002"])).out;
+    assert!(shown.contains(&format!("forgotten on {today}: inspector")), "{shown}");
+    let listed = supplier.ok(&["records", "--lot", "PIN-0002"]);
+    assert_eq!(listed["records"][0]["forgotten"], serde_json::json!(["inspector"]));
+    assert_eq!(supplier.heads(), heads, "not a leaf of the tree changed");
+    supplier.is_clean();
+
+    // The customer keeps what it has until it is told, and forgets its own copy by its own word.
+    assert_eq!(field(&oem, "PIN-0002", "inspector").0, "shown");
+    let told = oem.ok(&["forget", "PIN-0002", "--from", "supplier", "--persons", "--yes"]);
+    assert_eq!((told["forgotten"].as_u64(), told["recipients"].as_array().unwrap().len()), (Some(1), 0), "{told}");
+    assert_eq!(holding(oem.home(), &name), Vec::<String>::new());
+    oem.is_clean();
+    oem.fails(5, &["forget", "PIN-0002", "--from", "nobody", "--persons", "--yes"]);
+
+    // What leaves from now on lacks it, and verifies.
+    let other = world.reachable_firm("other");
+    other.start();
+    supplier.pair("supplier", &other, "other");
+    supplier.apply(&(everything_for("oem") + &everything_for("other")));
+    wait_until_level(&supplier, &other);
+    assert_eq!(field(&other, "PIN-0002", "inspector").0, "hidden");
+    assert_eq!(
+        (field(&other, "PIN-0002", "special_values").0, field(&other, "PIN-0003", "inspector").0),
+        ("absent".into(), "shown".into())
+    );
+    assert_eq!(holding(other.home(), &name), Vec::<String>::new());
+    other.is_clean();
+    for (firm, args) in [(&supplier, &["--for", "other"][..]), (&supplier, &["--full", "court", "--yes"]), (&oem, &[])] {
+        let file = text(&world.path(&format!("{}.lotline", args.len() + usize::from(args.contains(&"court")))));
+        firm.ok(&[&["bundle", "--lot", "PIN-0002", "-o", &file], args].concat());
+        let verified = world.verify(&file, &["--issuer", &supplier.identity()]);
+        assert_eq!((verified.code, verified.json["outcome"].as_str()), (0, Some("verified")), "{}", verified.out);
+        let fields = &verified.json["records"][0]["record"]["fields"];
+        assert_eq!((fields["inspector"]["state"].as_str(), fields["lot"]["state"].as_str()), (Some("hidden"), Some("shown")));
+    }
+    let why = Said::of(&mut supplier.command(["policy", "explain", "PIN-0002", "oem"])).out;
+    assert!(why.contains("forgotten here"), "{why}");
+
+    // It goes on: a new record, a restart, a backup that knows.
+    let again = supplier.fails(1, &["publish", &world.file("again.csv", file_of(6)), "--feed", "quality"]);
+    assert!(again.error().contains("other content"), "{}", again.out);
+    supplier.publish(&world.file("more.csv", lots_file("MORE", "PIN", 1)), &["--feed", "quality"]);
+    wait_until_level(&supplier, &oem);
+    supplier.stop();
+    assert_eq!(holding(supplier.home(), &name), Vec::<String>::new());
+    let (backup, secret) = (text(&world.path("b.age")), world.passphrase());
+    supplier.ok(&["backup", "-o", &backup, "--passphrase-file", &secret, "--work-factor", "2"]);
+    let restored = Firm::at(&world.path("restored"));
+    restored.ok(&["restore", &backup, "--passphrase-file", &secret]);
+    assert_eq!(field(&restored, "PIN-0002", "inspector").0, "forgotten");
+    restored.is_clean();
+    let refused = restored.fails(1, &["forget", "PIN-0003", "--persons", "--yes"]);
+    assert!(refused.error().contains("was restored"), "{}", refused.out);
+}
+
+#[test]
+fn a_lot_is_forgotten_by_fields_or_whole_and_rules_do_not_open_what_they_can_not_judge() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.reachable_firm("oem"));
+    supplier.publish(&world.file("pin.csv", file_of(3)), &["--feed", "quality"]);
+    supplier.ok(&["partner", "accept", &oem.invitation(), "--as", "oem"]);
+    supplier.apply(&format!(
+        "{}[[never]]\nname = \"not-this-lot\"\nwith = \"oem\"\nfeed = \"all\"\nlots = [\"PIN-0001\"]\nshow = \"everything\"\n",
+        everything_for("oem")
+    ));
+    let file = |name: &str| text(&world.path(name));
+    let wrong = supplier.fails(2, &["forget", "PIN-0000", "--fields", "inspektor", "--yes"]);
+    assert!(wrong.error().contains("did you mean `inspector`?"), "{}", wrong.out);
+    supplier.fails(2, &["forget", "PIN-0000"]);
+    supplier.fails(2, &["forget"]);
+    supplier.fails(2, &["forget", "PIN-0000", "--persons", "--person", "X"]);
+    supplier.fails(5, &["forget", "PIN-9999", "--everything", "--yes"]);
+
+    // Values go, and what is computed from them stays.
+    let gone = supplier.ok(&["forget", "PIN-0000", "--fields", "measurements,remarks", "--yes"]);
+    assert_eq!(gone["recipients"], serde_json::json!([]));
+    assert_eq!(field(&supplier, "PIN-0000", "other_values").0, "forgotten");
+    assert_eq!(
+        (field(&supplier, "PIN-0000", "other_statistics").0, field(&supplier, "PIN-0000", "lot").0),
+        ("shown".into(), "shown".into())
+    );
+    supplier.ok(&["bundle", "--lot", "PIN-0000", "--for", "oem", "-o", &file("values.lotline")]);
+
+    // The never speaks of a lot; once nobody can say which lot it is, nothing of the record leaves.
+    supplier.fails(3, &["bundle", "--lot", "PIN-0001", "--for", "oem", "-o", &file("never.lotline")]);
+    supplier.ok(&["forget", "PIN-0001", "--fields", "lot", "--yes"]);
+    assert_eq!(supplier.count("PIN-0001"), 0);
+    let preview = supplier.ok(&["policy", "preview", "oem"]);
+    assert_eq!(preview["records"].as_array().unwrap().iter().filter(|record| record["seq"] == 2).count(), 0, "{preview}");
+    supplier.is_clean();
+
+    // Whole: the entry stays, and says so.
+    supplier.ok(&["forget", "PIN-0002", "--everything", "--yes"]);
+    assert_eq!(holding(supplier.home(), "PIN-0002"), Vec::<String>::new());
+    let listed = supplier.ok(&["records"]);
+    let whole = listed["records"].as_array().unwrap().iter().find(|record| record["seq"] == 3).unwrap().clone();
+    assert_eq!((whole["forgotten"].as_array().unwrap().len(), whole["lot"].is_null()), (43, true), "{whole}");
+    supplier.is_clean();
+    let again = supplier.ok(&["forget", "PIN-0000", "--fields", "remarks", "--yes"]);
+    assert_eq!(again["forgotten"], 0);
+}
+
+#[test]
+fn what_is_forgotten_and_comes_again_is_dropped_and_receipted() {
+    let (mut supplier, mut customer) = (Forge::new("supplier"), Keeper::new("customer"));
+    let mut line = supplier.open("quality");
+    for record in records(3) {
+        line.publish(&supplier, &record);
+    }
+    customer.know_keys_of(&supplier).unwrap();
+    // The second record came hidden, and opened later.
+    let mut batch = line.batch(&supplier, 0, 4);
+    batch.items[2] = Item::Hidden(line.entries[2].leaf);
+    customer.take(&line.origin, batch, now()).unwrap();
+    let id = customer.feeds().snapshot().feeds[line.origin.as_str()].id;
+    let inspector = 1 << lotline_schema::kind::inspection::SCHEMA.slot("inspector").unwrap();
+    let all = |seq| Forget { feed: id, seq, slots: u64::MAX };
+    let persons = |seq| Forget { feed: id, seq, slots: inspector };
+    assert_eq!(customer.feeds().forget(&[persons(1), all(3)], "asked", now()).unwrap(), 2);
+    let org = customer.feeds().snapshot().orgs[&supplier.party()].clone();
+    let feed = customer.feeds().snapshot().feeds[line.origin.as_str()].clone();
+    let reader = customer.feeds().reader().clone();
+    let items = (1..4).map(|seq| (seq, line.entries[seq as usize].view())).collect();
+    let leaf_of = |seq| reader.row(id, seq).unwrap().map(|row| Hash(row.leaf));
+    let verified = accept::verify_backfill(&org, &feed, Backfill { items, policy: Some(1) }, leaf_of).unwrap();
+    assert!(customer.feeds().accept_backfill(verified, now()).unwrap().is_some(), "the receipt covers what came");
+    customer.feeds().settle().unwrap();
+    let row = |seq| reader.row(id, seq).unwrap().unwrap();
+    assert_eq!((row(1).slots() & inspector, row(1).forgotten_slots()), (0, inspector));
+    assert_eq!((row(3).slots(), row(3).lot.clone(), row(3).forgotten_slots().count_ones()), (0, None, 43));
+    assert_eq!(row(2).slots().count_ones(), 43, "what was not forgotten opened");
+    assert!(reader.audit(&|_| ()).unwrap().is_clean());
+    customer.restart();
+    // Not before the owner of a restored home has confirmed it.
+    customer.restore();
+    assert!(matches!(customer.feeds().forget(&[all(2)], "asked", now()), Err(FeedError::Restored(_))));
+}
+
+#[test]
+fn killed_fifty_times_while_forgetting_all_of_it_is_there_or_none() {
+    const KILLS: u64 = 50;
+    let (world, mut dice, start) = (World::new(), Dice(seed()), Instant::now());
+    let firm = world.firm("firm");
+    configure(&firm, "");
+    firm.publish(&world.file("pin.csv", file_of(60)), &["--feed", "quality"]);
+    let heads = firm.heads();
+    let lot = |kill: u64| format!("PIN-{kill:04}");
+    let order = |kill: u64| -> Command { firm.command(["forget", &lot(kill), "--persons", "--yes", "--json"]) };
+    // How long one takes, so that kills fall anywhere in it.
+    let first = Instant::now();
+    assert_eq!(Said::of(&mut order(59)).code, 0);
+    let takes = first.elapsed().as_micros() as u64;
+    let (mut kept, mut gone) = (0, 0);
+    for kill in 0..KILLS {
+        let mut child = order(kill).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(dice.below(takes)));
+        let _ = child.kill();
+        child.wait().unwrap();
+        let shown = field(&firm, &lot(kill), "inspector").0;
+        let found = holding(firm.home(), &person(kill as usize));
+        match shown.as_str() {
+            "forgotten" => {
+                assert_eq!(found, Vec::<String>::new(), "kill {kill}");
+                gone += 1;
+            }
+            _ => kept += u64::from(!found.is_empty()),
+        }
+        if kill % 10 == 9 {
+            firm.is_clean();
+        }
+    }
+    assert_eq!(kept + gone, KILLS);
+    for kill in 0..KILLS {
+        firm.ok(&["forget", &lot(kill), "--persons", "--yes"]);
+        assert_eq!(holding(firm.home(), &person(kill as usize)), Vec::<String>::new());
+    }
+    assert_eq!(firm.heads(), heads);
+    assert_eq!(field(&firm, "PIN-0055", "inspector").0, "shown");
+    firm.is_clean();
+    eprintln!("forget: {KILLS} kills, {gone} times all of it was gone, {kept} times all of it was there, in {:.0?}", start.elapsed());
+}
+
+#[test]
+fn what_is_past_its_time_is_listed_and_goes_only_on_its_owners_word() {
+    let world = World::new();
+    let firm = world.firm("firm");
+    let years = |years: u64| now() - years * 366 * 86_400;
+    let mut published = records(6).into_iter();
+    {
+        let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
+        for at in [years(20), years(19), years(16), years(5), years(1), now()] {
+            let record = published.next().unwrap();
+            let one = Submission { record, owner: None, feed: "quality".into(), on_conflict: OnConflict::Refuse };
+            service.handle.with_blocking(move |feeds| feeds.submit(vec![one], at)).unwrap().unwrap().remove(0).unwrap();
+        }
+        service.close().unwrap();
+    }
+    let due = |firm: &Firm| firm.ok(&["status"])["due"]["records"].as_u64().unwrap();
+    assert_eq!(due(&firm), 0, "nobody said how long");
+    assert_eq!(firm.ok(&["forget", "--due", "--yes"])["forgotten"], 0);
+    let plain = std::fs::read_to_string(firm.home().join("lotline.toml")).unwrap();
+    let says = |more: &str| std::fs::write(firm.home().join("lotline.toml"), format!("{plain}\n{more}")).unwrap();
+    says("[retention]\ninspektion = \"15y\"\n");
+    assert!(firm.fails(1, &["status"]).error().contains("did you mean `inspection`?"));
+    says("[retention]\ninspection = \"15y\"\n");
+    assert_eq!(due(&firm), 3);
+    let words = Said::of(&mut firm.command(["status"])).out;
+    assert!(words.contains("3 inspection past their time, the oldest since") && words.contains("lotline forget --due"), "{words}");
+    assert_eq!(due(&firm), 3, "nothing goes unasked");
+    firm.fails(3, &["forget", "--due"]);
+    let none = firm.ok(&["forget", "--due", "--partner", "oem", "--yes"]);
+    assert_eq!(none["forgotten"], 0);
+    let none = firm.ok(&["forget", "--due", "--kind", "custom/benchmark", "--yes"]);
+    assert_eq!(none["forgotten"], 0);
+    assert_eq!(firm.ok(&["forget", "--due", "--dry-run"])["records"].as_array().unwrap().len(), 3);
+    let gone = firm.ok(&["forget", "--due", "--kind", "inspection", "--yes"]);
+    assert_eq!((gone["forgotten"].as_u64(), due(&firm)), (Some(3), 0), "{gone}");
+    assert_eq!(holding(&firm.home().join("store"), "PIN-0002"), Vec::<String>::new());
+    assert_eq!((firm.count("PIN-0003"), firm.count("PIN-0002")), (1, 0));
+    // A customer's longer period counts for what was made for that customer.
+    says("[retention]\ninspection = \"4y\"\n\n[retention.customer.firm]\ninspection = \"1d\"\n");
+    assert_eq!(due(&firm), 1, "the longer one counts");
+    firm.is_clean();
+}

@@ -1,0 +1,246 @@
+//! Forgetting: what goes from this home for good by its owner's word, whom that is to be told, and what is past its time.
+//!
+//! Fields go; the signed core with their digests, its place, proofs and checkpoints stay. So nothing that was ever signed
+//! or sent stops verifying, and what was forgotten and comes again is known by its place and dropped (`feeds/accept`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lotline_schema::kind::{self, Group, Schema};
+use lotline_schema::slot::Disclosure;
+use lotline_schema::statement::Unverified;
+use lotline_schema::view::{SealedView, VerifiedView};
+use lotline_schema::{Facts, Origin, codec};
+
+use super::state::{StateError, Summary};
+use super::{Feed, FeedError, Feeds, Snapshot};
+use crate::ledger::Outcome;
+use crate::retention::{Retention, SHORTEST_SLACK_SECONDS};
+use crate::store::{Batch, Entry, Reader, Row};
+
+/// Rows read at once.
+const PAGE: usize = 512;
+/// One commit of orders: far below the size of a segment.
+const ORDER_BYTES_MAX: usize = 1 << 20;
+
+/// Not something that can be forgotten here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ForgetError {
+    /// We write it, and another organisation owns it.
+    #[error("record {seq} stands in feed {feed} of {owner}, which you only write")]
+    Theirs {
+        /// The feed.
+        feed: String,
+        /// Whose it is.
+        owner: String,
+        /// Its place.
+        seq: u64,
+    },
+}
+
+/// Slots of a record that are to go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Forget {
+    /// Its feed's number in the store.
+    pub feed: u32,
+    /// Its place.
+    pub seq: u64,
+    /// A bit each.
+    pub slots: u64,
+}
+
+/// Something past its time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Due {
+    /// What is to go.
+    pub forget: Forget,
+    /// Its feed.
+    pub origin: Origin,
+    /// The kind of the record.
+    pub kind: String,
+    /// The customer or partner it counts for, by name.
+    pub partner: Option<String>,
+    /// The day on which it became due, in seconds since 1970.
+    pub since: u64,
+    /// Why, in a word or two.
+    pub why: String,
+}
+
+impl Feeds {
+    /// Forgets slots of records in this home for good; of what is not here nothing. Returns how many records that touched.
+    /// When it returns, no file of the store holds them.
+    pub fn forget(&mut self, items: &[Forget], why: &str, now: u64) -> Result<u64, FeedError> {
+        self.may_sign()?;
+        self.settle()?;
+        let (mut orders, mut order, mut records) = (Vec::new(), Batch::new(), 0);
+        for item in items {
+            let feed = self.snapshot.feed_numbered(item.feed).ok_or(StateError("feed"))?;
+            self.snapshot.may_forget(feed, item.seq)?;
+            let Some(row) = self.reader.row(item.feed, item.seq)?.filter(|row| row.has_core && row.slots() & item.slots != 0) else {
+                continue;
+            };
+            order.push(self.without(&row, row.slots() & item.slots, why, now)?);
+            records += 1;
+            if order.bytes_len() > ORDER_BYTES_MAX {
+                orders.push(std::mem::take(&mut order));
+            }
+        }
+        orders.push(order);
+        self.store.forget(orders)?;
+        // Summaries of what was published a moment ago; the index is level now.
+        self.recent.clear();
+        self.show();
+        Ok(records)
+    }
+
+    /// The order to forget slots of a record, with what lists show of the rest.
+    fn without(&self, row: &Row, slots: u64, why: &str, now: u64) -> Result<Entry, FeedError> {
+        let view = opened(&self.reader, row, !slots)?.ok_or(StateError("signed bytes of a record"))?;
+        let before = Summary::read(&row.summary)?;
+        let facts = Facts { forgotten: row.forgotten_slots() | slots, ..view.facts() };
+        let (lot, part) = (facts.lot.clone(), facts.part.clone());
+        // The hash over the whole content goes as well: with it a short field could be guessed.
+        let summary = Summary { facts, content: None, superseded_by: before.superseded_by };
+        let (summary, why) = (summary.to_bytes(), why.to_owned());
+        Ok(Entry::Forgotten { feed: row.feed, seq: row.seq, slots, at: now, why, summary, lot, part })
+    }
+
+    /// Who ever got some of these slots from here, and of how many records: by the ledger, and for a feed of ours that a
+    /// partner writes, that partner.
+    pub fn recipients(&self, items: &[Forget]) -> Result<BTreeMap<String, u64>, FeedError> {
+        let mut wanted: BTreeMap<String, BTreeMap<u64, u64>> = BTreeMap::new();
+        let mut found: BTreeMap<String, BTreeSet<(u32, u64)>> = BTreeMap::new();
+        for item in items {
+            let Some(feed) = self.snapshot.feed_numbered(item.feed).filter(|feed| feed.ours) else { continue };
+            *wanted.entry(feed.origin.to_string()).or_default().entry(item.seq).or_default() |= item.slots;
+            if let Some(writer) = self.snapshot.partner_of_feed(feed) {
+                found.entry(writer.to_owned()).or_default().insert((item.feed, item.seq));
+            }
+        }
+        self.each_row(|row| {
+            let Some((feed, seqs)) = self.snapshot.feeds.get(&row.origin).zip(wanted.get(&row.origin)) else { return };
+            if row.outcome == Outcome::NotSent {
+                return;
+            }
+            for (seq, slots) in seqs.range(row.from..row.end.max(row.from)) {
+                // Of a row that was lost nobody knows the fields.
+                if row.is_refilled() || row.sent(*seq).is_some_and(|sent| sent.mask & slots != 0) {
+                    found.entry(row.to.clone()).or_default().insert((feed.id, *seq));
+                }
+            }
+        })?;
+        Ok(found.into_iter().map(|(name, records)| (name, records.len() as u64)).collect())
+    }
+}
+
+impl Snapshot {
+    /// Whether what stands in this feed is ours to forget here.
+    pub fn may_forget(&self, feed: &Feed, seq: u64) -> Result<(), ForgetError> {
+        if feed.written && !feed.ours {
+            let party = feed.origin.party();
+            let owner = self.partner_of(&party).map_or_else(|| party.short(), |partner| partner.name.clone());
+            return Err(ForgetError::Theirs { feed: feed.origin.name().to_owned(), owner, seq });
+        }
+        Ok(())
+    }
+
+    /// Data feeds whose records can be forgotten here: ours, and those we follow.
+    fn forgettable(&self) -> impl Iterator<Item = &Feed> {
+        self.feeds.values().filter(|feed| !feed.origin.is_org() && self.may_forget(feed, 0).is_ok())
+    }
+}
+
+/// A record as far as these slots of it are here; none for a hidden one.
+fn opened(reader: &Reader, row: &Row, slots: u64) -> Result<Option<VerifiedView>, FeedError> {
+    let Some(core) = reader.core(row)? else { return Ok(None) };
+    let kept = reader.disclosures(row)?.into_iter().filter(|(slot, _)| slots >> slot & 1 == 1);
+    let sealed = SealedView { core, disclosures: kept.map(|(_, bytes)| Disclosure::received(bytes)).collect() };
+    Ok(Some(sealed.trusted().map_err(|_| StateError("record"))?))
+}
+
+/// The slots of a kind that name persons.
+pub fn person_slots(schema: &Schema) -> u64 {
+    let persons = schema.fields.iter().enumerate().filter(|(_, field)| field.group == Group::Inspector);
+    persons.fold(0, |mask, (slot, _)| mask | 1 << slot)
+}
+
+/// The kind that a record's summary names, if this program knows it.
+pub fn schema_of(facts: &Facts) -> Option<&'static Schema> {
+    kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == facts.kind)
+}
+
+/// Records whose fields about persons hold exactly this name: those that can be forgotten here, and how many others stand in
+/// feeds that we only write.
+pub fn naming(reader: &Reader, snapshot: &Snapshot, person: &str) -> Result<(Vec<Forget>, u64), FeedError> {
+    let (mut found, mut theirs) = (Vec::new(), 0);
+    for feed in snapshot.feeds.values().filter(|feed| !feed.origin.is_org()) {
+        each_record(reader, feed, |row, facts| {
+            let persons = schema_of(facts).map_or(0, person_slots) & row.slots();
+            let view = if persons == 0 { None } else { opened(reader, row, persons)? };
+            let named = view.iter().flat_map(VerifiedView::slots).enumerate().filter(|(_, opened)| {
+                let value = opened.as_ref().and_then(|opened| opened.value());
+                value.and_then(codec::as_text) == Some(person)
+            });
+            let slots = named.fold(0, |mask, (slot, _)| mask | 1 << slot);
+            match (slots, snapshot.may_forget(feed, row.seq)) {
+                (0, _) => {}
+                (_, Ok(())) => found.push(Forget { feed: feed.id, seq: row.seq, slots }),
+                (_, Err(_)) => theirs += 1,
+            }
+            Ok(true)
+        })?;
+    }
+    Ok((found, theirs))
+}
+
+/// What is past its time by the owner's own periods, oldest first. Nothing of it goes by itself.
+pub fn due(reader: &Reader, snapshot: &Snapshot, retention: &Retention, now: u64) -> Result<Vec<Due>, FeedError> {
+    let mut found = Vec::new();
+    let Some(shortest) = retention.shortest() else { return Ok(found) };
+    for feed in snapshot.forgettable() {
+        let made_for = snapshot.book.values().find(|partner| feed.ours && partner.feed == feed.origin.name());
+        each_record(reader, feed, |row, facts| {
+            let Some(core) = reader.core(row)? else { return Ok(true) };
+            let signed = Unverified::read(&core)?.claims().day;
+            // Entries stand in the order they were signed in: what comes after is younger still.
+            if now < shortest.after(signed).saturating_sub(SHORTEST_SLACK_SECONDS) {
+                return Ok(false);
+            }
+            let customer = facts.customer.as_deref().filter(|_| feed.ours).or(made_for.map(|partner| partner.name.as_str()));
+            let (slots, period) = (row.slots(), retention.of(&facts.kind, customer));
+            if let Some(period) = period.filter(|period| slots != 0 && period.after(signed) <= now) {
+                let partner = match feed.ours {
+                    true => customer.map(str::to_owned),
+                    false => snapshot.partner_of(&feed.origin.party()).map(|partner| partner.name.clone()),
+                };
+                found.push(Due {
+                    forget: Forget { feed: feed.id, seq: row.seq, slots },
+                    origin: feed.origin.clone(),
+                    kind: facts.kind.clone(),
+                    partner,
+                    since: period.after(signed),
+                    why: format!("kept {period}"),
+                });
+            }
+            Ok(true)
+        })?;
+    }
+    found.sort_by_key(|due| due.since);
+    Ok(found)
+}
+
+/// Shows each record of a feed that is here, in its order, as long as the answer is yes.
+fn each_record(reader: &Reader, feed: &Feed, mut each: impl FnMut(&Row, &Facts) -> Result<bool, FeedError>) -> Result<(), FeedError> {
+    let mut next = 1;
+    while next < feed.size() {
+        let rows = reader.rows(feed.id, next, PAGE)?;
+        let Some(last) = rows.last() else { break };
+        next = last.seq + 1;
+        for row in rows.iter().filter(|row| row.has_core && row.seq < feed.size()) {
+            let facts = Summary::read(&row.summary)?.facts;
+            if !facts.is_release() && !each(row, &facts)? {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}

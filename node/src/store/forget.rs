@@ -1,0 +1,92 @@
+//! Forgetting: disclosures go from the journal for good, and with them everything that was shown of their records. What is
+//! signed stays: the core with the digests of all slots, the leaf, the tree. It knows nothing of what slots mean.
+//!
+//! ```text
+//! 1  roll     a new segment, listed in the manifest with `forgets N`
+//! 2  order    one or more commits of `Forgotten` entries in it: durable, and in no way to be taken back
+//! 3  blank    each closed segment before N that holds such a slot, or shows such a record, is replaced
+//! 4  index    removed, an earlier one that was set aside too: sled keeps what it once held
+//! 5  done     the manifest says `forgets none`
+//! 6  rebuild  the index, from the journal
+//! ```
+//!
+//! Killed before 2, nothing was ordered. Killed after it, opening does 3 to 6 before anything is read: each step may be
+//! done twice. A failure of the disk in 3 to 5 leaves the same to the next start, and the slots are closed until then.
+
+use std::path::Path;
+
+use super::{
+    Batch, INDEX, Store, StoreError,
+    error::io_error,
+    follower,
+    index::Index,
+    journal::{Files, step},
+    manifest::Forgets,
+};
+
+impl Store {
+    /// Forgets slots of records: `orders` hold `Entry::Forgotten` and nothing else, each batch one commit. Returns when
+    /// nothing of them is in any file of the store, and the index is level again; until then reads answer `Rebuilding`.
+    pub fn forget(&mut self, orders: Vec<Batch>) -> Result<(), StoreError> {
+        // An earlier one that failed on the way goes first: its segment must not be followed by another before it is done.
+        self.shared.settle()?;
+        self.shared.wait_checked();
+        let shared = self.shared.clone();
+        let Ok(_still) = shared.files.still.try_write() else { return Err(StoreError::Copying) };
+        if let Forgets::Pending(first) = shared.files.forgets() {
+            self.carry_out_live(first)?;
+        }
+        if orders.iter().all(Batch::is_empty) {
+            return Ok(());
+        }
+        // What cannot be read cannot be blanked.
+        let damage = shared.files.walk(shared.files.start(), self.journal.end, |_, _, _| true)?;
+        if !damage.is_empty() {
+            return Err(StoreError::Damaged(damage));
+        }
+        let first = self.journal.begin_forgetting()?;
+        for order in orders {
+            step().map_err(io_error("write", shared.folder()))?;
+            self.commit(order)?;
+        }
+        self.carry_out_live(first).map_err(|e| StoreError::Ordered(Box::new(e)))
+    }
+
+    fn carry_out_live(&mut self, first: u32) -> Result<(), StoreError> {
+        let (shared, index_dir) = (self.shared.clone(), self.shared.folder().join(INDEX));
+        shared.files.carry_out(first)?;
+        shared.set_index_aside();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        drop(shared.take_index());
+        let failed = |e: StoreError| {
+            shared.fail(&e.to_string());
+            e
+        };
+        Index::remove(&index_dir).map_err(io_error("remove", &index_dir)).map_err(failed)?;
+        shared.files.carried_out().map_err(failed)?;
+        let index = Index::make(&index_dir, self.cache_bytes, None).map_err(failed)?;
+        let mut commits = 0;
+        let counted = shared.files.walk(shared.files.start(), self.journal.end, |_, _, _| {
+            commits += 1;
+            true
+        });
+        counted.map_err(failed)?;
+        shared.begin_index(index.clone(), commits);
+        self.start("store-index", move |shared| follower::follow(shared, &index))?;
+        self.shared.settle()
+    }
+}
+
+/// Carries out what was ordered and not done when the program ended, before anybody has the index open. Whether there was
+/// anything.
+pub(super) fn carry_out(files: &Files, index_dir: &Path) -> Result<bool, StoreError> {
+    let Forgets::Pending(first) = files.forgets() else { return Ok(false) };
+    let any = files.carry_out(first)?;
+    if any {
+        Index::remove(index_dir).map_err(io_error("remove", index_dir))?;
+    }
+    files.carried_out()?;
+    Ok(any)
+}
