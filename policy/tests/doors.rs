@@ -358,9 +358,9 @@ fn what_was_forgotten_leaves_by_no_door_and_the_rest_as_before() {
     let viewer = Viewer::new("oem-a");
     let before = clear(&policy(), &viewer, &item(&sealed, &origin, &facts, Some(&SCHEMA)), NOVEMBER);
     let without = |names: &[&str]| {
-        let mut less = sealed.clone();
         let gone: Vec<usize> = names.iter().map(|name| slot(name)).collect();
-        less.disclosures = sealed.disclosures.iter().enumerate().filter(|(at, _)| !gone.contains(at)).map(|(_, one)| one.clone()).collect();
+        let kept = sealed.disclosures.iter().enumerate().filter(|(at, _)| !gone.contains(at));
+        let less = Sealed { core: sealed.core.clone(), leaf: sealed.leaf, disclosures: kept.map(|(_, one)| one.clone()).collect() };
         let forgotten = gone.iter().fold(0, |mask, slot| mask | 1 << slot);
         (less, Facts { forgotten, ..facts.clone() })
     };
