@@ -256,6 +256,7 @@ async fn receipts_are_asked_for_in_vain() {
             let said = loop {
                 match control.next().await.unwrap() {
                     Message::Ping | Message::Pong => {}
+                    Message::Terms(asked) => assert_eq!(asked, []),
                     said => break said,
                 }
             };
