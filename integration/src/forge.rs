@@ -169,7 +169,7 @@ impl Forge {
         let (size, tree) = (self.org.size(), Tree::new(self.org.entries().iter().map(|core| leaf_hash(core)).collect()));
         let checkpoint = Checkpoint { origin: Origin::org(self.party()), size, root: self.org.frontier().root() };
         let tail = if to < size { tree.consistency(to, size).expect("a size below its own") } else { Vec::new() };
-        Received { from, items, checkpoint: checkpoint.sign(&self.keys.log), tail, policy: None }
+        Received { from, items, checkpoint: checkpoint.sign(&self.keys.log), tail, policy: None, under: Vec::new() }
     }
 
     /// Its receipt under the next number, whatever it says.
@@ -284,7 +284,7 @@ impl Line {
     /// Entries `from` to `to`, whole, under a checkpoint over the first `to`.
     pub fn batch(&self, forge: &Forge, from: u64, to: u64) -> Received {
         let items = self.entries[from as usize..to as usize].iter().map(|entry| Item::View(entry.view())).collect();
-        Received { from, items, checkpoint: self.checkpoint(to).sign(&forge.keys.log), tail: Vec::new(), policy: None }
+        Received { from, items, checkpoint: self.checkpoint(to).sign(&forge.keys.log), tail: Vec::new(), policy: None, under: Vec::new() }
     }
 
     /// A listing of it.

@@ -515,7 +515,7 @@ impl Sim {
     }
 
     fn standing(&self, cursor: Option<u64>) -> Option<Standing> {
-        let offered = self.owner.policy.feeds_for(PARTNER, &[FEED.to_owned()], self.now() as i64);
+        let offered = self.owner.policy.feeds_for(&Viewer::new(PARTNER), &[FEED.to_owned()], self.now() as i64);
         let root_at_cursor = cursor.filter(|next| *next <= self.owner.size).map(|next| sealed().tree.root(next));
         (!offered.is_empty()).then(|| Standing {
             size: self.owner.size,
@@ -652,6 +652,7 @@ impl Sim {
             checkpoint: sealed().checkpoints[pinned as usize].clone(),
             tail,
             policy: Some(1),
+            under: Vec::new(),
         };
         let allowed = (from..to).map(|seq| (seq, if seq == 0 { 0 } else { self.owner.rules.mask(seq, now) })).collect();
         self.set_job(Message::Batch(batch), items, to, false, view, allowed);
@@ -688,7 +689,7 @@ impl Sim {
         let items = page.iter().map(|cleared| (cleared.seq(), cleared.mask())).collect();
         let allowed = page.iter().map(|cleared| (cleared.seq(), self.owner.rules.mask(cleared.seq(), now))).collect();
         let views = page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
-        self.set_job(Message::Backfill(Backfill { items: views, policy: Some(1) }), items, at, true, view, allowed);
+        self.set_job(Message::Backfill(Backfill { items: views, policy: Some(1), under: Vec::new() }), items, at, true, view, allowed);
         self.tally.backfills += 1;
     }
 

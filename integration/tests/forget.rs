@@ -241,7 +241,7 @@ fn what_is_forgotten_and_comes_again_is_dropped_and_receipted() {
     let reader = customer.feeds().reader().clone();
     let items = (1..4).map(|seq| (seq, line.entries[seq as usize].view())).collect();
     let leaf_of = |seq| reader.row(id, seq).unwrap().map(|row| Hash(row.leaf));
-    let verified = accept::verify_backfill(&org, &feed, Backfill { items, policy: Some(1) }, leaf_of).unwrap();
+    let verified = accept::verify_backfill(&org, &feed, Backfill { items, policy: Some(1), under: Vec::new() }, leaf_of).unwrap();
     assert!(customer.feeds().accept_backfill(verified, now()).unwrap().is_some(), "the receipt covers what came");
     customer.feeds().settle().unwrap();
     let row = |seq| reader.row(id, seq).unwrap().unwrap();

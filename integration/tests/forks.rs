@@ -201,7 +201,8 @@ impl Follower {
 
     /// Takes an entry opened later.
     fn take_late(&mut self, line: &Line, seq: u64) -> Result<(), AcceptError> {
-        let backfill = lotline_node::feeds::Backfill { items: vec![(seq, line.entries[seq as usize].view())], policy: Some(1) };
+        let backfill =
+            lotline_node::feeds::Backfill { items: vec![(seq, line.entries[seq as usize].view())], policy: Some(1), under: Vec::new() };
         let (feed, leaves) = (self.feed(&line.origin), self.leaves[line.origin.as_str()].clone());
         let verified = accept::verify_backfill(&publisher().forge.org, &feed, backfill, |seq| leaves.get(seq as usize).copied());
         match (verified, &mut self.disk) {

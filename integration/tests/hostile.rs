@@ -356,7 +356,14 @@ async fn credit_of_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_out_of_order_on_a_feed() {
-    let batch = Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new(), policy: None });
+    let batch = Message::Batch(Received {
+        from: 0,
+        items: Vec::new(),
+        checkpoint: String::new(),
+        tail: Vec::new(),
+        policy: None,
+        under: Vec::new(),
+    });
     let hello = Message::Hello { version: VERSION, name: "bad".into(), now: 0 };
     let orders = |asked: &Message| -> [Vec<Message>; 6] {
         [
@@ -1224,7 +1231,7 @@ async fn a_backfill_of_another_statement() {
     let mut rewritten = scene.line.clone();
     rewritten.entries.truncate(1);
     rewritten.publish(&scene.forge, &record("L-1", "P-1", "another first"));
-    let backfill = Message::Backfill(Backfill { policy: None, items: vec![(1, rewritten.entries[1].view())] });
+    let backfill = Message::Backfill(Backfill { policy: None, under: Vec::new(), items: vec![(1, rewritten.entries[1].view())] });
     scene.freezes_on(&mut wire, backfill, 2, "FORK: entry 1 has another leaf hash than the one we were given before").await;
 }
 
@@ -1232,7 +1239,7 @@ async fn a_backfill_of_another_statement() {
 async fn a_backfill_of_what_has_not_come_yet() {
     let mut scene = Follower::new().await;
     let mut wire = scene.following().await;
-    wire.send(&Message::Backfill(Backfill { policy: None, items: vec![(2, scene.next().view())] })).await;
+    wire.send(&Message::Backfill(Backfill { policy: None, under: Vec::new(), items: vec![(2, scene.next().view())] })).await;
     assert_eq!(wire.last().await, Some(Message::Error(Code::Unexpected)));
     assert_eq!(scene.node.board.of("bad").trouble.as_deref(), Some("feed quality: expected entry 2, got 2"));
     scene.still_follows().await;
@@ -1448,7 +1455,14 @@ async fn an_old_invitation_of_a_partner_with_a_new_name() {
 fn a_sender_that_ignores_its_credit_is_cut() {
     let batch = |bytes| {
         Input::Received(
-            Message::Batch(Received { from: 0, items: Vec::new(), checkpoint: String::new(), tail: Vec::new(), policy: None }),
+            Message::Batch(Received {
+                from: 0,
+                items: Vec::new(),
+                checkpoint: String::new(),
+                tail: Vec::new(),
+                policy: None,
+                under: Vec::new(),
+            }),
             bytes,
         )
     };

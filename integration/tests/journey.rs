@@ -421,7 +421,7 @@ fn a_share_ends_with_its_day() {
     let (viewer, feeds) = (Viewer::new("oem"), ["quality".to_owned()]);
     let end = next_change(&rules, &viewer, "quality", now() as i64).expect("the share has an end");
     assert_eq!(lotline_node::service::time_text(end as u64), "2999-01-01T00:00:00Z");
-    assert_eq!((rules.feeds_for("oem", &feeds, end - 1).len(), rules.feeds_for("oem", &feeds, end).len()), (1, 0));
+    assert_eq!((rules.feeds_for(&viewer, &feeds, end - 1).len(), rules.feeds_for(&viewer, &feeds, end).len()), (1, 0));
     assert_ne!(view_id(&rules, &viewer, &origin, end - 1), view_id(&rules, &viewer, &origin, end));
     assert_ne!(term(&rules, &viewer, "quality", end - 1), term(&rules, &viewer, "quality", end));
     let ended = Policy::restore(&until("2020-01-01")).unwrap();

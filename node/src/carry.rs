@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use lotline_policy::Viewer;
 use lotline_schema::bundle::OrgPart;
 use lotline_schema::codec::{self, CodecError, Fields, Value};
 use lotline_schema::{Origin, PartyId};
 
 use crate::exchange::message::{Cosigned, Message, items_digest};
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
+use crate::feeds::terms::add_under;
 use crate::feeds::{Feed, FeedError, Item, Partner, Received, Snapshot};
 use crate::ledger::{Intent, Items, Way};
 use crate::links::clear_row;
@@ -148,12 +148,12 @@ pub fn pack(
     ends: &BTreeSet<u64>,
 ) -> Result<Vec<(Received, Intent)>, FeedError> {
     reader.settle()?;
-    let (viewer, size, policy) = (Viewer::new(partner.name.as_str()), feed.size(), snapshot.policy.version());
+    let (viewer, size, policy) = (snapshot.viewer(&partner.name), feed.size(), snapshot.policy.version());
     let policy = (!feed.origin.is_org() && feed.ours).then_some(policy);
     let mut packed = Vec::new();
     let mut next = from;
     while next < size {
-        let (mut items, mut listed, mut bytes) = (Vec::new(), Items::default(), 0);
+        let (mut items, mut listed, mut bytes, mut under) = (Vec::new(), Items::default(), 0, Vec::new());
         for row in reader.rows(feed.id, next, BATCH_ENTRIES_MAX)?.into_iter().take_while(|row| row.seq < size) {
             let cleared = clear_row(reader, snapshot, feed, &viewer, &row)?;
             let leaf = cleared.leaf();
@@ -164,6 +164,7 @@ pub fn pack(
             }
             bytes += len;
             listed.add(&cleared, &snapshot.policy);
+            add_under(&mut under, &cleared);
             items.push(cleared.into_view().map_or(Item::Hidden(leaf), Item::View));
         }
         if items.is_empty() {
@@ -174,7 +175,7 @@ pub fn pack(
         let digest = items_digest(&items);
         let (name, origin) = (partner.name.clone(), feed.origin.to_string());
         let intent = Intent { to: name, origin, way: Way::Carried, items: listed, policy, digest };
-        packed.push((Received { from: next, items, checkpoint: feed.head.checkpoint.clone(), tail, policy }, intent));
+        packed.push((Received { from: next, items, checkpoint: feed.head.checkpoint.clone(), tail, policy, under }, intent));
         next = to;
     }
     Ok(packed)

@@ -32,6 +32,7 @@ mod run;
 mod share;
 mod status;
 mod subscribe;
+mod terms;
 pub(crate) mod verify;
 mod withdraw;
 
@@ -111,9 +112,11 @@ pub enum HomeVerb {
     #[command(subcommand)]
     #[command(after_help = "Example: lotline policy check\n         lotline policy apply\n         lotline policy explain L-2026-11 oem-a")]
     Policy(policy::Verb),
-    /// Follow what a partner offers.
-    #[command(after_help = "Example: lotline subscribe supplier")]
+    /// Follow what a partner offers; state what for, and accept its terms.
+    #[command(after_help = "Example: lotline subscribe supplier\n         lotline subscribe supplier --for audit --accept-terms all")]
     Subscribe(subscribe::Args),
+    /// Terms that partners ask for and you ask for: which, accepted since when. Takes an acceptance back.
+    Terms(terms::Args),
     /// Feeds written and followed here.
     #[command(after_help = "Example: lotline feeds")]
     Feeds(lists::FeedsArgs),
@@ -171,6 +174,7 @@ impl HomeVerb {
             HomeVerb::Request(verb) => request::run(desk, verb),
             HomeVerb::Policy(verb) => policy::run(desk, verb),
             HomeVerb::Subscribe(args) => subscribe::run(desk, args),
+            HomeVerb::Terms(args) => terms::run(desk, args),
             HomeVerb::Feeds(args) => lists::feeds(desk, args),
             HomeVerb::Records(args) => lists::records(desk, args),
             HomeVerb::Show(args) => lists::show(desk, args),

@@ -6,8 +6,9 @@
 //! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/witness.rs`: what others sign of
 //! our feeds and we of theirs. `feeds/delegate.rs`: feeds that one organisation owns and another writes. `feeds/forks.rs`:
 //! two truths. `feeds/book.rs`: partners, sharing rules and the ledger. `feeds/listed.rs`: lists of members.
-//! `feeds/release.rs`: what named persons countersign. `feeds/forget.rs`: what goes for good. `feeds/root.rs`: what the root key signs. `feeds/transport.rs`: new
-//! names on the network. `feeds/open.rs`: founding
+//! `feeds/release.rs`: what named persons countersign. `feeds/forget.rs`: what goes for good. `feeds/deletion.rs`: what is said of that. `feeds/root.rs`: what the root
+//! key signs. `feeds/transport.rs`: new names on the network. `feeds/terms.rs`: what is accepted, and what received records
+//! stand under. `feeds/open.rs`: founding
 //! and reading a home. `feeds/state.rs`: what is stored, and how.
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +32,7 @@ use crate::store::{self, Batch, Entry, Reader, Store, StoreError};
 pub mod accept;
 mod book;
 mod delegate;
+pub mod deletion;
 pub mod forget;
 pub mod forks;
 pub mod ledger;
@@ -40,6 +42,7 @@ mod release;
 mod requests;
 mod root;
 pub mod state;
+pub mod terms;
 mod transport;
 pub mod witness;
 
@@ -53,6 +56,7 @@ pub use requests::{Sent, requests};
 pub use root::{Rotated, WrongRoot};
 use state::key;
 pub use state::{Head, Partner, StateError, Summary};
+pub use terms::{KeptAcceptance, Offer, Under};
 pub use transport::Moving;
 
 /// Work of ours that could not be done. Whose fault it is comes first.
@@ -251,6 +255,12 @@ pub struct Snapshot {
     pub asked: Arc<Asked>,
     /// Which partner writes a feed of ours, by origin.
     pub writers: Arc<BTreeMap<String, PartyId>>,
+    /// What each party accepted of our terms, as far as it counts.
+    pub accepted: Arc<BTreeMap<PartyId, KeptAcceptance>>,
+    /// What we accepted of each owner's terms.
+    pub accepting: Arc<BTreeMap<PartyId, KeptAcceptance>>,
+    /// What terms each party asks us for.
+    pub offers: Arc<BTreeMap<PartyId, Vec<Offer>>>,
     /// Why nothing is signed or sent, if nothing is.
     pub restored: Option<String>,
     /// What we are called on the network: the peer id of the transport key in use.

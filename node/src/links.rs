@@ -11,14 +11,17 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use lotline_schema::deletion::Reported;
 use lotline_schema::note::Checkpoint;
 
 use crate::capture::Capture;
 use crate::exchange::message::{Listing, VERSION};
 use crate::exchange::{Code, FIRST_FRAME, FRAME_BYTES_MAX, Message, MessageError, SILENCE, WRITE_DEADLINE};
+use crate::feeds::deletion::{REPORTS_MAX, ReportError, untold};
 use crate::feeds::ledger::refill_due;
+use crate::feeds::terms::TermsError;
 use crate::feeds::witness::{self, ReceiptError};
-use crate::feeds::{Feed, FeedError, Partner, Snapshot};
+use crate::feeds::{Feed, FeedError, Offer, Partner, Snapshot};
 use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
 use crate::service::{Handle, LinkBoard, now};
 
@@ -38,6 +41,8 @@ const FRAMES_AHEAD: usize = 4;
 const ORG_WAIT: Duration = Duration::from_secs(20);
 /// How often an idle control stream says something.
 const PING_EVERY: Duration = Duration::from_secs(15);
+/// How often a partner may change what it asks for or accepts.
+const TERMS_EVERY: Duration = Duration::from_secs(1);
 /// How long after a failed stream the next is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What an owner is told of a feed that we write in its name.
@@ -123,6 +128,9 @@ pub(crate) enum LinkError {
     /// The partner's: an acknowledgement without a delivery receipt, or one that does not hold.
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
+    /// The partner's: an acceptance of terms that does not hold.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
     /// The partner's: too slow.
     #[error("silent for too long")]
     Silent,
@@ -294,7 +302,12 @@ impl Links {
         tracing::info!(%peer, %error, "stream ended");
         let hostile = matches!(
             error,
-            LinkError::Malformed(_) | LinkError::Unexpected | LinkError::Receipt(_) | LinkError::Version(_) | LinkError::Silent
+            LinkError::Malformed(_)
+                | LinkError::Unexpected
+                | LinkError::Receipt(_)
+                | LinkError::Terms(_)
+                | LinkError::Version(_)
+                | LinkError::Silent
         );
         if hostile {
             self.with_name(peer, |link| link.trouble = Some(error.to_string()));
@@ -322,7 +335,7 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
         None => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
     }
     let mut told: Option<Vec<(String, String)>> = None;
-    let mut asked = false;
+    let (mut asked, mut agreed, mut reports) = (false, Agreed::default(), Reports::default());
     let mut following = follow::Following::new(context.clone(), peer);
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut heard = tokio::time::Instant::now();
@@ -337,6 +350,12 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
             told = Some(terms);
         }
         following.set_wanted(&partner);
+        for message in agreed.next(&context, &partner).await? {
+            write(&mut writer, &message).await?;
+        }
+        for report in reports.next(&context, &partner).await? {
+            write(&mut writer, &report).await?;
+        }
         // After a restore: what the ledger lost stands in the receipts that partners gave.
         if !asked && context.handle.snapshot().restored.is_none() {
             asked = true;
@@ -349,12 +368,21 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
             _ = ping.tick() => write(&mut writer, &Message::Ping).await?,
             () = following.ended() => {}
             () = tokio::time::sleep_until(heard + SILENCE) => return Err(LinkError::Silent),
+            () = agreed.due() => {}
             frame = frames.next() => {
                 heard = tokio::time::Instant::now();
                 match frame? {
                     Some((Message::Catalog(listings), _)) => following.take_catalog(listings, &partner),
                     Some((Message::Ping, _)) => write(&mut writer, &Message::Pong).await?,
                     Some((Message::Pong, _)) => {}
+                    Some((Message::Terms(offers), _)) => agreed.offered = Some(offers),
+                    Some((Message::Accept(core), _)) => agreed.accepted = Some(core),
+                    Some((Message::Deleted(core), _)) => {
+                        if let Some(noted) = reports.take(&context, &partner, core).await? {
+                            write(&mut writer, &noted).await?;
+                        }
+                    }
+                    Some((Message::Noted(number), _)) => reports.noted(&context, &partner, number).await?,
                     Some((Message::Lost { since, after }, _)) => {
                         if let Some(given) = given_again(&context, &partner, since, after).await? {
                             write(&mut writer, &given).await?;
@@ -370,6 +398,137 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
                 }
             }
         }
+    }
+}
+
+/// What both sides of a control stream said of terms.
+#[derive(Default)]
+struct Agreed {
+    /// What we told the partner that we ask for.
+    told: Option<Vec<Offer>>,
+    /// What we told it that we accepted.
+    given: Option<Vec<u8>>,
+    /// What the partner asks for, and what it accepted, as they came and wait to be taken in.
+    offered: Option<Vec<Offer>>,
+    accepted: Option<Vec<u8>>,
+    /// How much of its org feed was here when the acceptance was looked at last.
+    org_size: u64,
+    /// When something was taken in last.
+    taken: Option<tokio::time::Instant>,
+}
+
+impl Agreed {
+    /// Takes in what came, and says what the partner has to hear.
+    async fn next(&mut self, context: &Context, partner: &Partner) -> Result<Vec<Message>, LinkError> {
+        self.take(context, partner).await?;
+        let (snapshot, party, mut messages) = (context.handle.snapshot(), partner.party, Vec::new());
+        if snapshot.restored.is_some() {
+            return Ok(messages);
+        }
+        let asks = snapshot.asks(&partner.name, now() as i64);
+        if self.told.as_ref() != Some(&asks) {
+            messages.push(Message::Terms(asks.clone()));
+            self.told = Some(asks);
+        }
+        let newest = snapshot.accepting.get(&party).map(|kept| &kept.core);
+        if newest.is_some() && newest != self.given.as_ref() {
+            let core = context.handle.with(move |feeds| feeds.acceptance(&party, now())).await?;
+            self.given = core.map_err(|why| LinkError::Ours(why.to_string()))?;
+            messages.extend(self.given.clone().map(Message::Accept));
+        }
+        Ok(messages)
+    }
+
+    async fn take(&mut self, context: &Context, partner: &Partner) -> Result<(), LinkError> {
+        // Each is a commit: a partner that says something else all the time is heard once a second.
+        if self.taken.is_some_and(|at| at.elapsed() < TERMS_EVERY) || self.offered.is_none() && self.accepted.is_none() {
+            return Ok(());
+        }
+        let (snapshot, party) = (context.handle.snapshot(), partner.party);
+        if snapshot.restored.is_some() {
+            return Ok(());
+        }
+        if let Some(offers) = self.offered.take() {
+            self.taken = Some(tokio::time::Instant::now());
+            let taken = context.handle.with(move |feeds| feeds.take_offers(party, offers)).await?;
+            taken.map_err(|why| LinkError::Ours(why.to_string()))?;
+        }
+        // It is verified with the partner's keys, which come on a stream of their own.
+        let org_size = snapshot.orgs.get(&party).map_or(0, |org| org.size());
+        if let Some(core) = self.accepted.clone().filter(|_| org_size > self.org_size) {
+            self.taken = Some(tokio::time::Instant::now());
+            match context.handle.with(move |feeds| feeds.take_acceptance(&party, core)).await? {
+                Ok(news) => {
+                    (self.accepted, self.org_size) = (None, 0);
+                    tracing::info!(partner = partner.name, news, "an acceptance of terms");
+                }
+                Err(TermsError::OrgBehind) => self.org_size = org_size,
+                Err(TermsError::Ours(why)) => return Err(LinkError::Ours(why.to_string())),
+                Err(why) => return Err(why.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sleeps until what waits may be taken in; for ever, when nothing waits for its time.
+    async fn due(&self) {
+        match self.taken.filter(|_| self.offered.is_some() || self.accepted.is_some() && self.org_size == 0) {
+            Some(at) => tokio::time::sleep_until(at + TERMS_EVERY).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Deletion reports on one control stream.
+#[derive(Default)]
+struct Reports {
+    /// Those said, and not answered yet.
+    said: Vec<Vec<u8>>,
+    /// How many were heard.
+    heard: usize,
+}
+
+impl Reports {
+    /// What is to be said and was not yet.
+    async fn next(&mut self, context: &Context, partner: &Partner) -> Result<Vec<Message>, LinkError> {
+        if context.handle.snapshot().restored.is_some() || self.said.len() >= REPORTS_MAX {
+            return Ok(Vec::new());
+        }
+        let (reader, party) = (context.handle.reader().clone(), partner.party);
+        // An index that is being made again answers later: this is asked at least with every ping.
+        let mut reports = blocking(move || untold(&reader, &party)).await?.unwrap_or_default();
+        reports.retain(|core| !self.said.contains(core));
+        self.said.extend(reports.iter().cloned());
+        Ok(reports.into_iter().map(Message::Deleted).collect())
+    }
+
+    /// Keeps a partner's report; the answer to it.
+    async fn take(&mut self, context: &Context, partner: &Partner, core: Vec<u8>) -> Result<Option<Message>, LinkError> {
+        self.heard += 1;
+        if context.handle.snapshot().restored.is_some() || self.heard > REPORTS_MAX {
+            return Ok(None);
+        }
+        let party = partner.party;
+        match context.handle.with(move |feeds| feeds.take_report(&party, core)).await? {
+            Ok(number) => Ok(Some(Message::Noted(number))),
+            Err(ReportError::Ours(why)) => Err(LinkError::Ours(why.to_string())),
+            // It comes again with the next connection; by then its keys, or our own feed, may be here.
+            Err(why) => {
+                tracing::warn!(partner = partner.name, %why, "a deletion report was not kept");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The partner has it.
+    async fn noted(&self, context: &Context, partner: &Partner, number: u64) -> Result<(), LinkError> {
+        let said = self.said.iter().any(|core| Reported::peek(core).is_some_and(|report| report.number == number));
+        if !said {
+            return Ok(());
+        }
+        let party = partner.party;
+        let noted = context.handle.with(move |feeds| feeds.noted(&party, number)).await?;
+        noted.map_err(|why| LinkError::Ours(why.to_string()))
     }
 }
 
@@ -429,9 +588,9 @@ fn catalog(snapshot: &Snapshot, partner: &Partner) -> Vec<Listing> {
     if snapshot.restored.is_some() {
         return Vec::new();
     }
-    let viewer = lotline_policy::Viewer::new(partner.name.as_str());
+    let viewer = snapshot.viewer(&partner.name);
     let now = now() as i64;
-    let names = snapshot.policy.feeds_for(&partner.name, &snapshot.own_feed_names(), now);
+    let names = snapshot.policy.feeds_for(&viewer, &snapshot.own_feed_names(), now);
     let mut listings = Vec::new();
     for name in &names {
         // Every life of the feed: the partner may not have the end of the one before.

@@ -12,7 +12,8 @@ use lotline_schema::kind::{self, Group, Schema};
 
 use crate::policy::{Condition, Feeds, MEMBERS_OF, Only, Parts, Policy, Rule, Stopped};
 
-/// What the policies below are about, as a Cedar schema: parties in groups, records, and an action a field.
+/// What the policies below are about, as a Cedar schema: parties in groups, records, and an action a field. Who asks gives
+/// the moment, the purposes that the party stated, and the ids of the terms that it accepted.
 ///
 /// ```
 /// let schema = lotline_policy::cedar::schema();
@@ -21,7 +22,7 @@ use crate::policy::{Condition, Feeds, MEMBERS_OF, Only, Parts, Policy, Rule, Sto
 pub fn schema() -> String {
     let mut text = String::from(
         "entity Group;\nentity Party in [Group];\nentity Record = {\n  feed: String,\n  part?: String,\n  lot?: String,\n  customer?: Party,\n  conforming?: Bool,\n  recorded?: datetime,\n  released: Bool,\n  \
-         thin: Set<String>,\n};\ntype Ask = {\n  now: datetime,\n};\n\
+         thin: Set<String>,\n};\ntype Ask = {\n  now: datetime,\n  purposes: Set<String>,\n  terms: Set<String>,\n};\n\
          action \"nothing\" appliesTo { principal: Party, resource: Record, context: Ask };\n",
     );
     for schema in kinds() {
@@ -149,6 +150,8 @@ fn said(rule: &Rule, condition: Condition) -> Option<String> {
             let hours = quoted(&format!("{}h", delay.seconds() / 3_600));
             format!("resource has recorded && context.now >= resource.recorded.offset(duration({hours}))")
         }),
+        Condition::Purpose => rule.purposes.as_ref().map(|purposes| format!("context.purposes.containsAny({})", set(purposes))),
+        Condition::Terms => rule.terms.as_ref().map(|terms| format!("context.terms.contains({})", quoted(&terms.id().to_string()))),
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use lotline_schema::Facts;
 use lotline_schema::kind::{self, Schema};
 
-use crate::decide::{Question, Shown};
+use crate::decide::{Question, Shown, Viewer};
 use crate::delay::recorded;
 use crate::policy::{Condition, Only, Parts, Policy, Rule};
 
@@ -70,6 +70,8 @@ impl Classes {
     fn distinguish(&mut self, rule: &Rule, condition: Condition) {
         match condition {
             Condition::Partner | Condition::Field | Condition::From | Condition::Until | Condition::List => {}
+            // These are about the viewer, not the record.
+            Condition::Purpose | Condition::Terms => {}
             Condition::Feed | Condition::Kind => {}
             Condition::Parts => match &rule.parts {
                 Parts::All => {}
@@ -139,9 +141,9 @@ impl Class {
         }
     }
 
-    /// What a partner sees of each of its records at a moment.
-    pub fn shown(&self, policy: &Policy, partner: &str, now: i64) -> Shown {
+    /// What a viewer sees of each of its records at a moment.
+    pub fn shown(&self, policy: &Policy, viewer: &Viewer, now: i64) -> Shown {
         let facts = self.facts();
-        Question::of(partner, &self.feed, self.schema(), &facts, now).shown(policy)
+        Question::new(viewer, &self.feed, self.schema(), &facts, now).shown(policy)
     }
 }

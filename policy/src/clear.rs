@@ -4,17 +4,19 @@
 //! reason: [`Cleared::full`], which the owner confirmed, [`Cleared::own_feed_entry`], for entries that hide nothing, and
 //! [`Cleared::to_its_owner`], for what we write in somebody else's name.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use lotline_schema::kind::{Group, SLOTS_MAX, Schema};
 use lotline_schema::release::Release;
 use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::{Body, Type, Unverified};
+use lotline_schema::terms::Terms;
 use lotline_schema::view::SealedView;
 use lotline_schema::{Facts, Hash, Origin, PartyId, codec};
 
 use crate::decide::{Question, Viewer};
-use crate::policy::Policy;
+use crate::policy::{Policy, Rule};
 
 /// A statement of ours, whole, as the store holds it.
 #[derive(Clone, Copy)]
@@ -52,6 +54,7 @@ pub struct Cleared {
     leaf: Hash,
     mask: u64,
     shares: Vec<usize>,
+    under: Vec<(Hash, u64)>,
     opens_at: Option<i64>,
     basis: Basis,
     view: Option<SealedView>,
@@ -94,16 +97,27 @@ impl FullDisclosure {
 ///
 /// An example stands on the [first page](crate).
 pub fn clear(policy: &Policy, viewer: &Viewer, item: &Item<'_>, now: i64) -> Cleared {
-    let (mask, shares, opens_at) = match item.schema {
+    let (mask, shares, under, opens_at) = match item.schema {
         Some(schema) if item.is_whole(schema) => {
             let question = Question::new(viewer, item.feed, schema, item.facts, now);
             let mask = question.mask(policy);
-            (mask, question.opening(policy, mask), question.opens_at(policy))
+            (mask, question.opening(policy, mask), question.under_terms(policy, mask), question.opens_at(policy))
         }
-        _ => (0, Vec::new(), None),
+        _ => (0, Vec::new(), Vec::new(), None),
     };
     let view = (mask != 0).then(|| item.view(mask));
-    Cleared { shares, opens_at, ..Cleared::new(&viewer.partner, item, mask, Basis::Policy(policy.version()), view) }
+    let mut by_terms: Vec<(Hash, u64)> = Vec::new();
+    for (at, slots) in under {
+        let Some(id) = policy.shares()[at].terms.as_ref().map(Terms::id) else {
+            continue;
+        };
+        match by_terms.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, all)) => *all |= slots,
+            None => by_terms.push((id, slots)),
+        }
+    }
+    let cleared = Cleared::new(&viewer.partner, item, mask, Basis::Policy(policy.version()), view);
+    Cleared { shares, under: by_terms, opens_at, ..cleared }
 }
 
 /// The mask of a release that is shown: it has no slots, and the ledger must still know that it left.
@@ -181,6 +195,7 @@ impl Cleared {
             leaf: item.leaf,
             mask,
             shares: Vec::new(),
+            under: Vec::new(),
             opens_at: None,
             basis,
             view,
@@ -216,6 +231,11 @@ impl Cleared {
     /// that open the verdict of its record.
     pub fn shares(&self) -> &[usize] {
         &self.shares
+    }
+
+    /// The slots that are shown under terms alone, by the id of the terms; nothing for a release, which names no field.
+    pub fn under(&self) -> &[(Hash, u64)] {
+        &self.under
     }
 
     /// When a delay that holds some of it back ends next: that moment is this statement's own, and [`next_change`] knows nothing
@@ -300,7 +320,8 @@ pub fn next_change(policy: &Policy, viewer: &Viewer, feed: &str, now: i64) -> Op
 }
 
 /// Names what a viewer sees of a feed: while it stays equal, so does the view of every record. A new version of the
-/// policy, a stop, or a passed date of one of the viewer's shares gives another.
+/// policy, a stop, a passed date of one of the viewer's shares, or another acceptance of terms that its shares ask for gives
+/// another.
 ///
 /// ```
 /// # use lotline_policy::{Policy, Viewer, view_id};
@@ -313,19 +334,30 @@ pub fn next_change(policy: &Policy, viewer: &Viewer, feed: &str, now: i64) -> Op
 /// ```
 pub fn view_id(policy: &Policy, viewer: &Viewer, origin: &Origin, now: i64) -> Hash {
     let passed = boundaries(policy, viewer, origin.name()).filter(|boundary| *boundary <= now).max();
-    Hash::of(&[&codec::encode(&codec::array([
+    // Only what shares on this feed ask for: what is accepted for another feed changes nothing here.
+    let asked = || with(policy, viewer, origin.name()).filter_map(|share| share.terms.as_ref());
+    let purposes: BTreeSet<&String> = asked().flat_map(|terms| terms.purposes().intersection(&viewer.purposes)).collect();
+    let terms: BTreeSet<Hash> = asked().map(Terms::id).filter(|id| viewer.terms.contains(id)).collect();
+    let parts = [
         codec::text("lotline view 1"),
         codec::text(viewer.partner.as_str()),
-        codec::array(viewer.purposes.iter().map(|purpose| codec::text(purpose.as_str()))),
+        codec::array(purposes.into_iter().map(|purpose| codec::text(purpose.as_str()))),
         codec::text(origin.to_string()),
         codec::uint(policy.version()),
         codec::optional(passed, codec::int),
         codec::Value::Bool(policy.stopped().covers(&viewer.partner)),
-    ]))])
+    ];
+    // Without terms the same bytes as ever: partners hold views by their names.
+    let terms = (!terms.is_empty()).then(|| codec::array(terms.into_iter().map(|id| codec::bytes(id.0))));
+    Hash::of(&[&codec::encode(&codec::array(parts.into_iter().chain(terms)))])
 }
 
 /// When shares with this viewer on this feed begin and end.
 fn boundaries<'a>(policy: &'a Policy, viewer: &'a Viewer, feed: &'a str) -> impl Iterator<Item = i64> + 'a {
-    let shares = policy.shares().iter().filter(|rule| rule.partners.contains(&viewer.partner) && rule.feed.covers(feed));
-    shares.flat_map(crate::policy::Rule::dates)
+    with(policy, viewer, feed).flat_map(Rule::dates)
+}
+
+/// The shares with this viewer on this feed.
+fn with<'a>(policy: &'a Policy, viewer: &'a Viewer, feed: &'a str) -> impl Iterator<Item = &'a Rule> + 'a {
+    policy.shares().iter().filter(|rule| rule.partners.contains(&viewer.partner) && rule.feed.covers(feed))
 }

@@ -6,8 +6,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use lotline_schema::Facts;
 use lotline_schema::kind::Schema;
+use lotline_schema::{Facts, Hash};
 use serde::Serialize;
 
 use crate::delay::recorded;
@@ -18,16 +18,29 @@ use crate::policy::{Condition, Only, Parts, Policy, Rule};
 pub struct Viewer {
     /// The partner, as the partner book names it.
     pub partner: String,
-    /// Purposes it stated. No rule asks for one yet.
+    /// Purposes it stated.
     pub purposes: BTreeSet<String>,
-    /// Terms it accepted. No rule asks for one yet.
-    pub terms: BTreeSet<String>,
+    /// Ids of the terms it accepted.
+    pub terms: BTreeSet<Hash>,
 }
 
 impl Viewer {
     /// A partner that stated and accepted nothing.
     pub fn new(partner: impl Into<String>) -> Viewer {
         Viewer { partner: partner.into(), ..Viewer::default() }
+    }
+
+    /// Whether it stated a purpose of a share and accepted its terms, if the share asks for any.
+    pub(crate) fn meets_terms(&self, share: &Rule) -> bool {
+        self.states(share) && self.accepts(share)
+    }
+
+    fn states(&self, share: &Rule) -> bool {
+        share.purposes.as_ref().is_none_or(|purposes| !purposes.is_disjoint(&self.purposes))
+    }
+
+    fn accepts(&self, share: &Rule) -> bool {
+        share.terms.as_ref().is_none_or(|terms| self.terms.contains(&terms.id()))
     }
 }
 
@@ -140,7 +153,7 @@ const ASKED: [&str; 5] = ["part", "lot", "customer", "verdict_stated", "verdict_
 
 /// One record, asked for by one viewer now.
 pub(crate) struct Question<'a> {
-    partner: &'a str,
+    viewer: &'a Viewer,
     feed: &'a str,
     schema: &'static Schema,
     facts: &'a Facts,
@@ -150,12 +163,7 @@ pub(crate) struct Question<'a> {
 
 impl<'a> Question<'a> {
     pub(crate) fn new(viewer: &'a Viewer, feed: &'a str, schema: &'static Schema, facts: &'a Facts, now: i64) -> Question<'a> {
-        Question::of(&viewer.partner, feed, schema, facts, now)
-    }
-
-    /// The same for a partner by its name.
-    pub(crate) fn of(partner: &'a str, feed: &'a str, schema: &'static Schema, facts: &'a Facts, now: i64) -> Question<'a> {
-        Question { partner, feed, schema, facts, recorded: recorded(facts), now }
+        Question { viewer, feed, schema, facts, recorded: recorded(facts), now }
     }
 }
 
@@ -166,7 +174,7 @@ impl Question<'_> {
 
     /// The slots shown. This is the whole policy: shares minus nevers, and no thin statistics without their values.
     pub(crate) fn mask(&self, policy: &Policy) -> u64 {
-        if policy.stopped.covers(self.partner) || self.unanswerable().is_some() {
+        if policy.stopped.covers(&self.viewer.partner) || self.unanswerable().is_some() {
             return 0;
         }
         let open = self.named(&policy.shares) & !self.named(&policy.nevers) & !self.facts.forgotten;
@@ -179,6 +187,26 @@ impl Question<'_> {
     pub(crate) fn opening(&self, policy: &Policy, mask: u64) -> Vec<usize> {
         let opens = |rule: &Rule| self.holds(rule) && rule.mask(self.schema) & mask != 0;
         policy.shares.iter().enumerate().filter(|(_, rule)| mask != 0 && opens(rule)).map(|(at, _)| at).collect()
+    }
+
+    /// Of the slots shown, those that would not be without terms: each with the first share by name that shows it, as in a
+    /// reason. Shares by their place. Statistics that leave only together with their values stand under the terms of those.
+    pub(crate) fn under_terms(&self, policy: &Policy, mask: u64) -> Vec<(usize, u64)> {
+        if mask == 0 || !policy.shares.iter().any(|share| share.terms.is_some()) {
+            return Vec::new();
+        }
+        let nobody = Viewer::new(self.viewer.partner.as_str());
+        let free = Question { viewer: &nobody, ..*self }.mask(policy);
+        let (mut rest, mut under) = (mask & !free, Vec::new());
+        for (at, share) in policy.shares.iter().enumerate().filter(|(_, share)| share.terms.is_some() && self.holds(share)) {
+            let named = share.mask(self.schema);
+            let with_values =
+                |slot: &usize| self.facts.thin & bit(*slot) != 0 && self.values_of(*slot).is_some_and(|of| named & bit(of) != 0);
+            let slots = rest & (0..self.schema.fields.len()).filter(with_values).fold(named, |mask, slot| mask | bit(slot));
+            rest &= !slots;
+            under.extend((slots != 0).then_some((at, slots)));
+        }
+        under
     }
 
     /// The slots named by those rules that hold.
@@ -198,13 +226,13 @@ impl Question<'_> {
 
     fn meets(&self, rule: &Rule, condition: Condition, slot: Option<usize>) -> bool {
         match condition {
-            Condition::Partner => rule.partners.contains(self.partner),
+            Condition::Partner => rule.partners.contains(&self.viewer.partner),
             Condition::Field => slot.is_none_or(|slot| rule.mask(self.schema) & bit(slot) != 0),
             Condition::Feed => rule.feed.covers(self.feed),
             Condition::Kind => rule.covers_kind(self.schema),
             Condition::Parts => match &rule.parts {
                 Parts::All => true,
-                Parts::Theirs => self.facts.customer.as_deref() == Some(self.partner),
+                Parts::Theirs => self.facts.customer.as_ref() == Some(&self.viewer.partner),
                 Parts::List(parts) => self.facts.part.as_ref().is_some_and(|part| parts.contains(part)),
             },
             Condition::Lots => rule.lots.as_ref().is_none_or(|lots| self.facts.lot.as_ref().is_some_and(|lot| lots.contains(lot))),
@@ -214,6 +242,8 @@ impl Question<'_> {
             Condition::Until => rule.until.is_none_or(|until| self.now < until),
             Condition::List => rule.list_until.is_none_or(|until| self.now < until),
             Condition::Delay => rule.delay.is_none() || self.opens(rule).is_some_and(|at| at <= self.now),
+            Condition::Purpose => self.viewer.states(rule),
+            Condition::Terms => self.viewer.accepts(rule),
         }
     }
 
@@ -237,7 +267,7 @@ impl Question<'_> {
     fn reason(&self, policy: &Policy, mask: u64, slot: usize) -> Reason {
         let acts = |rule: &&Rule| self.failing(rule, Some(slot)).next().is_none();
         let name = |rule: &Rule| rule.name.clone();
-        if policy.stopped.covers(self.partner) {
+        if policy.stopped.covers(&self.viewer.partner) {
             return Reason::Stopped;
         }
         if self.facts.forgotten & bit(slot) != 0 {
@@ -259,9 +289,11 @@ impl Question<'_> {
     fn nearest(&self, policy: &Policy, mask: u64, slot: usize) -> Option<NearMiss> {
         let banned = self.named(&policy.nevers);
         let miss = |rule: &Rule| {
-            let mut failing = self.failing(rule, Some(slot));
-            let (Some(condition), None) = (failing.next(), failing.next()) else {
-                return None;
+            let condition = match self.failing(rule, Some(slot)).collect::<Vec<_>>()[..] {
+                [condition] => condition,
+                // Whoever accepts terms states their purpose with it.
+                [Condition::Purpose, Condition::Terms] => Condition::Terms,
+                _ => return None,
             };
             // Thin statistics would stay hidden unless the same change opens their values, or they are open already.
             let open = mask | rule.mask(self.schema) & !banned;
@@ -273,7 +305,7 @@ impl Question<'_> {
     }
 
     fn changes_at(&self, policy: &Policy) -> Option<i64> {
-        if policy.stopped.covers(self.partner) {
+        if policy.stopped.covers(&self.viewer.partner) {
             return None;
         }
         let boundaries = self.waiting(policy).flat_map(|rule| rule.dates().chain(self.opens(rule)));
@@ -283,7 +315,7 @@ impl Question<'_> {
     /// The earliest moment after now at which a share stops holding the record back. The dates of shares are everybody's;
     /// this is of one record alone.
     pub(crate) fn opens_at(&self, policy: &Policy) -> Option<i64> {
-        if policy.stopped.covers(self.partner) {
+        if policy.stopped.covers(&self.viewer.partner) {
             return None;
         }
         self.waiting(policy).filter_map(|rule| self.opens(rule)).filter(|at| self.now < *at).min()

@@ -7,7 +7,7 @@ use lotline_schema::kind::Schema;
 use serde::Serialize;
 
 use crate::classes::Classes;
-use crate::decide::{Question, Shown};
+use crate::decide::{Question, Shown, Viewer};
 use crate::explain::{list, moment, names_of};
 use crate::policy::{Condition, Policy, Rule};
 
@@ -18,8 +18,25 @@ pub struct Difference {
     pub removed_bans: Vec<String>,
     /// Every other rule that was added, removed or changed, in words.
     pub rules: Vec<String>,
-    /// Who gains and loses what, in the order of partners and feeds.
+    /// Terms that a partner has not accepted and now has to, in the order of partners and rules.
+    pub to_accept: Vec<ToAccept>,
+    /// Who gains and loses what, in the order of partners and feeds, by what partners have accepted so far.
     pub changes: Vec<Change>,
+}
+
+/// Terms of a new or changed share that a partner must accept before the share shows it anything.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ToAccept {
+    /// The partner.
+    pub partner: String,
+    /// The share.
+    pub rule: String,
+    /// The id of the terms, in hex.
+    pub terms: String,
+    /// What is to be promised.
+    pub promises: Vec<String>,
+    /// Whether the partner has accepted other terms of this share, which count no more.
+    pub anew: bool,
 }
 
 /// Fields of records of one feed that a partner gains or loses.
@@ -46,20 +63,21 @@ impl Difference {
     pub fn between<'p>(
         before: &Policy,
         after: &Policy,
-        partners: impl IntoIterator<Item = &'p str>,
+        viewers: impl IntoIterator<Item = &'p Viewer>,
         classes: &Classes,
         now: i64,
     ) -> Difference {
-        let mut changes = Vec::new();
-        for partner in partners {
-            let (old, new) = (before.about(partner), after.about(partner));
+        let (mut changes, mut to_accept) = (Vec::new(), Vec::new());
+        for viewer in viewers {
+            let (old, new) = (before.about(&viewer.partner), after.about(&viewer.partner));
             if (&old.shares, &old.nevers, &old.stopped) != (&new.shares, &new.nevers, &new.stopped) {
-                changes.extend(of_partner(&old, &new, partner, classes, now));
+                changes.extend(of_partner(&old, &new, viewer, classes, now));
+                to_accept.extend(terms_of(&old, &new, viewer));
             }
         }
         let kept: BTreeSet<&str> = after.nevers.iter().map(|never| never.name.as_str()).collect();
         let removed = before.nevers.iter().filter(|never| !kept.contains(never.name.as_str()));
-        Difference { removed_bans: removed.map(|never| never.name.clone()).collect(), rules: rules(before, after), changes }
+        Difference { removed_bans: removed.map(|never| never.name.clone()).collect(), rules: rules(before, after), to_accept, changes }
     }
 
     /// Whether nothing changes, neither a rule nor what anybody sees.
@@ -71,6 +89,10 @@ impl Difference {
     pub fn words(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.removed_bans.iter().map(|name| format!("REMOVED BAN `{name}`")).collect();
         lines.extend(self.rules.iter().cloned());
+        lines.extend(self.to_accept.iter().map(|of| {
+            let anew = if of.anew { " anew" } else { "" };
+            format!("{} must accept{anew} before `{}` shows it anything: {}", of.partner, of.rule, of.promises.join("; "))
+        }));
         let place = |change: &Change| (change.partner.clone(), change.feed.clone(), change.from, change.until);
         for alike in self.changes.chunk_by(|a, b| place(a) == place(b)) {
             let Change { partner, feed, from, until, .. } = &alike[0];
@@ -97,13 +119,29 @@ fn records(count: u64) -> String {
     if count == 1 { "1 record".into() } else { format!("{count} records") }
 }
 
+/// The terms of shares that are new or ask for others than before, as far as a partner has not accepted them.
+fn terms_of(before: &Policy, after: &Policy, viewer: &Viewer) -> Vec<ToAccept> {
+    let was = |name: &str| before.shares.iter().find(|share| share.name == name).and_then(|share| share.terms.as_ref());
+    let asks = |share: &Rule| {
+        let terms = share.terms.as_ref().filter(|terms| was(&share.name) != Some(*terms) && !viewer.terms.contains(&terms.id()))?;
+        Some(ToAccept {
+            partner: viewer.partner.clone(),
+            rule: share.name.clone(),
+            terms: terms.id().to_string(),
+            promises: terms.promises(),
+            anew: was(&share.name).is_some_and(|was| viewer.terms.contains(&was.id())),
+        })
+    };
+    after.shares.iter().filter_map(asks).collect()
+}
+
 /// What one partner gains and loses. Each class of records is followed through the moments at which either version changes.
-fn of_partner(before: &Policy, after: &Policy, partner: &str, classes: &Classes, now: i64) -> Vec<Change> {
+fn of_partner(before: &Policy, after: &Policy, viewer: &Viewer, classes: &Classes, now: i64) -> Vec<Change> {
     type Place = (String, Option<i64>, Option<i64>, bool, u64, &'static str);
     let mut counts: BTreeMap<Place, (&'static Schema, u64)> = BTreeMap::new();
     for (class, count) in classes.iter() {
         let (facts, schema) = (class.facts(), class.schema());
-        let shown = |policy: &Policy, now: i64| Question::of(partner, class.feed(), schema, &facts, now).shown(policy);
+        let shown = |policy: &Policy, now: i64| Question::new(viewer, class.feed(), schema, &facts, now).shown(policy);
         for gains in [true, false] {
             for (from, until, mask) in spans(now, |at| {
                 let (old, new) = (shown(before, at), shown(after, at));
@@ -116,7 +154,7 @@ fn of_partner(before: &Policy, after: &Policy, partner: &str, classes: &Classes,
         }
     }
     let change = |((feed, from, until, gains, mask, _), (schema, records))| Change {
-        partner: partner.to_owned(),
+        partner: viewer.partner.clone(),
         feed,
         gains,
         fields: names_of(schema, mask),

@@ -1,7 +1,10 @@
 //! Reasons in words: for the owner with rules named, for a partner only what its own shares come to.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use lotline_schema::kind::{self, Field, Group, Schema};
+use lotline_schema::terms::Terms;
 
 use crate::decide::{Decision, NearMiss, Reason, Viewer};
 use crate::policy::{Condition, Feeds, MEMBERS_OF, Masks, Parts, Policy, Rule, Show, table_of};
@@ -55,6 +58,16 @@ impl Reason {
                 format!("hidden, `{rule}` shows statistics over fewer than ten values, which leave only together with {needs}")
             }
             Reason::NoRule { nearest: None } => "hidden, no share shows it".into(),
+            Reason::NoRule { nearest: Some(NearMiss { rule, condition: condition @ (Condition::Purpose | Condition::Terms) }) } => {
+                let share = policy.shares().iter().find(|share| share.name == *rule);
+                let purposes = share.and_then(|share| share.purposes.as_ref()).map_or_else(String::new, |purposes| or(purposes));
+                let promises = share.and_then(|share| share.terms.as_ref()).map(Terms::promises).unwrap_or_default().join("; ");
+                let but = match condition {
+                    Condition::Purpose => format!("has not stated the purpose {purposes}"),
+                    _ => format!("has not accepted its terms ({promises})"),
+                };
+                format!("hidden, no share shows it; `{rule}` would, but the partner {but}")
+            }
             Reason::NoRule { nearest: Some(NearMiss { rule, condition }) } => {
                 let but = policy.shares().iter().find(|share| share.name == *rule).map(|share| share.says(*condition));
                 format!("hidden, no share shows it; `{rule}` would, but it {}", but.unwrap_or_else(|| format!("fails on {condition}")))
@@ -117,8 +130,21 @@ impl Rule {
                 Some(delay) => format!("shows a record {} after it was signed", delay.words()),
                 None => "shows a record at once".into(),
             },
+            Condition::Purpose => match &self.purposes {
+                Some(purposes) => format!("asks for the purpose {}", or(purposes)),
+                None => "asks for no purpose".into(),
+            },
+            Condition::Terms => match &self.terms {
+                Some(terms) => format!("asks for these terms: {}", terms.promises().join("; ")),
+                None => "asks for no terms".into(),
+            },
         }
     }
+}
+
+/// What a partner is told of a share that it sees nothing of before it accepts its terms, in the words of [`term`].
+pub fn offer(policy: &Policy, viewer: &Viewer, feed: &str, share: &Rule) -> String {
+    share_term(policy, viewer, feed, share, &policy.reach(share, &viewer.partner))
 }
 
 /// What a partner is told of a feed: its own live shares with what they can show. Names no rule, no group, no other partner and
@@ -134,7 +160,7 @@ impl Rule {
 /// # Ok::<(), lotline_policy::Slips>(())
 /// ```
 pub fn term(policy: &Policy, viewer: &Viewer, feed: &str, now: i64) -> String {
-    let shares = policy.live(&viewer.partner, feed, now);
+    let shares = policy.live(viewer, feed, now);
     let mut terms: Vec<String> = shares.map(|(share, reach)| share_term(policy, viewer, feed, share, &reach)).collect();
     // By content, not by the rules' names.
     terms.sort();
@@ -160,7 +186,8 @@ fn share_term(policy: &Policy, viewer: &Viewer, feed: &str, share: &Rule, reach:
         meets && never.masks.iter().zip(reach).any(|(banned, mask)| banned & mask != 0)
     });
     let exceptions = if narrower { ", with exceptions" } else { "" };
-    format!("your share {parts}{lots}{only}{released}{kinds}{delay} and {until}; fields: {fields}{exceptions}")
+    let terms = share.terms.as_ref().map_or(String::new(), |terms| format!(", on terms: {}", terms.promises().join(", ")));
+    format!("your share {parts}{lots}{only}{released}{kinds}{delay} and {until}; fields: {fields}{exceptions}{terms}")
 }
 
 /// Groups that can be shown whole, and single fields of the others.
@@ -214,6 +241,10 @@ pub fn names_of(schema: &Schema, mask: u64) -> Vec<String> {
 pub(crate) fn moment(seconds: i64) -> String {
     let time = Timestamp::from_second(seconds);
     time.map_or_else(|_| format!("second {seconds}"), |time| time.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
+fn or(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(" or ")
 }
 
 pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a String>) -> String {

@@ -12,7 +12,7 @@ use crate::prove::{in_use, seen};
 pub enum Cell {
     /// All of it, of every record. (Statistics over fewer than ten values leave only with the values.)
     All,
-    /// Some fields, or of some records.
+    /// Some fields, or of some records, or only once terms are accepted.
     Some,
     /// A never forbids all of it, of every record.
     Never,
@@ -33,13 +33,14 @@ impl Policy {
     /// ```
     pub fn row(&self, partner: &str, feed: &str, now: i64) -> Vec<Cell> {
         let about = self.about(partner);
-        // Of the conditions that a record may or may not meet; kinds are told apart by their slots.
-        let whole =
-            |rule: &&Rule| ![Condition::Parts, Condition::Lots, Condition::Only, Condition::Released].iter().any(|of| rule.asks(*of));
+        // Of the conditions that a record or the partner may or may not meet; kinds are told apart by their slots.
+        const MAYBE: [Condition; 6] =
+            [Condition::Parts, Condition::Lots, Condition::Only, Condition::Released, Condition::Purpose, Condition::Terms];
+        let whole = |rule: &&Rule| !MAYBE.iter().any(|of| rule.asks(*of));
         let here = || about.nevers.iter().filter(|never| never.feed.covers(feed));
         let banned = union(here().filter(whole).map(|never| never.masks.clone()));
         let touched = union(here().map(|never| never.masks.clone()));
-        let live = about.live(partner, feed, now).filter(|(share, _)| whole(share));
+        let live = about.open(partner, feed, now).filter(|(share, _)| whole(share));
         let open = union(live.map(|(share, _)| share.in_kinds(&share.masks).collect()));
         let seen = seen(&about, partner, feed, now);
         let cell = |group: Group| {

@@ -10,6 +10,7 @@ use std::ops::Range;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use lotline_schema::kind::{self, Group, Schema};
+use lotline_schema::terms::{DELETE_AFTER_DAYS_MAX, PURPOSE_CHARS_MAX, PURPOSES_MAX, Terms, is_purpose};
 use lotline_schema::text_distance;
 use serde::Serialize;
 use toml::Spanned;
@@ -17,7 +18,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::delay::Delay;
 use crate::explain::moment;
-use crate::policy::{Feeds, MEMBERS_OF, Masks, MemberList, Only, Parts, Policy, RELEASED, Rule, Show, TABLES, table_of};
+use crate::policy::{Feeds, MEMBERS_OF, Masks, MemberList, Only, PURPOSES, Parts, Policy, RELEASED, Rule, Show, TABLES, table_of};
 use crate::prove::{Claim, Scope, Sees, Test, Who};
 
 /// The longest policy, in bytes: some thousand rules, more than anybody can oversee.
@@ -118,8 +119,16 @@ pub(crate) fn restore(text: &str, lists: &BTreeMap<String, MemberList>) -> Resul
 }
 
 fn read(text: &str, world: Option<&World<'_>>, lists: &BTreeMap<String, MemberList>) -> Result<Policy, Slips> {
-    let mut reader =
-        Reader { text, world, lists, slips: Vec::new(), groups: BTreeMap::new(), new_parts: BTreeSet::new(), new_lots: BTreeSet::new() };
+    let mut reader = Reader {
+        text,
+        world,
+        lists,
+        slips: Vec::new(),
+        groups: BTreeMap::new(),
+        new_parts: BTreeSet::new(),
+        new_lots: BTreeSet::new(),
+        purposes: BTreeSet::new(),
+    };
     if POLICY_BYTES_MAX < text.len() {
         reader.slip(None, 0..0, format!("the policy is longer than {POLICY_BYTES_MAX} bytes"), None, "put partners into groups");
         return Err(Slips(reader.slips));
@@ -140,13 +149,13 @@ fn read(text: &str, world: Option<&World<'_>>, lists: &BTreeMap<String, MemberLi
     Err(Slips(reader.slips))
 }
 
-const SHARE_KEYS: [&str; 11] = ["name", "with", "feed", "parts", "lots", "show", "from", "until", "kinds", "only", "delay"];
+const SHARE_KEYS: [&str; 13] = ["name", "with", "feed", "parts", "lots", "show", "from", "until", "kinds", "only", "delay", "for", "then"];
 const NEVER_KEYS: [&str; 6] = ["name", "with", "show", "parts", "lots", "feed"];
-const TEST_KEYS: [&str; 8] = ["who", "sees", "never", "feed", "kind", "part", "lot", "on"];
-const TOP_KEYS: [&str; 6] = ["share", "never", "test", "groups", "new_parts", "new_lots"];
+const THEN_KEYS: [&str; 2] = ["delete_after", "pass_on"];
+const TEST_KEYS: [&str; 9] = ["who", "sees", "never", "feed", "kind", "part", "lot", "for", "on"];
+const TOP_KEYS: [&str; 7] = ["share", "never", "test", "groups", "new_parts", "new_lots", "purposes"];
 /// Keys of the top that people write further below, where they would belong to a group or a rule.
-const NEW_KEYS: [&str; 2] = ["new_parts", "new_lots"];
-const LATER_KEYS: [&str; 2] = ["for", "then"];
+const TOP_LISTS: [&str; 3] = ["new_parts", "new_lots", "purposes"];
 const ALTERING_KEYS: [&str; 4] = ["as", "mask", "round", "decimals"];
 
 type Value<'t> = Spanned<DeValue<'t>>;
@@ -168,6 +177,8 @@ struct Reader<'w> {
     groups: BTreeMap<String, BTreeSet<String>>,
     new_parts: BTreeSet<String>,
     new_lots: BTreeSet<String>,
+    /// Purposes that the file declares.
+    purposes: BTreeSet<String>,
 }
 
 impl Reader<'_> {
@@ -183,7 +194,7 @@ impl Reader<'_> {
                         key.span(),
                         what,
                         meant,
-                        "a policy holds [[share]], [[never]], [[test]], [groups], new_parts and new_lots",
+                        "a policy holds [[share]], [[never]], [[test]], [groups], new_parts, new_lots and purposes",
                     );
                 }
             }
@@ -195,6 +206,9 @@ impl Reader<'_> {
         if let Some(value) = table.get("new_lots") {
             let lots = self.texts(None, "new_lots", value).unwrap_or_default();
             self.new_lots = lots.into_iter().map(|(lot, _)| lot).collect();
+        }
+        if let Some(value) = table.get("purposes") {
+            self.read_purposes(value);
         }
         if let Some(value) = table.get("groups") {
             self.read_groups(value);
@@ -218,11 +232,33 @@ impl Reader<'_> {
         let named =
             shares.iter().chain(&nevers).map(|rule| rule.with.as_str()).chain(tested).filter_map(|with| with.strip_prefix(MEMBERS_OF));
         let lists = named.filter_map(|name| Some((name.to_owned(), self.lists.get(name)?.clone()))).collect();
-        let policy = Policy { text: self.text.into(), groups: self.groups.clone(), shares, nevers, lists, tests, ..Policy::default() };
+        let policy = Policy {
+            text: self.text.into(),
+            groups: self.groups.clone(),
+            purposes: self.purposes.clone(),
+            shares,
+            nevers,
+            lists,
+            tests,
+            ..Policy::default()
+        };
         if self.world.is_some() {
             rules.iter().filter(|(section, _)| section.share).for_each(|(section, rule)| self.check_void(&policy, section, rule));
         }
         policy
+    }
+
+    fn read_purposes(&mut self, value: &Value<'_>) {
+        for (purpose, span) in self.texts(None, "purposes", value).unwrap_or_default() {
+            if PURPOSES.contains(&purpose.as_str()) {
+                self.slip(None, span, format!("the purpose `{purpose}` is known anyway"), None, "remove it from the list");
+            } else if !is_purpose(&purpose) {
+                let next = format!("write 1 to {PURPOSE_CHARS_MAX} of a to z, 0 to 9 and the hyphen");
+                self.slip(None, span, format!("`{purpose}` is no name for a purpose{}", look_alike(&purpose)), None, next);
+            } else if !self.purposes.insert(purpose.clone()) {
+                self.slip(None, span, format!("the purpose `{purpose}` is declared twice"), None, "remove it once");
+            }
+        }
     }
 
     fn read_groups(&mut self, value: &Value<'_>) {
@@ -231,8 +267,8 @@ impl Reader<'_> {
         };
         for (key, value) in table {
             let name = key.get_ref().as_ref();
-            if NEW_KEYS.contains(&name) {
-                self.slip(None, key.span(), format!("`{name}` is no group"), None, NEW_KEYS_FIRST);
+            if TOP_LISTS.contains(&name) {
+                self.slip(None, key.span(), format!("`{name}` is no group"), None, TOP_LISTS_FIRST);
                 continue;
             }
             self.check_name(None, name, key.span());
@@ -329,7 +365,7 @@ impl Reader<'_> {
         let lots = optional(self.lots(section));
         let show = self.show(section);
         let (mut kinds, mut only, mut from, mut until) = (Some(None), Some((None, false)), Some(None), Some(None));
-        let mut delay = Some(None);
+        let (mut delay, mut purposes, mut terms) = (Some(None), None, Some(None));
         // A never has no such keys: refused above, and it must hold whatever they say.
         if section.share {
             kinds = optional(self.kinds(section));
@@ -337,6 +373,8 @@ impl Reader<'_> {
             from = optional(section.table.get("from").map(|value| self.day(section, "from", value)));
             until = self.until(section, from.flatten());
             delay = optional(section.table.get("delay").map(|value| self.delay(section, value, kinds.as_ref()?.as_ref())));
+            purposes = self.purposes(section);
+            terms = self.terms(section, purposes.as_ref());
         }
         let (name, (with, partners), show) = (name?, with?, show?);
         let list_until = self.list_until(section, &with, from.flatten());
@@ -357,6 +395,8 @@ impl Reader<'_> {
             from: from?,
             until: until?,
             list_until,
+            purposes,
+            terms: terms?,
             masks,
         })
     }
@@ -369,13 +409,11 @@ impl Reader<'_> {
             if keys.contains(&name) {
                 continue;
             }
-            if LATER_KEYS.contains(&name) {
-                self.later(rule, span, name);
-            } else if ALTERING_KEYS.contains(&name) {
+            if ALTERING_KEYS.contains(&name) {
                 let what = format!("`{name}`: a field is shown as it was signed or not at all, never masked or rounded");
                 self.slip(rule, span, what, None, format!("remove `{name}`"));
-            } else if NEW_KEYS.contains(&name) {
-                self.slip(rule, span, format!("`{name}` is no key of a rule"), None, NEW_KEYS_FIRST);
+            } else if TOP_LISTS.contains(&name) {
+                self.slip(rule, span, format!("`{name}` is no key of a rule"), None, TOP_LISTS_FIRST);
             } else if SHARE_KEYS.contains(&name) {
                 let what = format!("`{name}` has no place in a never, which holds for every record at all times");
                 self.slip(rule, span, what, None, format!("remove `{name}`, or write [[share]] if you mean to show something"));
@@ -619,6 +657,83 @@ impl Reader<'_> {
         Some(delay)
     }
 
+    /// What the partner must state that it uses the data for.
+    fn purposes(&mut self, section: &Section<'_>) -> Option<BTreeSet<String>> {
+        let value = section.table.get("for")?;
+        let words = match value.get_ref().as_str() {
+            Some(word) => vec![(word.to_owned(), value.span())],
+            None => self.filled(section, "for", value).unwrap_or_default(),
+        };
+        if words.len() > PURPOSES_MAX {
+            let what = format!("`for` names more than {PURPOSES_MAX} purposes");
+            self.slip(section.name.as_deref(), value.span(), what, None, "write two shares");
+        }
+        words.iter().for_each(|(word, span)| self.check_purpose(section, word, span.clone()));
+        Some(words.into_iter().map(|(word, _)| word).collect())
+    }
+
+    fn check_purpose(&mut self, section: &Section<'_>, word: &str, span: Range<usize>) {
+        let known = || PURPOSES.into_iter().chain(self.purposes.iter().map(String::as_str));
+        if known().any(|known| known == word) {
+            return;
+        }
+        let known: Vec<String> = known().map(str::to_owned).collect();
+        let what = format!("no purpose is called `{word}`{}", look_alike(word));
+        let next = format!("the purposes are {}; one of your own is listed above the first rule as purposes = [\"…\"]", known.join(", "));
+        self.slip(section.name.as_deref(), span, what, meant(word, &known), next);
+    }
+
+    /// What the partner must promise: its purposes, and what `then` says. Outside: was there a slip.
+    fn terms(&mut self, section: &Section<'_>, purposes: Option<&BTreeSet<String>>) -> Option<Option<Terms>> {
+        let rule = section.name.as_deref();
+        let mut deleted = None;
+        if let Some(value) = section.table.get("then") {
+            let next = "write then = { delete_after = \"90d\", pass_on = \"no\" }, or one of the two";
+            let Some(table) = value.get_ref().as_table().filter(|table| !table.is_empty()) else {
+                self.slip(rule, value.span(), "`then` does not say what the partner promises", None, next);
+                return None;
+            };
+            for key in table.keys().filter(|key| !THEN_KEYS.contains(&key.get_ref().as_ref())) {
+                let name = key.get_ref().as_ref();
+                let next = format!("its keys are {}", THEN_KEYS.join(", "));
+                self.slip(rule, key.span(), format!("`then` has no key `{name}`"), meant(name, THEN_KEYS), next);
+            }
+            if let Some(value) = table.get("delete_after") {
+                deleted = Some(self.delete_after(section, value)?);
+            }
+            if let Some(value) = table.get("pass_on").filter(|value| value.get_ref().as_str() != Some("no")) {
+                let what = "`pass_on` can only be \"no\": what is not forbidden may be passed on";
+                self.slip(rule, value.span(), what, None, "write pass_on = \"no\", or remove it");
+            }
+            let stays = table.contains_key("pass_on");
+            return Some(Terms::new(purposes.cloned().unwrap_or_default(), deleted, stays));
+        }
+        Some(purposes.and_then(|purposes| Terms::new(purposes.clone(), None, false)))
+    }
+
+    /// After how many days the partner deletes what it received.
+    fn delete_after(&mut self, section: &Section<'_>, value: &Value<'_>) -> Option<u64> {
+        const NEXT: &str = "write delete_after = \"90d\" or \"2w\", or remove it";
+        let (rule, text) = (section.name.as_deref(), value.get_ref().as_str());
+        let Some(after) = text.and_then(Delay::read) else {
+            let what =
+                text.map_or("`delete_after` is no text".into(), |text| format!("`delete_after` is days or weeks, and `{text}` is neither"));
+            self.slip(rule, value.span(), what, text.and_then(Delay::meant), NEXT);
+            return None;
+        };
+        if text.is_some_and(|text| text.ends_with('h')) {
+            let what = "`delete_after` is days or weeks: a node that is off for a night could not keep a promise of hours";
+            self.slip(rule, value.span(), what, None, NEXT);
+            return None;
+        }
+        let days = after.seconds().unsigned_abs() / 86_400;
+        if days > DELETE_AFTER_DAYS_MAX {
+            self.slip(rule, value.span(), "`delete_after` is more than a hundred years", None, NEXT);
+            return None;
+        }
+        Some(days)
+    }
+
     /// Midnight UTC at which a day begins.
     fn day(&mut self, section: &Section<'_>, key: &str, value: &Value<'_>) -> Option<i64> {
         let date = match value.get_ref() {
@@ -656,6 +771,11 @@ impl Reader<'_> {
         let who = self.with(section, "who");
         let on = section.table.get("on").and_then(|value| self.day(section, "on", value));
         let [feed, kind, part, lot] = ["feed", "kind", "part", "lot"].map(|key| self.known(section, key));
+        let purpose = section.table.get("for").and_then(|value| {
+            let word = self.text(section, "for")?;
+            self.check_purpose(section, &word, value.span());
+            Some(word)
+        });
         let mut said = Vec::new();
         if let Some(value) = section.table.get("sees") {
             match value.get_ref().as_str() {
@@ -674,7 +794,7 @@ impl Reader<'_> {
             let next = "add sees = [\"…\"], sees = \"nothing\" or never = [\"…\"]";
             self.slip(None, section.span.clone(), "the test does not say what is seen", None, next);
         }
-        let (who, scope) = (who?.0, Scope { feed, kind, part, lot, on });
+        let (who, scope) = (who?.0, Scope { feed, kind, part, lot, purpose, on });
         let (line, column) = self.place(section.span.start);
         let claim = |sees| Claim { who: Who::Named(who.clone()), sees, scope: scope.clone() };
         Some(Test { line, column, claims: said.into_iter().map(claim).collect() })
@@ -774,10 +894,6 @@ impl Reader<'_> {
         Some(texts)
     }
 
-    fn later(&mut self, rule: Option<&str>, span: Range<usize>, key: &str) {
-        self.slip(rule, span, format!("`{key}` is for a later version of Lotline"), None, format!("remove `{key}`"));
-    }
-
     fn is_partner(&self, name: &str) -> bool {
         self.world.is_some_and(|world| world.partners.iter().any(|partner| partner == name))
     }
@@ -843,7 +959,7 @@ pub(crate) fn day_of(text: &str) -> Option<i64> {
 }
 
 const PAIR_FIRST: &str = "correct the name, or pair with them first";
-const NEW_KEYS_FIRST: &str = "move it to the top of the file, above the first bracket";
+const TOP_LISTS_FIRST: &str = "move it to the top of the file, above the first bracket";
 
 /// Whether records of a kind say when they were signed, which a delay counts from.
 fn says_when(schema: &Schema) -> bool {

@@ -7,8 +7,10 @@ use std::fmt;
 
 use lotline_schema::Hash;
 use lotline_schema::kind::{self, Group, Schema};
+use lotline_schema::terms::Terms;
 use serde::Serialize;
 
+use crate::decide::Viewer;
 use crate::delay::Delay;
 use crate::parse::Slips;
 use crate::prove::Test;
@@ -19,6 +21,7 @@ pub struct Policy {
     pub(crate) version: u64,
     pub(crate) text: String,
     pub(crate) groups: BTreeMap<String, BTreeSet<String>>,
+    pub(crate) purposes: BTreeSet<String>,
     // Invariant: both sorted by name, so that the order in the file cannot matter.
     pub(crate) shares: Vec<Rule>,
     pub(crate) nevers: Vec<Rule>,
@@ -31,8 +34,8 @@ impl Policy {
     /// The policy of a new node: nothing is shared.
     ///
     /// ```
-    /// let nothing = lotline_policy::Policy::nothing();
-    /// assert!(nothing.feeds_for("oem-a", &["quality".into()], 0).is_empty());
+    /// use lotline_policy::{Policy, Viewer};
+    /// assert!(Policy::nothing().feeds_for(&Viewer::new("oem-a"), &["quality".into()], 0).is_empty());
     /// ```
     pub fn nothing() -> Policy {
         Policy::default()
@@ -104,6 +107,11 @@ impl Policy {
         &self.groups
     }
 
+    /// Names of purposes that the file declares, beside those there are anyway.
+    pub fn purposes(&self) -> &BTreeSet<String> {
+        &self.purposes
+    }
+
     /// The tests of the file, in its order. Those of a policy that [`parse`](crate::parse()) accepted hold.
     pub fn tests(&self) -> &[Test] {
         &self.tests
@@ -140,10 +148,16 @@ impl Policy {
         Policy { stopped, ..self }
     }
 
-    /// The feeds this partner may follow now: following shows how many records exist, so a share must be able to show
-    /// something of one. A share wholly taken back by nevers opens no feed.
-    pub fn feeds_for(&self, partner: &str, feeds: &[String], now: i64) -> Vec<String> {
-        feeds.iter().filter(|feed| self.live(partner, feed, now).next().is_some()).cloned().collect()
+    /// The feeds this viewer may follow now: following shows how many records exist, so a share must be able to show
+    /// something of one. A share wholly taken back by nevers opens no feed, nor does one whose terms were not accepted.
+    pub fn feeds_for(&self, viewer: &Viewer, feeds: &[String], now: i64) -> Vec<String> {
+        feeds.iter().filter(|feed| self.live(viewer, feed, now).next().is_some()).cloned().collect()
+    }
+
+    /// The shares with this partner on this feed that hold now and ask for terms, whatever the partner has accepted: what it is
+    /// to be asked for.
+    pub fn asking<'a>(&'a self, partner: &'a str, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, &'a Terms)> {
+        self.open(partner, feed, now).filter_map(|(share, _)| Some((share, share.terms.as_ref()?)))
     }
 
     /// Whether a share with this partner on this feed waits for records to be released: then an old record can open when a
@@ -170,8 +184,13 @@ impl Policy {
         Policy { version: self.version, shares, nevers, stopped: self.stopped.clone(), ..Policy::default() }
     }
 
-    /// The shares that can show this partner something of this feed now, each with what it can show at most.
-    pub(crate) fn live<'a>(&'a self, partner: &'a str, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, Masks)> {
+    /// The shares that can show this viewer something of this feed now, each with what it can show at most.
+    pub(crate) fn live<'a>(&'a self, viewer: &'a Viewer, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, Masks)> {
+        self.open(&viewer.partner, feed, now).filter(|(share, _)| viewer.meets_terms(share))
+    }
+
+    /// The same for a partner that has stated and accepted whatever is asked for.
+    pub(crate) fn open<'a>(&'a self, partner: &'a str, feed: &'a str, now: i64) -> impl Iterator<Item = (&'a Rule, Masks)> {
         let live = move |rule: &&Rule| {
             rule.partners.contains(partner)
                 && rule.feed.covers(feed)
@@ -192,6 +211,9 @@ impl Policy {
         reach
     }
 }
+
+/// What data may be asked for, in words that everybody knows; a file may declare more.
+pub const PURPOSES: [&str; 4] = ["incoming-inspection", "audit", "containment", "supplier-development"];
 
 /// What stands before the name of a member list where a rule names it.
 pub const MEMBERS_OF: &str = "members-of:";
@@ -259,6 +281,10 @@ pub struct Rule {
     pub until: Option<i64>,
     /// Of a share with the members of a list: the first second that list no longer holds. A never holds on after it.
     pub list_until: Option<i64>,
+    /// The partner must have stated one of these purposes; none: any use.
+    pub purposes: Option<BTreeSet<String>>,
+    /// The terms that the partner must have accepted: its purposes and what else it must promise; none: no terms.
+    pub terms: Option<Terms>,
     /// `show` as slots.
     pub(crate) masks: Masks,
 }
@@ -283,6 +309,8 @@ impl Rule {
             Condition::Until => self.until.is_some(),
             Condition::List => self.list_until.is_some(),
             Condition::Delay => self.delay.is_some(),
+            Condition::Purpose => self.purposes.is_some(),
+            Condition::Terms => self.terms.is_some(),
         }
     }
 
@@ -459,11 +487,15 @@ pub enum Condition {
     List,
     /// The record was signed long enough ago.
     Delay,
+    /// The viewer stated one of its purposes.
+    Purpose,
+    /// The viewer accepted its terms.
+    Terms,
 }
 
 impl Condition {
     /// Every condition.
-    pub const ALL: [Condition; 12] = [
+    pub const ALL: [Condition; 14] = [
         Condition::Partner,
         Condition::Field,
         Condition::Feed,
@@ -476,6 +508,8 @@ impl Condition {
         Condition::Until,
         Condition::List,
         Condition::Delay,
+        Condition::Purpose,
+        Condition::Terms,
     ];
 
     /// The key of the file that states it.
@@ -491,6 +525,8 @@ impl Condition {
             Condition::From => "from",
             Condition::Until => "until",
             Condition::Delay => "delay",
+            Condition::Purpose => "for",
+            Condition::Terms => "then",
         }
     }
 }

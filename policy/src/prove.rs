@@ -9,11 +9,12 @@ use std::fmt;
 
 use lotline_schema::Facts;
 use lotline_schema::kind::{self, Schema};
+use lotline_schema::terms::Terms;
 
-use crate::decide::Question;
+use crate::decide::{Question, Viewer};
 use crate::explain::{list, moment, names_of};
 use crate::parse::{day_of, is_field, meant};
-use crate::policy::{Condition, Feeds, MEMBERS_OF, Masks, Only, Parts, Policy, Rule, Show};
+use crate::policy::{Condition, Feeds, MEMBERS_OF, Masks, Only, PURPOSES, Parts, Policy, Rule, Show};
 
 /// A day, in seconds.
 const DAY: i64 = 86_400;
@@ -55,6 +56,8 @@ pub(crate) struct Scope {
     pub(crate) kind: Option<String>,
     pub(crate) part: Option<String>,
     pub(crate) lot: Option<String>,
+    /// The one purpose that is stated; none: whatever is.
+    pub(crate) purpose: Option<String>,
     /// The first second of a day; none: from now on.
     pub(crate) on: Option<i64>,
 }
@@ -97,13 +100,15 @@ pub struct Example {
     pub feed: Option<String>,
     /// What rules know of the record.
     pub facts: Facts,
+    /// What the partner must have stated and accepted to see it.
+    pub viewer: Viewer,
     /// From when on, in seconds since 1970.
     pub at: i64,
 }
 
 impl fmt::Display for Hole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Example { partner, rule, fields, feed, facts, at } = match self {
+        let Example { partner, rule, fields, feed, facts, viewer, at } = match self {
             Hole::Unseen { partner, fields } => return write!(f, "{partner} sees {} of no such record", fields.join(", ")),
             Hole::Seen(example) => &**example,
         };
@@ -117,7 +122,8 @@ impl fmt::Display for Hole {
             }
         }
         let released = if facts.released { ", released" } else { "" };
-        write!(f, "{released}, from {} on, by `{rule}`", moment(*at))
+        let terms = if viewer.terms.is_empty() { "" } else { ", once it has accepted the terms" };
+        write!(f, "{released}{terms}, from {} on, by `{rule}`", moment(*at))
     }
 }
 
@@ -160,10 +166,10 @@ impl Claim {
             }
             for point in points(&about, share, partner, &self.scope, span) {
                 let slots = point.slots();
-                let mask = point.question(partner).mask(&about);
+                let mask = point.question().mask(&about);
                 wanted[slots] &= !mask;
                 if mask & banned[slots] != 0 {
-                    return Err(Hole::Seen(Box::new(point.example(partner, &about.shares[at], mask & banned[slots]))));
+                    return Err(Hole::Seen(Box::new(point.example(&about.shares[at], mask & banned[slots]))));
                 }
             }
         }
@@ -233,8 +239,8 @@ impl fmt::Display for Claim {
                 }
             }
         }
-        let Scope { feed, kind, part, lot, on } = &self.scope;
-        for (word, value) in [("in feed", feed), ("of kind", kind), ("of part", part), ("of lot", lot)] {
+        let Scope { feed, kind, part, lot, purpose, on } = &self.scope;
+        for (word, value) in [("in feed", feed), ("of kind", kind), ("of part", part), ("of lot", lot), ("for", purpose)] {
             if let Some(value) = value {
                 write!(f, " {word} {}", quoted(value))?;
             }
@@ -250,9 +256,10 @@ fn quoted(name: &str) -> String {
 
 // ---- the points
 
-/// One record that could exist, asked for at one moment.
+/// One record that could exist, asked for at one moment by a viewer that has stated and accepted something.
 #[derive(Clone)]
 struct Point {
+    viewer: Viewer,
     feed: Option<String>,
     schema: &'static Schema,
     facts: Facts,
@@ -269,9 +276,9 @@ type Span = (i64, Option<i64>);
 pub(crate) fn seen(about: &Policy, partner: &str, feed: &str, now: i64) -> Masks {
     let scope = Scope { feed: Some(feed.to_owned()), ..Scope::default() };
     let mut seen: Masks = kind::known().iter().map(|_| 0).collect();
-    for (share, _) in about.live(partner, feed, now) {
+    for (share, _) in about.open(partner, feed, now) {
         for point in points(about, share, partner, &scope, (now, Some(now + 1))) {
-            seen[point.slots()] |= point.question(partner).mask(about);
+            seen[point.slots()] |= point.question().mask(about);
         }
     }
     seen
@@ -284,17 +291,17 @@ pub(crate) fn seen(about: &Policy, partner: &str, feed: &str, now: i64) -> Masks
 fn points(policy: &Policy, share: &Rule, partner: &str, scope: &Scope, span: Span) -> Vec<Point> {
     // Of all records, one that no share holds back any more shows most.
     let facts = Facts { recorded_at: Some(LONG_AGO.into()), ..Facts::default() };
-    let first = Point { feed: None, schema: &kind::BENCHMARK, facts, now: span.0 };
+    let first = Point { viewer: Viewer::new(partner), feed: None, schema: &kind::BENCHMARK, facts, now: span.0 };
     let mut points = vec![first];
     for condition in Condition::ALL {
-        points = points.into_iter().flat_map(|point| point.split(condition, policy, share, partner, scope, span.1)).collect();
+        points = points.into_iter().flat_map(|point| point.split(condition, policy, share, scope, span.1)).collect();
     }
     points
 }
 
 impl Point {
     /// This point with every value that matters under one condition.
-    fn split(self, condition: Condition, policy: &Policy, share: &Rule, partner: &str, scope: &Scope, end: Option<i64>) -> Vec<Point> {
+    fn split(self, condition: Condition, policy: &Policy, share: &Rule, scope: &Scope, end: Option<i64>) -> Vec<Point> {
         let with = |change: &dyn Fn(&mut Point)| {
             let mut point = self.clone();
             change(&mut point);
@@ -323,7 +330,7 @@ impl Point {
                     _ if apart => &[false, true],
                     _ => &[false],
                 };
-                let customer = |theirs: bool| theirs.then(|| partner.to_owned());
+                let customer = |theirs: bool| theirs.then(|| self.viewer.partner.clone());
                 let both = parts.into_iter().flat_map(|part| customers.iter().map(move |theirs| (part.clone(), customer(*theirs))));
                 both.map(|(part, customer)| with(&|point| (point.facts.part, point.facts.customer) = (part.clone(), customer.clone())))
                     .collect()
@@ -338,6 +345,16 @@ impl Point {
                 vec![with(&|point| point.facts.verdict = verdict.clone())]
             }
             Condition::Released => vec![with(&|point| point.facts.released = share.released)],
+            // Nevers ask neither, and shares only add: what a share asks for is enough, and no more can be stated than is asked about.
+            Condition::Purpose => {
+                let asked = |purposes: &BTreeSet<String>| scope.purpose.as_ref().is_none_or(|asked| purposes.contains(asked));
+                if share.purposes.as_ref().is_some_and(|purposes| !asked(purposes)) {
+                    return Vec::new();
+                }
+                let stated = scope.purpose.clone().or(share.purposes.as_ref().and_then(|purposes| purposes.first().cloned()));
+                vec![with(&|point| point.viewer.purposes = stated.iter().cloned().collect())]
+            }
+            Condition::Terms => vec![with(&|point| point.viewer.terms = share.terms.iter().map(Terms::id).collect())],
             // The first second of those asked about in which it holds; with the end, below, none may be left.
             Condition::From => vec![with(&|point| point.now = share.from.map_or(point.now, |from| from.max(point.now)))],
             Condition::Until | Condition::List => {
@@ -351,18 +368,19 @@ impl Point {
         kind::known().iter().position(|(schema, _)| std::ptr::eq(*schema, self.schema)).unwrap_or(0)
     }
 
-    fn question<'a>(&'a self, partner: &'a str) -> Question<'a> {
+    fn question(&self) -> Question<'_> {
         // A name that no rule can hold stands for any that no rule names.
-        Question::of(partner, self.feed.as_deref().unwrap_or(""), self.schema, &self.facts, self.now)
+        Question::new(&self.viewer, self.feed.as_deref().unwrap_or(""), self.schema, &self.facts, self.now)
     }
 
-    fn example(&self, partner: &str, share: &Rule, mask: u64) -> Example {
+    fn example(&self, share: &Rule, mask: u64) -> Example {
         Example {
-            partner: partner.to_owned(),
+            partner: self.viewer.partner.clone(),
             rule: share.name.clone(),
             fields: names_of(self.schema, mask),
             feed: self.feed.clone(),
             facts: self.facts.clone(),
+            viewer: self.viewer.clone(),
             at: self.now,
         }
     }
@@ -404,7 +422,7 @@ pub struct Unread {
 
 /// What a sentence may be.
 pub const SENTENCES: &str = "WHO sees nothing | nobody sees WHAT | WHO never sees WHAT | only WHO sees WHAT | WHO sees at most WHAT | \
-     WHO sees exactly WHAT; then, as needed: in feed F, of kind K, of part P, of lot L, on 2027-01-01";
+     WHO sees exactly WHAT; then, as needed: in feed F, of kind K, of part P, of lot L, for PURPOSE, on 2027-01-01";
 
 struct Sentence {
     words: Vec<String>,
@@ -457,12 +475,12 @@ impl Sentence {
         };
         let mut scope = Scope::default();
         while self.at < self.words.len() {
-            self.limit(&mut scope)?;
+            self.limit(&mut scope, policy)?;
         }
         Ok(Claim { who, sees, scope })
     }
 
-    fn limit(&mut self, scope: &mut Scope) -> Result<(), Unread> {
+    fn limit(&mut self, scope: &mut Scope, policy: &Policy) -> Result<(), Unread> {
         let word = self.next("more")?;
         let place = match word.as_str() {
             "on" => {
@@ -479,7 +497,16 @@ impl Sentence {
                     return Err(Unread::new(format!("`{word} {other}` limits nothing"), meant(other, ["feed", "kind", "part", "lot"])));
                 }
             },
-            other => return Err(Unread::new(format!("`{other}` has no place here"), meant(other, ["of", "in", "on"]))),
+            "for" => {
+                let purpose = self.next("a purpose")?;
+                let known: Vec<&str> = PURPOSES.into_iter().chain(policy.purposes.iter().map(String::as_str)).collect();
+                if !known.contains(&purpose.as_str()) {
+                    return Err(Unread::new(format!("no purpose is called `{purpose}`"), meant(&purpose, &known)));
+                }
+                scope.purpose = Some(purpose);
+                return Ok(());
+            }
+            other => return Err(Unread::new(format!("`{other}` has no place here"), meant(other, ["of", "in", "on", "for"]))),
         };
         *place = Some(self.words.get(self.at).cloned().ok_or_else(|| Unread::new("the sentence ends too early".to_owned(), None))?);
         self.at += 1;
@@ -500,7 +527,7 @@ impl Sentence {
     /// Groups and fields up to the first word that is none.
     fn fields(&mut self) -> Result<BTreeSet<String>, Unread> {
         let mut fields = BTreeSet::new();
-        while !["", "in", "of", "on"].contains(&self.peek()) {
+        while !["", "in", "of", "on", "for"].contains(&self.peek()) {
             let name = self.next("a group or field")?;
             if name == "and" {
                 continue;

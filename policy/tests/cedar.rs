@@ -26,6 +26,25 @@ const LOTS: [&str; 3] = ["L-1", "L-2", "L-3"];
 /// Those who are on a member list, which ends on the day after.
 const LISTED: (&[&str], i64) = (&["b", "c"], 12 * DAY);
 
+/// Purposes that a file declares or knows, and what shares may ask for.
+const PURPOSES: [&str; 3] = ["audit", "containment", "a-new-one"];
+const ASKED_FOR: [&str; 4] = [
+    "for = 'audit'\n",
+    "for = ['containment', 'a-new-one']\nthen = { pass_on = 'no' }\n",
+    "then = { delete_after = '90d' }\n",
+    "then = { delete_after = '2w', pass_on = 'no' }\n",
+];
+
+/// The ids of the terms that these come to.
+fn terms() -> Vec<Hash> {
+    let text = |at: usize| {
+        let rule = "[[share]]\nname = 's'\nwith = 'a'\nfeed = 'all'\nparts = 'all'\nshow = ['lot']\nuntil = 'revoked'\n";
+        format!("purposes = ['a-new-one']\n{rule}{}", ASKED_FOR[at])
+    };
+    let id = |at: usize| Policy::restore(&text(at)).unwrap().shares()[0].terms.as_ref().unwrap().id();
+    (0..ASKED_FOR.len()).map(id).collect()
+}
+
 /// A small generator with its seed printed on failure: the same policies and requests each time.
 struct Dice(u64);
 
@@ -80,7 +99,7 @@ fn day(days: i64) -> String {
 
 /// A policy as a person would write it.
 fn policy_text(dice: &mut Dice) -> String {
-    let mut text = String::from("[groups]\n");
+    let mut text = String::from("purposes = ['a-new-one']\n[groups]\n");
     for (group, members) in GROUPS {
         writeln!(text, "{group} = {}", list(members)).unwrap();
     }
@@ -100,6 +119,9 @@ fn policy_text(dice: &mut Dice) -> String {
         }
         if dice.chance(40) {
             writeln!(text, "delay = '{}'", dice.one(&["1h", "36h", "3d", "1w"])).unwrap();
+        }
+        if dice.chance(40) {
+            text.push_str(dice.one(&ASKED_FOR));
         }
         let only = ["'conforming'", "'non-conforming'", "'released'", "['released', 'conforming']", "['non-conforming', 'released']"];
         if dice.chance(40) {
@@ -139,9 +161,10 @@ struct Asked {
     /// When the record was signed, as its facts say too.
     recorded: Option<i64>,
     now: i64,
+    viewer: Viewer,
 }
 
-fn asked(dice: &mut Dice) -> Asked {
+fn asked(dice: &mut Dice, terms: &[Hash]) -> Asked {
     let thin = ["special_statistics", "other_statistics"].map(|name| 1u64 << SCHEMA.slot(name).unwrap());
     let recorded = dice.chance(90).then(|| dice.below(12 * 24) as i64 * HOUR);
     let facts = Facts {
@@ -164,7 +187,11 @@ fn asked(dice: &mut Dice) -> Asked {
     let day = dice.below(25) as i64 * DAY - dice.below(2) as i64 + if dice.chance(30) { dice.below(86_400) as i64 } else { 0 };
     let delay = [HOUR, 36 * HOUR, 3 * DAY, 7 * DAY][dice.below(4)];
     let now = recorded.filter(|_| dice.chance(40)).map_or(day, |at| at + delay - dice.below(2) as i64);
-    Asked { partner: dice.one(&PARTNERS), feed: dice.one(&FEEDS), facts, slot, recorded, now }
+    let partner = dice.one(&PARTNERS);
+    let purposes = PURPOSES.into_iter().filter(|_| dice.chance(60)).map(str::to_owned).collect();
+    let accepted = terms.iter().copied().filter(|_| dice.chance(70)).collect();
+    let viewer = Viewer { purposes, terms: accepted, ..Viewer::new(partner) };
+    Asked { partner, feed: dice.one(&FEEDS), facts, slot, recorded, now, viewer }
 }
 
 fn uid(kind: &str, id: &str) -> EntityUid {
@@ -199,7 +226,11 @@ fn record(asked: &Asked) -> Entity {
 
 fn cedar_says(set: &PolicySet, parties: &Entities, asked: &Asked) -> Decision {
     let since = RestrictedExpression::new_datetime(iso(asked.now));
-    let context = Context::from_pairs([("now".to_owned(), since)]).unwrap();
+    let texts = |texts: Vec<String>| RestrictedExpression::new_set(texts.into_iter().map(RestrictedExpression::new_string));
+    let purposes = texts(asked.viewer.purposes.iter().cloned().collect());
+    let terms = texts(asked.viewer.terms.iter().map(ToString::to_string).collect());
+    let said = [("now".to_owned(), since), ("purposes".to_owned(), purposes), ("terms".to_owned(), terms)];
+    let context = Context::from_pairs(said).unwrap();
     let action = uid("Action", &format!("inspection:{}", SCHEMA.fields[asked.slot].name));
     let request = Request::new(uid("Party", asked.partner), action, uid("Record", "asked"), context, None).unwrap();
     let entities = parties.clone().add_entities([record(asked)], None).unwrap();
@@ -230,6 +261,7 @@ fn cedar_gives_the_same_answers() {
     assert_eq!(warnings.map(|warning| warning.to_string()).collect::<Vec<_>>(), Vec::<String>::new());
     let parties = Entities::from_entities(parties().into_iter().chain(actions(&schema)), None).unwrap();
     let validator = Validator::new(schema);
+    let terms = &terms();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let work = |first: usize| {
         let mut allowed = 0usize;
@@ -247,9 +279,8 @@ fn cedar_gives_the_same_answers() {
             let errors: Vec<String> = validation.validation_errors().map(ToString::to_string).collect();
             assert!(errors.is_empty(), "policy {seed}: {errors:?}\n{exported}");
             for number in 0..requests {
-                let asked = asked(dice);
-                let ours =
-                    decide(&policy, &Viewer::new(asked.partner), asked.feed, &SCHEMA, &asked.facts, asked.now).mask >> asked.slot & 1 == 1;
+                let asked = asked(dice, terms);
+                let ours = decide(&policy, &asked.viewer, asked.feed, &SCHEMA, &asked.facts, asked.now).mask >> asked.slot & 1 == 1;
                 let theirs = cedar_says(&set, &parties, &asked) == Decision::Allow;
                 let field = SCHEMA.fields[asked.slot].name;
                 assert_eq!(

@@ -48,7 +48,7 @@ fn between(before: &str, after: &str) -> Difference {
     let (before, after) = (policy(before), policy(after));
     let mut classes = Classes::of(&[&before, &after]);
     records().iter().for_each(|facts| classes.count("quality", facts));
-    Difference::between(&before, &after, PARTNERS, &classes, NOW)
+    Difference::between(&before, &after, &PARTNERS.map(Viewer::new), &classes, NOW)
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn records_that_a_delay_holds_back_are_counted_by_the_hour_at_which_they_open() 
         let facts = Facts { kind: "inspection".into(), recorded_at: Some(recorded.into()), ..Facts::default() };
         classes.count("quality", &facts);
     }
-    let said = Difference::between(&before, &after, PARTNERS, &classes, NOW).words();
+    let said = Difference::between(&before, &after, &PARTNERS.map(Viewer::new), &classes, NOW).words();
     assert_eq!(
         said[1..],
         [
@@ -150,4 +150,29 @@ fn records_that_a_delay_holds_back_are_counted_by_the_hour_at_which_they_open() 
             "from 2026-11-23 14:00 UTC on, a gains verdict of 1 record in feed quality",
         ]
     );
+}
+
+#[test]
+fn terms_count_for_those_who_accepted_them_and_are_said_to_the_others() {
+    let with = |more: &str| share("s", "a", "['verdict']", "parts = ['P-1']") + &format!("for = 'audit'\n{more}");
+    let (none, audit, days) = (String::new(), with(""), with("then = { delete_after = '90d' }\n"));
+    let accepting = |of: &str| {
+        let terms = policy(of).shares()[0].terms.as_ref().unwrap().id();
+        Viewer { purposes: BTreeSet::from(["audit".into()]), terms: BTreeSet::from([terms]), ..Viewer::new("a") }
+    };
+    let says = |before: &str, after: &str, viewer: Viewer| {
+        let (before, after) = (policy(before), policy(after));
+        let mut classes = Classes::of(&[&before, &after]);
+        records().iter().for_each(|facts| classes.count("quality", facts));
+        Difference::between(&before, &after, [&viewer], &classes, NOW).words()[1..].to_vec()
+    };
+    let promises = "use it only for: audit; delete it 90 days after receipt";
+    assert_eq!(says(&none, &audit, Viewer::new("a")), ["a must accept before `s` shows it anything: use it only for: audit"]);
+    assert_eq!(says(&none, &audit, accepting(&audit)), ["a gains verdict of 30 records in feed quality"]);
+    assert_eq!(
+        says(&audit, &days, accepting(&audit)),
+        [format!("a must accept anew before `s` shows it anything: {promises}"), "a loses verdict of 30 records in feed quality".into()]
+    );
+    assert_eq!(says(&audit, &days, accepting(&days)), ["a gains verdict of 30 records in feed quality"]);
+    assert_eq!(says(&audit, &days, Viewer::new("a")), [format!("a must accept before `s` shows it anything: {promises}")]);
 }

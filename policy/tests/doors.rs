@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use lotline_policy::{
     Basis, Cleared, Condition, FullDisclosure, Item, NearMiss, Policy, RELEASE_SHOWN, Reason, Viewer, clear, clear_release, decide,
-    next_change, term, view_id,
+    next_change, offer, term, view_id,
 };
 use lotline_schema::cose::Signer;
 use lotline_schema::kind::inspection::{Inspection, SCHEMA, Verdict};
@@ -196,15 +196,15 @@ fn a_term_says_what_is_shared_and_names_nobody_else() {
 fn feeds_open_with_a_share_and_close_with_a_stop() {
     let feeds = ["quality", "open", "tooling"].map(String::from);
     let policy = policy();
-    assert_eq!(policy.feeds_for("oem-a", &feeds, NOVEMBER), ["quality", "open"]);
-    assert_eq!(policy.feeds_for("oem-a", &feeds, NEW_YEAR), ["open"]);
-    assert_eq!(policy.feeds_for("oem-b", &feeds, DECEMBER), ["quality", "open", "tooling"]);
+    assert_eq!(policy.feeds_for(&Viewer::new("oem-a"), &feeds, NOVEMBER), ["quality", "open"]);
+    assert_eq!(policy.feeds_for(&Viewer::new("oem-a"), &feeds, NEW_YEAR), ["open"]);
+    assert_eq!(policy.feeds_for(&Viewer::new("oem-b"), &feeds, DECEMBER), ["quality", "open", "tooling"]);
     // Wholly taken back by a never: not even the number of records may show.
-    assert_eq!(policy.feeds_for("rival", &feeds, NOVEMBER), [""; 0]);
+    assert_eq!(policy.feeds_for(&Viewer::new("rival"), &feeds, NOVEMBER), [""; 0]);
     let stopped = policy.stop(Some("oem-a"));
-    assert_eq!(stopped.feeds_for("oem-a", &feeds, NOVEMBER), [""; 0]);
-    assert_eq!(stopped.feeds_for("oem-b", &feeds, NOVEMBER), ["quality", "open"]);
-    assert_eq!(policy.stop(None).feeds_for("oem-b", &feeds, NOVEMBER), [""; 0]);
+    assert_eq!(stopped.feeds_for(&Viewer::new("oem-a"), &feeds, NOVEMBER), [""; 0]);
+    assert_eq!(stopped.feeds_for(&Viewer::new("oem-b"), &feeds, NOVEMBER), ["quality", "open"]);
+    assert_eq!(policy.stop(None).feeds_for(&Viewer::new("oem-b"), &feeds, NOVEMBER), [""; 0]);
     let decision = decide(&stopped, &Viewer::new("oem-a"), "quality", &SCHEMA, &facts("P-1", "", "conforming"), NOVEMBER);
     assert_eq!((decision.mask, decision.changes_at), (0, None));
     assert!(decision.reasons.iter().all(|reason| *reason == Reason::Stopped));
@@ -226,13 +226,60 @@ fn a_view_has_a_name_that_changes_when_it_may() {
         id(&a, "quality", NOVEMBER),
         id(&b, "quality", NOVEMBER),
         id(&a, "open", NOVEMBER),
-        id(&with_purpose, "quality", NOVEMBER),
         view_id(&policy.clone().with_version(5), &a, &origin("quality"), NOVEMBER),
         view_id(&policy.stop(None), &a, &origin("quality"), NOVEMBER),
     ];
     assert_eq!(BTreeSet::from(all).len(), all.len());
+    // What nobody asks for does not show either; and the name is made as it was before there were terms.
+    assert_eq!(id(&with_purpose, "quality", NOVEMBER), all[0]);
+    let parts = [codec::text("lotline view 1"), codec::text("oem-a"), codec::array([]), codec::text(origin("quality").to_string())];
+    let rest = [codec::uint(policy.version()), codec::Value::Null, codec::Value::Bool(false)];
+    assert_eq!(all[0], Hash::of(&[&codec::encode(&codec::array(parts.into_iter().chain(rest)))]));
     assert_eq!(next_change(&policy, &b, "quality", NOVEMBER), Some(DECEMBER));
     assert_eq!(next_change(&policy, &b, "quality", DECEMBER), None);
+}
+
+#[test]
+fn terms_are_asked_for_by_their_own_feed_alone() {
+    let rule = "name = 's'\nwith = 'oem-a'\nfeed = 'quality'\nparts = 'all'\nshow = ['verdict']\nuntil = 'revoked'";
+    let free = "name = 'free'\nwith = 'oem-a'\nfeed = 'quality'\nparts = ['P-9']\nshow = ['standard']\nuntil = 'revoked'";
+    let policy = Policy::restore(&format!("[[share]]\n{rule}\nfor = 'audit'\nthen = {{ pass_on = 'no' }}\n[[share]]\n{free}")).unwrap();
+    let (feeds, terms) = (["quality".to_owned(), "open".to_owned()], policy.shares()[1].terms.clone().unwrap());
+    assert_eq!(terms.promises(), ["use it only for: audit", "pass it on to nobody"]);
+    let nobody = Viewer::new("oem-a");
+    let stating = Viewer { purposes: BTreeSet::from(["audit".into(), "containment".into()]), ..nobody.clone() };
+    let promising = Viewer { terms: BTreeSet::from([terms.id(), Hash([9; 32])]), ..nobody.clone() };
+    let both = Viewer { terms: promising.terms.clone(), ..stating.clone() };
+    let facts = facts("P-1", "", "conforming");
+    let mask = |viewer: &Viewer| decide(&policy, viewer, "quality", &SCHEMA, &facts, NOVEMBER).mask;
+    assert_eq!((mask(&nobody), mask(&stating), mask(&promising)), (0, 0, 0));
+    assert_ne!(mask(&both), 0);
+    let said = |viewer: &Viewer| {
+        let decision = decide(&policy, viewer, "quality", &SCHEMA, &facts, NOVEMBER);
+        decision.reasons[SCHEMA.slot("verdict_recomputed").unwrap()].words(&policy)
+    };
+    let accept =
+        "hidden, no share shows it; `s` would, but the partner has not accepted its terms (use it only for: audit; pass it on to nobody)";
+    assert_eq!((said(&nobody), said(&stating)), (accept.to_owned(), accept.to_owned()));
+    assert_eq!(said(&promising), "hidden, no share shows it; `s` would, but the partner has not stated the purpose audit");
+    assert_eq!(said(&both), "shown by `s`");
+    // What is asked for, whatever was accepted; and the view that an acceptance gives.
+    let asking = |feed: &'static str| policy.asking("oem-a", feed, NOVEMBER).map(|(share, _)| share.name.clone()).collect::<Vec<_>>();
+    assert_eq!((asking("quality"), asking("open")), (vec!["s".to_owned()], vec![]));
+    assert!(policy.stop(None).asking("oem-a", "quality", NOVEMBER).next().is_none());
+    let origin = |name: &str| Origin::new(PartyId::of(&Signer::from_seed(&[7; 32]).public()), name, 1).unwrap();
+    let views = [&nobody, &stating, &promising, &both].map(|viewer| view_id(&policy, viewer, &origin("quality"), NOVEMBER));
+    assert_eq!(BTreeSet::from(views).len(), 4);
+    assert_eq!(view_id(&policy, &both, &origin("open"), NOVEMBER), view_id(&policy, &nobody, &origin("open"), NOVEMBER));
+    // A feed of which terms alone show something is not even offered.
+    assert_eq!(policy.feeds_for(&nobody, &feeds, NOVEMBER), ["quality"]);
+    let alone = Policy::restore(&format!("[[share]]\n{rule}\nfor = 'audit'\nthen = {{ pass_on = 'no' }}")).unwrap();
+    assert_eq!((alone.feeds_for(&nobody, &feeds, NOVEMBER).len(), alone.feeds_for(&both, &feeds, NOVEMBER).len()), (0, 1));
+    let told =
+        "your share covers every part and lasts until revoked; fields: verdict, on terms: use it only for: audit, pass it on to nobody";
+    assert_eq!(term(&alone, &both, "quality", NOVEMBER), told);
+    assert_eq!(offer(&alone, &nobody, "quality", &alone.shares()[0]), told);
+    assert_eq!(term(&alone, &nobody, "quality", NOVEMBER), "nothing is shared with you here");
 }
 
 fn place() -> Place {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use lotline_policy::{Condition, Decision, Item, MemberList, NearMiss, Policy, Reason, Viewer, clear, decide, next_change, view_id};
 use lotline_schema::kind::inspection::SCHEMA;
 use lotline_schema::slot::Disclosure;
+use lotline_schema::terms::Terms;
 use lotline_schema::{Facts, Hash, Origin};
 use proptest::collection::vec;
 use proptest::option;
@@ -43,6 +44,16 @@ const SHOWN: [&str; 11] = [
     "capability:special",
 ];
 
+/// What shares may ask for, as written; the purposes that it names; and the terms it comes to.
+fn asked_for(at: usize) -> (&'static str, &'static [&'static str], Terms) {
+    let (text, purposes, days, stays): (_, &[&str], _, _) = [
+        ("for = 'audit'", &["audit"][..], None, false),
+        ("for = ['containment', 'audit']\nthen = { delete_after = '2w' }", &["audit", "containment"][..], Some(14), false),
+        ("then = { pass_on = 'no', delete_after = '90d' }", &[][..], Some(90), true),
+    ][at];
+    (text, purposes, Terms::new(purposes.iter().map(|purpose| purpose.to_string()).collect(), days, stays).unwrap())
+}
+
 /// A rule as a user would write it; days since 1970.
 #[derive(Clone, Debug)]
 struct Draft {
@@ -56,6 +67,7 @@ struct Draft {
     only: Option<&'static str>,
     released: bool,
     delay: Option<&'static str>,
+    terms: Option<usize>,
     from: Option<i64>,
     until: Option<i64>,
 }
@@ -90,6 +102,9 @@ impl Draft {
             if let Some(delay) = self.delay {
                 writeln!(text, "delay = '{delay}'").unwrap();
             }
+            if let Some(terms) = self.terms {
+                writeln!(text, "{}", asked_for(terms).0).unwrap();
+            }
             match (self.only, self.released) {
                 (Some(only), true) => writeln!(text, "only = ['{only}', 'released']").unwrap(),
                 (None, true) => writeln!(text, "only = 'released'").unwrap(),
@@ -99,8 +114,9 @@ impl Draft {
         }
     }
 
-    /// The same rule with one condition met by anything.
-    fn relaxed(&self, condition: Condition, field: &'static str) -> Draft {
+    /// The same rule with one condition met by anything. Whoever has accepted its terms misses the purpose alone; with the
+    /// terms the purpose is given.
+    fn relaxed(&self, condition: Condition, field: &'static str, asked: &Asked) -> Draft {
         let mut draft = self.clone();
         match condition {
             // The list keeps its end.
@@ -120,6 +136,8 @@ impl Draft {
             Condition::List if self.with == "members-of:all" => draft.with = "everybody",
             Condition::List => draft.with = "ab",
             Condition::Delay => draft.delay = None,
+            Condition::Purpose if self.terms.is_some_and(|terms| !asked.accepted.contains(&terms)) => {}
+            Condition::Purpose | Condition::Terms => draft.terms = None,
         }
         draft
     }
@@ -154,17 +172,25 @@ struct Asked {
     partner: &'static str,
     feed: &'static str,
     facts: Facts,
+    stated: Vec<&'static str>,
+    accepted: Vec<usize>,
     now: i64,
 }
 
 impl Asked {
+    fn viewer(&self) -> Viewer {
+        let purposes = self.stated.iter().map(|purpose| purpose.to_string()).collect();
+        let terms = self.accepted.iter().map(|at| asked_for(*at).2.id()).collect();
+        Viewer { purposes, terms, ..Viewer::new(self.partner) }
+    }
+
     /// The day and hour that the record says, or nothing that can be read.
     fn recorded(&self) -> Option<i64> {
         RECORDED.iter().find(|(text, _)| self.facts.recorded_at.as_deref() == Some(text))?.1
     }
 
     fn decide(&self, policy: &Policy, now: i64) -> Decision {
-        decide(policy, &Viewer::new(self.partner), self.feed, &SCHEMA, &self.facts, now)
+        decide(policy, &self.viewer(), self.feed, &SCHEMA, &self.facts, now)
     }
 
     /// When the door out says that a delay ends.
@@ -172,7 +198,7 @@ impl Asked {
         let disclosures = vec![Disclosure::seal(&[7; 16], None); SCHEMA.fields.len()];
         let (feed, schema, facts) = (self.feed, Some(&SCHEMA), &self.facts);
         let item = Item { feed, origin: "o", seq: 1, leaf: Hash([0; 32]), core: b"", disclosures: &disclosures, schema, facts };
-        clear(policy, &Viewer::new(self.partner), &item, self.now).opens_at()
+        clear(policy, &self.viewer(), &item, self.now).opens_at()
     }
 
     /// A second evaluator, written from the manual and not from the code.
@@ -199,10 +225,15 @@ impl Asked {
                 let hours = DELAYS.iter().find(|(text, _)| *text == delay).unwrap().1;
                 self.recorded().is_some_and(|at| at + hours * HOUR <= self.now)
             });
+            let agreed = share.terms.is_none_or(|at| {
+                let (_, purposes, _) = asked_for(at);
+                self.accepted.contains(&at) && (purposes.is_empty() || purposes.iter().any(|purpose| self.stated.contains(purpose)))
+            });
             let listed = share.with != "members-of:l" || self.now < LIST_UNTIL * DAY;
             covers(share)
                 && time
                 && listed
+                && agreed
                 && old_enough
                 && (!share.released || self.facts.released)
                 && verdict
@@ -244,11 +275,13 @@ fn draft() -> impl Strategy<Value = Draft> {
     let only = (option::of(select(&["conforming", "non-conforming"][..])), prop::bool::weighted(0.3));
     let which = (option::weighted(0.2, select(&["inspection", "custom/benchmark"][..])), only);
     let delay = option::of(select(&DELAYS[..]).prop_map(|(text, _)| text));
-    let when = (option::of(0i64..6), option::of(1i64..6), delay);
-    (whom, what, which, when).prop_map(|((with, feed), (parts, theirs, show, lots), (kind, (only, released)), (from, length, delay))| {
-        let until = length.map(|length| from.unwrap_or(0) + length);
-        Draft { with, feed, parts, theirs, lots, show, kind, only, released, delay, from, until }
-    })
+    let when = (option::of(0i64..6), option::of(1i64..6), (delay, option::weighted(0.4, 0usize..3)));
+    (whom, what, which, when).prop_map(
+        |((with, feed), (parts, theirs, show, lots), (kind, (only, released)), (from, length, (delay, terms)))| {
+            let until = length.map(|length| from.unwrap_or(0) + length);
+            Draft { with, feed, parts, theirs, lots, show, kind, only, released, delay, terms, from, until }
+        },
+    )
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
@@ -267,8 +300,10 @@ fn asked() -> impl Strategy<Value = Asked> {
         (1i64..12).prop_map(|day| day * DAY - 1)
     ];
     let recorded = option::of(select(&RECORDED[..]).prop_map(|(text, _)| text.to_owned()));
-    (select(&PARTNERS[..]), select(&["f", "g"][..]), (facts, any::<bool>(), select(&["L", "M", "N"][..]), recorded), now).prop_map(
-        |(partner, feed, ((part, customer, verdict, thin), released, lot, recorded_at), now)| {
+    let agreed = (subsequence(&["audit", "containment", "other"][..], 0..=3), subsequence(vec![0usize, 1, 2], 0..=3));
+    let whom = (select(&PARTNERS[..]), select(&["f", "g"][..]), agreed);
+    (whom, (facts, any::<bool>(), select(&["L", "M", "N"][..]), recorded), now).prop_map(
+        |((partner, feed, (stated, accepted)), ((part, customer, verdict, thin), released, lot, recorded_at), now)| {
             let thin = SCHEMA.slot(thin).map_or(0, |slot| 1 << slot);
             let (part, verdict) = (Some(part.into()), Some(verdict.into()));
             let facts = Facts {
@@ -282,7 +317,7 @@ fn asked() -> impl Strategy<Value = Asked> {
                 lot: Some(lot.into()),
                 ..Facts::default()
             };
-            Asked { partner, feed, facts, now }
+            Asked { partner, feed, facts, stated, accepted, now }
         },
     )
 }
@@ -322,7 +357,7 @@ proptest! {
     #[test]
     fn a_never_wins_over_any_share(rules in rules(), asked in asked()) {
         let mut rules = rules;
-        let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, lots: vec![], show: vec![], kind: None, only: None, released: false, delay: None, from: None, until: None };
+        let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, lots: vec![], show: vec![], kind: None, only: None, released: false, delay: None, terms: None, from: None, until: None };
         rules.nevers.push(all);
         let decision = asked.decide(&rules.policy(), asked.now);
         prop_assert_eq!(decision.mask, 0);
@@ -332,7 +367,7 @@ proptest! {
 
     #[test]
     fn nothing_changes_before_its_time(rules in rules(), asked in asked()) {
-        let (policy, viewer) = (rules.policy(), Viewer::new(asked.partner));
+        let (policy, viewer) = (rules.policy(), asked.viewer());
         let origin: Origin = format!("z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd/{}/1", asked.feed).parse().unwrap();
         let now = asked.decide(&policy, asked.now);
         let halves = (0..14 * 48).map(|half| half * HOUR / 2);
@@ -362,7 +397,7 @@ proptest! {
         for (at, share) in rules.shares.iter().enumerate() {
             for condition in Condition::ALL.into_iter().filter(|condition| *condition != Condition::Field) {
                 let mut changed = rules.clone();
-                changed.shares[at] = share.relaxed(condition, "");
+                changed.shares[at] = share.relaxed(condition, "", &asked);
                 relaxed.push((condition, asked.decide(&changed.policy(), asked.now).mask));
             }
         }
@@ -375,7 +410,7 @@ proptest! {
                 Reason::Shown { rule } | Reason::Thin { rule, .. } => {
                     let share = &mut changed.shares[number(rule)];
                     if asked.facts.thin >> slot & 1 == 1 {
-                        *share = share.relaxed(Condition::Field, "measurements");
+                        *share = share.relaxed(Condition::Field, "measurements", &asked);
                     }
                     changed.shares = vec![share.clone()];
                     changed.nevers.clear();
@@ -384,18 +419,18 @@ proptest! {
                 // Alone, this never hides it from a share that shows all.
                 Reason::Banned { rule } => {
                     changed.nevers = vec![changed.nevers[number(rule)].clone()];
-                    let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, lots: vec![], show: vec![], kind: None, only: None, released: false, delay: None, from: None, until: None };
-                    changed.shares = vec![all.relaxed(Condition::Field, "inspector"), all];
+                    let all = Draft { with: "everybody", feed: "all", parts: vec![], theirs: false, lots: vec![], show: vec![], kind: None, only: None, released: false, delay: None, terms: None, from: None, until: None };
+                    changed.shares = vec![all.relaxed(Condition::Field, "inspector", &asked), all];
                     prop_assert!(!shows(&changed, slot));
                 }
                 Reason::NoRule { nearest: Some(NearMiss { rule, condition }) } => {
-                    changed.shares[number(rule)] = changed.shares[number(rule)].relaxed(*condition, SCHEMA.fields[slot].name);
+                    changed.shares[number(rule)] = changed.shares[number(rule)].relaxed(*condition, SCHEMA.fields[slot].name, &asked);
                     prop_assert!(shows(&changed, slot), "{} {:?}", SCHEMA.fields[slot].name, reason);
                 }
                 Reason::NoRule { nearest: None } => {
                     for (at, share) in rules.shares.iter().enumerate() {
                         let field = SCHEMA.fields[slot].name;
-                        changed.shares[at] = share.relaxed(Condition::Field, field);
+                        changed.shares[at] = share.relaxed(Condition::Field, field, &asked);
                         prop_assert!(share.show.is_empty() || !shows(&changed, slot), "{} by its name", field);
                         changed.shares[at] = share.clone();
                     }
@@ -407,6 +442,22 @@ proptest! {
                 Reason::Forgotten { .. } => prop_assert!(false, "nothing is forgotten"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_under_terms_is_what_nobody_sees_without_them(rules in rules(), asked in asked()) {
+        let (policy, disclosures) = (rules.policy(), vec![Disclosure::seal(&[7; 16], None); SCHEMA.fields.len()]);
+        let (feed, schema, facts) = (asked.feed, Some(&SCHEMA), &asked.facts);
+        let item = Item { feed, origin: "o", seq: 1, leaf: Hash([0; 32]), core: b"", disclosures: &disclosures, schema, facts };
+        let seen = clear(&policy, &asked.viewer(), &item, asked.now);
+        let free = clear(&policy, &Viewer::new(asked.partner), &item, asked.now).mask();
+        let mut under = 0;
+        for (id, slots) in seen.under() {
+            prop_assert!(*slots != 0 && under & slots == 0, "each slot once");
+            prop_assert!(asked.viewer().terms.contains(id));
+            under |= slots;
+        }
+        prop_assert_eq!(under, seen.mask() & !free);
     }
 
     #[test]

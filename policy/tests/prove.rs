@@ -1,11 +1,13 @@
 //! What is claimed of rules is checked completely: a claim holds exactly when asking about every record finds nothing against it.
 #![allow(clippy::unwrap_used)] // tests
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use lotline_policy::{Claim, Hole, Policy, Viewer, decide, shown};
-use lotline_schema::Facts;
 use lotline_schema::kind::inspection::SCHEMA;
+use lotline_schema::terms::Terms;
+use lotline_schema::{Facts, Hash};
 
 const DAY: i64 = 86_400;
 const PARTNERS: [&str; 4] = ["a", "b", "c", "rival"];
@@ -46,6 +48,9 @@ const SHOWS: [&str; 6] = [
 ];
 const WITH: [&str; 6] = ["a", "b", "c", "rival", "ab", "all"];
 
+const TERMS: [&str; 3] =
+    ["for = 'audit'\n", "for = ['audit', 'containment']\nthen = { delete_after = '1d' }\n", "then = { pass_on = 'no' }\n"];
+
 fn random(dice: &mut Dice) -> String {
     let mut text = String::from("[groups]\nab = ['a', 'b']\nall = ['a', 'b', 'c', 'rival']\n");
     for at in 0..1 + dice.below(3) {
@@ -59,8 +64,12 @@ fn random(dice: &mut Dice) -> String {
             "until = 1970-01-02",
             "from = 1970-01-04\nuntil = 'revoked'",
         ]);
-        writeln!(text, "[[share]]\nname = 's{at}'\nwith = '{with}'\nfeed = '{feed}'\nparts = {parts}\nshow = {show}\n{only}{lots}{when}")
-            .unwrap();
+        let asks = dice.one(&["", "", "", TERMS[0], TERMS[1], TERMS[2]]);
+        writeln!(
+            text,
+            "[[share]]\nname = 's{at}'\nwith = '{with}'\nfeed = '{feed}'\nparts = {parts}\nshow = {show}\n{only}{lots}{asks}{when}"
+        )
+        .unwrap();
     }
     for at in 0..dice.below(4) {
         let (with, show) = (dice.one(&WITH), dice.one(&SHOWS));
@@ -76,8 +85,17 @@ fn random(dice: &mut Dice) -> String {
 }
 
 /// All that a partner sees, asked about every record there can be, as far as any rule could tell it from others.
-fn by_asking(policy: &Policy, partner: &str, part: Option<&str>, days: std::ops::Range<i64>) -> u64 {
+fn by_asking(policy: &Policy, partner: &str, part: Option<&str>, days: std::ops::Range<i64>, purpose: Option<&str>) -> u64 {
     let mut seen = 0;
+    // Stating what nobody asks for, and accepting all or none of the terms there are.
+    let all: BTreeSet<Hash> = policy.shares().iter().filter_map(|share| share.terms.as_ref()).map(Terms::id).collect();
+    let accepted = [BTreeSet::new(), all];
+    let stated = purpose.map_or(vec![vec![], vec!["audit"], vec!["audit", "containment"]], |purpose| vec![vec![purpose]]);
+    let viewers: Vec<Viewer> = accepted
+        .into_iter()
+        .flat_map(|terms| stated.iter().map(move |stated| (terms.clone(), stated.iter().map(|purpose| purpose.to_string()).collect())))
+        .map(|(terms, purposes)| Viewer { terms, purposes, ..Viewer::new(partner) })
+        .collect();
     let parts = part.map_or(vec!["P", "Q", "R"], |part| vec![part]);
     let moments = days.clone().flat_map(|day| [day * DAY, day * DAY + DAY - 1]);
     let when: Vec<i64> = moments.collect();
@@ -96,7 +114,9 @@ fn by_asking(policy: &Policy, partner: &str, part: Option<&str>, days: std::ops:
                     thin,
                     ..Facts::default()
                 };
-                seen |= when.iter().fold(0, |mask, now| mask | shown(policy, &Viewer::new(partner), feed, &SCHEMA, &facts, *now).mask);
+                for viewer in &viewers {
+                    seen |= when.iter().fold(0, |mask, now| mask | shown(policy, viewer, feed, &SCHEMA, &facts, *now).mask);
+                }
             }
         }
     }
@@ -114,8 +134,13 @@ fn a_claim_holds_exactly_when_asking_about_every_record_finds_nothing() {
     for _ in 0..40 {
         let text = random(&mut dice);
         let policy = policy(&text);
-        for (limit, part, days) in [("", None, 0..7), (" of part P", Some("P"), 0..7), (" of part R on 1970-01-04", Some("R"), 3..4)] {
-            let seen = PARTNERS.map(|partner| by_asking(&policy, partner, part, days.clone()));
+        for (limit, part, days, purpose) in [
+            ("", None, 0..7, None),
+            (" of part P", Some("P"), 0..7, None),
+            (" of part R on 1970-01-04", Some("R"), 3..4, None),
+            (" of part Q for containment", Some("Q"), 0..7, Some("containment")),
+        ] {
+            let seen = PARTNERS.map(|partner| by_asking(&policy, partner, part, days.clone(), purpose));
             let all = |masks: &[u64], not: u64| masks.iter().all(|mask| mask & not == 0);
             let claims = [
                 ("a sees nothing".to_owned(), seen[0] == 0),
@@ -132,7 +157,7 @@ fn a_claim_holds_exactly_when_asking_about_every_record_finds_nothing() {
                 let found = check(&sentence, &policy, 0);
                 assert_eq!(found.is_ok(), expected, "{sentence}: {found:?}\n{text}");
                 if let Err(Hole::Seen(example)) = &found {
-                    let viewer = Viewer::new(example.partner.as_str());
+                    let viewer = example.viewer.clone();
                     let feed = example.feed.as_deref().unwrap_or("h");
                     let decision = decide(&policy, &viewer, feed, &SCHEMA, &example.facts, example.at);
                     let names = lotline_policy::names_of(&SCHEMA, decision.mask);
@@ -224,9 +249,24 @@ fn sentences_that_cannot_be_read_are_refused_with_what_was_meant() {
         ("a sees nothing of part", "the sentence ends too early"),
         ("a sees nothing \"of", "a quote is not closed"),
         ("a sees nothing ever", "`ever` has no place here"),
+        ("a sees nothing for audits", "no purpose is called `audits` (did you mean `audit`?)"),
     ] {
         assert_eq!(refused(sentence), why, "{sentence}");
     }
+}
+
+#[test]
+fn terms_hide_nothing_from_whoever_accepts_them() {
+    let share = "[[share]]\nname = 's'\nwith = 'a'\nfeed = 'f'\nparts = 'all'\nshow = ['verdict']\nuntil = 'revoked'\nfor = 'audit'\n";
+    let policy = policy(share);
+    let found = check("nobody sees verdict", &policy, 0).unwrap_err().to_string();
+    assert_eq!(
+        found,
+        "a sees verdict of a record of kind inspection in feed f, once it has accepted the terms, from 1970-01-01 00:00 UTC on, by `s`"
+    );
+    assert_eq!(check("a sees nothing for containment", &policy, 0), Ok(()));
+    assert_eq!(check("a sees exactly verdict for audit", &policy, 0), Ok(()));
+    assert!(check("a sees nothing for audit", &policy, 0).is_err());
 }
 
 #[test]

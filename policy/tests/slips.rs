@@ -7,7 +7,8 @@
 //! | lots, and tables of special or other characteristics | 12 | `slips_about_lots_and_tables` |
 //! | `only`, and releases | 5 | `slips_about_releases` |
 //! | `with`, and member lists | 11 | `slips_about_member_lists` |
-//! | `[[test]]`: keys, names, limits, and tests that fail | 19 | `slips_in_tests_and_tests_that_fail` |
+//! | `for`, `then` and `purposes` | 18 | `slips_about_purposes_and_terms` |
+//! | `[[test]]`: keys, names, limits, and tests that fail | 21 | `slips_in_tests_and_tests_that_fail` |
 #![allow(clippy::unwrap_used)] // tests
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,11 +119,8 @@ fn the_slips_of_the_study() {
     let missing = |line: u32, rule: &str, key: &str| format!("line {line}, column 1: `{rule}`: `{key}` is missing; add {key} = \"…\"");
     let until = "write a day as 2027-01-01, or \"revoked\": nothing is shared for ever by accident";
     let groups = "the groups are identity, specification, verdict, capability, defects, measurements, process, inspector, genealogy, document, sustainability, commercial";
-    let keys = "its keys are name, with, feed, parts, lots, show, from, until, kinds, only, delay";
+    let keys = "its keys are name, with, feed, parts, lots, show, from, until, kinds, only, delay, for, then";
     let parts = "write a list as [\"P-1\"], or \"theirs\" for lots made for them, or \"all\"";
-    let later = |line: u32, key: &str| {
-        format!("line {line}, column 1: `oem-a-incoming`: `{key}` is for a later version of Lotline; remove `{key}`")
-    };
     let altered = |key: &str| {
         format!(
             "line 9, column 1: `oem-a-incoming`: `{key}`: a field is shown as it was signed or not at all, never masked or rounded; remove `{key}`"
@@ -160,7 +158,13 @@ fn the_slips_of_the_study() {
         "\"verdikt\", \"capability\"",
         &format!("line 12, column 23: `oem-a-incoming`: no group or field is called `verdikt` (did you mean `verdict`?); {groups}"),
     );
-    refused(a, "for = \"incoming inspection\"\nwith   = \"oem-a\"", &later(9, "for"));
+    refused(
+        a,
+        "for = \"incoming inspection\"\nwith   = \"oem-a\"",
+        &format!(
+            "line 9, column 7: `oem-a-incoming`: no purpose is called `incoming inspection` (did you mean `incoming-inspection`?); {PURPOSES}"
+        ),
+    );
     refused(
         "\"X-4711\"",
         "\"X-4771\"",
@@ -238,8 +242,18 @@ fn the_slips_of_the_study() {
         "line 34, column 1: `oem-b-theirs`: `show` is missing; write \"everything\", or a list of groups and fields as [\"identity\", \"verdict\"]",
     );
     // 27 to 29 and 33: obligations, masks, summaries.
-    refused(a, "then = { delet_after = \"90d\" }\nwith   = \"oem-a\"", &later(9, "then"));
-    refused(a, "then = { delete_after = \"90 days\" }\nwith   = \"oem-a\"", &later(9, "then"));
+    refused(
+        a,
+        "then = { delet_after = \"90d\" }\nwith   = \"oem-a\"",
+        "line 9, column 10: `oem-a-incoming`: `then` has no key `delet_after` (did you mean `delete_after`?); its keys are delete_after, pass_on",
+    );
+    refused(
+        a,
+        "then = { delete_after = \"90 days\" }\nwith   = \"oem-a\"",
+        &format!(
+            "line 9, column 25: `oem-a-incoming`: `delete_after` is days or weeks, and `90 days` is neither (did you mean `90d`?); {AFTER}"
+        ),
+    );
     refused(a, "as = { mask = \"pseudonim\" }\nwith   = \"oem-a\"", &altered("as"));
     refused(a, "as = { summary_of_at_least = \"25\" }\nwith   = \"oem-a\"", &altered("as"));
     // 31, 32 and 34.
@@ -272,7 +286,7 @@ fn slips_the_study_did_not_have() {
         (
             "[[never]]\nname   = \"raw",
             "[[nevr]]\nname   = \"raw",
-            "line 15, column 3: `nevr` has no place at the top of a policy (did you mean `never`?); a policy holds [[share]], [[never]], [[test]], [groups], new_parts and new_lots",
+            "line 15, column 3: `nevr` has no place at the top of a policy (did you mean `never`?); a policy holds [[share]], [[never]], [[test]], [groups], new_parts, new_lots and purposes",
         ),
         (
             "show   = \"everything\"\n\n[[share]]",
@@ -527,6 +541,78 @@ fn slips_about_member_lists() {
 }
 
 /// A test added to the good file gives exactly this one slip.
+const PURPOSES: &str = "the purposes are incoming-inspection, audit, containment, supplier-development; one of your own is listed above the first rule as purposes = [\"…\"]";
+const AFTER: &str = "write delete_after = \"90d\" or \"2w\", or remove it";
+
+#[test]
+fn slips_about_purposes_and_terms() {
+    let rule = "`oem-b-theirs`";
+    let then = "write then = { delete_after = \"90d\", pass_on = \"no\" }, or one of the two";
+    let pass_on = "`pass_on` can only be \"no\": what is not forbidden may be passed on; write pass_on = \"no\", or remove it";
+    for (written, column, expected) in [
+        ("for = \"audti\"", 7, format!("no purpose is called `audti` (did you mean `audit`?); {PURPOSES}")),
+        ("for = [\"audit\", \"marketing\"]", 17, format!("no purpose is called `marketing`; {PURPOSES}")),
+        ("for = []", 7, "`for` is empty, so the rule would never apply; fill the list, or remove the rule".into()),
+        ("for = 3", 7, "`for` is no list of texts; write for = [\"…\", \"…\"]".into()),
+        ("then = \"90d\"", 8, format!("`then` does not say what the partner promises; {then}")),
+        ("then = {}", 8, format!("`then` does not say what the partner promises; {then}")),
+        ("then = { delete_after = 90 }", 25, format!("`delete_after` is no text; {AFTER}")),
+        (
+            "then = { delete_after = \"12h\" }",
+            25,
+            format!("`delete_after` is days or weeks: a node that is off for a night could not keep a promise of hours; {AFTER}"),
+        ),
+        ("then = { delete_after = \"0d\" }", 25, format!("`delete_after` is days or weeks, and `0d` is neither; {AFTER}")),
+        ("then = { delete_after = \"6000w\" }", 25, format!("`delete_after` is more than a hundred years; {AFTER}")),
+        ("then = { pass_on = \"yes\" }", 20, pass_on.into()),
+        ("then = { pass_on = false }", 20, pass_on.into()),
+    ] {
+        let to = format!("parts  = \"theirs\"\n{written}");
+        refused("parts  = \"theirs\"", &to, &format!("line 39, column {column}: {rule}: {expected}"));
+    }
+    let never = "name   = \"raw-data-stays-here\"";
+    for (key, value) in [("for", "\"audit\""), ("then", "{ pass_on = \"no\" }")] {
+        let expected = format!(
+            "line 17, column 1: `raw-data-stays-here`: `{key}` has no place in a never, which holds for every record at all times; \
+             remove `{key}`, or write [[share]] if you mean to show something"
+        );
+        refused(never, &format!("{never}\n{key} = {value}"), &expected);
+    }
+    let top = "new_parts = [\"Z-1\"]";
+    let of = "write 1 to 32 of a to z, 0 to 9 and the hyphen";
+    for (purposes, column, expected) in [
+        ("[\"Audit!\"]", 13, format!("`Audit!` is no name for a purpose; {of}")),
+        ("[\"audit\"]", 13, "the purpose `audit` is known anyway; remove it from the list".into()),
+        ("[\"field-study\", \"field-study\"]", 28, "the purpose `field-study` is declared twice; remove it once".into()),
+        ("\"field-study\"", 12, "`purposes` is no list of texts; write purposes = [\"…\", \"…\"]".into()),
+    ] {
+        refused(top, &format!("{top}\npurposes = {purposes}"), &format!("line 2, column {column}: {expected}"));
+    }
+    let above = "move it to the top of the file, above the first bracket";
+    refused("[groups]\n", "[groups]\npurposes = [\"q\"]\n", &format!("line 4, column 1: `purposes` is no group; {above}"));
+
+    let good = GOOD.replacen(top, &format!("{top}\npurposes = [\"field-study\"]"), 1).replacen(
+        "parts  = \"theirs\"",
+        "parts  = \"theirs\"\nfor = [\"field-study\", \"audit\"]\nthen = { delete_after = \"2w\", pass_on = \"no\" }",
+        1,
+    );
+    let policy = check(&good).unwrap();
+    let share = policy.shares().iter().find(|share| share.name == "oem-b-theirs").unwrap();
+    let terms = share.terms.clone().unwrap();
+    let promises = ["use it only for: audit or field-study", "delete it 14 days after receipt", "pass it on to nobody"];
+    assert_eq!((terms.promises(), terms.delete_after()), (promises.map(String::from).to_vec(), Some(14 * DAY as u64)));
+    assert_eq!(Policy::restore(&good).unwrap(), policy);
+    // The same in days, or in another order, are the same terms; one purpose less are others.
+    let id = |from: &str, to: &str| {
+        let policy = check(&good.replacen(from, to, 1)).unwrap();
+        policy.shares().iter().find(|share| share.name == "oem-b-theirs").unwrap().terms.as_ref().unwrap().id()
+    };
+    assert_eq!(id("delete_after = \"2w\", pass_on = \"no\"", "pass_on = \"no\", delete_after = \"14d\""), terms.id());
+    assert_ne!(id("for = [\"field-study\", \"audit\"]", "for = \"audit\""), terms.id());
+    assert_ne!(id("\"2w\"", "\"15d\""), terms.id());
+    assert_ne!(id(", pass_on = \"no\"", ""), terms.id());
+}
+
 #[test]
 fn slips_in_tests_and_tests_that_fail() {
     let end = GOOD.matches('\n').count();
@@ -535,7 +621,7 @@ fn slips_in_tests_and_tests_that_fail() {
         (
             "whom = 'oem-a'\nwho = 'oem-a'\nsees = 'nothing'",
             2,
-            "1: a test has no key `whom` (did you mean `who`?); its keys are who, sees, never, feed, kind, part, lot, on",
+            "1: a test has no key `whom` (did you mean `who`?); its keys are who, sees, never, feed, kind, part, lot, for, on",
         ),
         ("sees = 'nothing'", 1, "1: `who` is missing; add who = \"…\""),
         ("who = 'oem-a'", 1, "1: the test does not say what is seen; add sees = [\"…\"], sees = \"nothing\" or never = [\"…\"]"),
@@ -587,6 +673,12 @@ fn slips_in_tests_and_tests_that_fail() {
             4,
             "6: `on` is a day, and `2027-01-01` is none; write 2027-01-01 without quotes and time",
         ),
+        (
+            "who = 'rival'\nsees = 'nothing'\nfor = 'audits'",
+            4,
+            &format!("7: no purpose is called `audits` (did you mean `audit`?); {PURPOSES}"),
+        ),
+        ("who = 'rival'\nsees = 'nothing'\nfor = ['audit']", 4, "7: `for` is not one text; write for = \"…\", in quotes"),
         (
             "who = 'customers'\nnever = ['inspector']",
             1,

@@ -265,7 +265,15 @@ fn statement_truth(core: &[u8], org: &Org) -> Result<Truth, String> {
         Type::Org => org.key_for(Role::Record, &kid, origin.as_str(), seq).or((crate::id::thumbprint(&root) == kid).then_some(&root)),
         // A person signs for a place that may be taken by then, and signs again: that is no second truth of the firm's.
         Type::Release => return Err("a release alone proves nothing; the leaf that the log committed to does".into()),
-        Type::Policy | Type::Receipt | Type::Voucher | Type::Members | Type::Request | Type::Requirements | Type::Answer => {
+        Type::Policy
+        | Type::Receipt
+        | Type::Voucher
+        | Type::Members
+        | Type::Request
+        | Type::Requirements
+        | Type::Answer
+        | Type::Acceptance
+        | Type::Deletion => {
             return Err("a statement that stands in no feed".into());
         }
     };

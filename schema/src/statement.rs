@@ -57,10 +57,14 @@ pub enum Type {
     Requirements,
     /// A supplier's answer to that; stands in no feed.
     Answer,
+    /// A receiver accepts terms; numbered with its delivery receipts.
+    Acceptance,
+    /// A receiver deleted what it promised to; numbered with its delivery receipts.
+    Deletion,
 }
 
 impl Type {
-    const ALL: [Type; 11] = [
+    const ALL: [Type; 13] = [
         Type::Record,
         Type::Feed,
         Type::Org,
@@ -72,6 +76,8 @@ impl Type {
         Type::Request,
         Type::Requirements,
         Type::Answer,
+        Type::Acceptance,
+        Type::Deletion,
     ];
 
     fn media_type(self) -> &'static str {
@@ -87,6 +93,8 @@ impl Type {
             Type::Request => "application/x.lotline.request+cwt",
             Type::Requirements => "application/x.lotline.requirements+cwt",
             Type::Answer => "application/x.lotline.answer+cwt",
+            Type::Acceptance => "application/x.lotline.acceptance+cwt",
+            Type::Deletion => "application/x.lotline.deletion+cwt",
         }
     }
 }

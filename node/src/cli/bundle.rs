@@ -5,18 +5,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use lotline_policy::{Cleared, FullDisclosure, Policy, Viewer};
+use lotline_policy::{Cleared, FullDisclosure, Policy};
 use lotline_schema::bundle::BUNDLE_BYTES_MAX;
 use lotline_schema::view::SealedView;
-use lotline_schema::{Hash, PartyId};
+use lotline_schema::{Hash, PartyId, kind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::confirmed_at;
-use super::lists::{open_row, owner};
+use super::lists::{open_row, owner, seen};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::{Desk, show_done};
 use crate::evidence::{EvidenceError, Gathering, Whom};
+use crate::feeds::terms::obligations;
 use crate::feeds::{Feed, Summary, Whole, release_rows, vouchers};
 use crate::ledger::{Intent, Items, Sent, Way};
 use crate::platform;
@@ -97,10 +98,13 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     if args.without_voucher {
         gathering.without_ours();
     }
-    let (mut items, mut released) = (BTreeMap::<String, Items>::new(), 0);
+    let (mut items, mut released, mut staying) = (BTreeMap::<String, Items>::new(), 0, Staying::default());
     let total = found.len() as u64;
     for (done, one) in (1..).zip(&found) {
         let (sealed, _) = open_row(desk.handle.reader(), &one.row)?;
+        let Some(sealed) = staying.take_out(desk, one, sealed)? else {
+            continue;
+        };
         let listed = items.entry(one.feed.origin.to_string()).or_default();
         if let Some(view) = door.pass(desk, &policy, one, sealed, listed)? {
             gathering.add(&one.feed, one.row.seq, view)?;
@@ -117,6 +121,10 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         }
     }
     items.retain(|_, listed| !listed.sent.is_empty());
+    if items.is_empty() && staying.records > 0 {
+        let what = format!("nothing of {} may be passed on: {}", args.what(), staying.words());
+        return Err(Failure::new(what).exit(exit::REFUSED).hint("`lotline terms` shows what you promised; ask the issuer for a bundle"));
+    }
     if items.is_empty() {
         let whom = args.partner.as_deref().unwrap_or_default();
         let what = format!("your rules show {whom} nothing of {}", args.what());
@@ -144,8 +152,9 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     }
     door.write_down(desk, policy.version(), items, &bytes)?;
     platform::write_file(&args.output, &bytes).map_err(|why| Failure::new(format!("cannot write `{}`: {why}", args.output.display())))?;
+    let held = if staying.records > 0 { format!("\nLeft out: {}.", staying.words()) } else { String::new() };
     let text = format!(
-        "{} of {} in {} ({} bytes){}.\nAnybody can check it without a network or an account: lotline verify {}",
+        "{} of {} in {} ({} bytes){}.{held}\nAnybody can check it without a network or an account: lotline verify {}",
         if records == 1 { "1 record".to_owned() } else { format!("{records} records") },
         args.what(),
         args.output.display(),
@@ -157,9 +166,49 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         text,
         json!({
             "file": args.output, "bytes": bytes.len(), "records": records, "witnesses": witnesses, "delivery_receipts": deliveries,
-            "sha256": Hash::of(&[&bytes]).to_string(),
+            "sha256": Hash::of(&[&bytes]).to_string(), "left_out": { "fields": staying.fields, "terms": staying.terms.iter().map(Hash::to_string).collect::<Vec<_>>() },
         }),
     ))
+}
+
+/// What must stay here of received records, by terms that we accepted: it is left out, and the rest goes. A field left out
+/// leaves its hash, so that whoever gets the file sees that there is more, and asks the issuer.
+#[derive(Default)]
+struct Staying {
+    records: u64,
+    fields: BTreeSet<&'static str>,
+    terms: BTreeSet<Hash>,
+}
+
+impl Staying {
+    /// A received record without what must stay; none when nothing is left of it.
+    fn take_out(&mut self, desk: &Desk, one: &Found, sealed: SealedView) -> Result<Option<SealedView>, Failure> {
+        let (mut stays, slots) = (0, one.row.slots());
+        if !one.feed.ours {
+            for of in obligations(desk.handle.reader(), &one.feed.origin, one.row.seq)?.iter().filter(|of| of.terms.stays()) {
+                stays |= of.mask & slots;
+                self.terms.insert(of.terms.id());
+            }
+        }
+        if stays == 0 {
+            return Ok(Some(sealed));
+        }
+        self.records += 1;
+        let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == one.summary.facts.kind);
+        self.fields.extend(schema.map_or_else(Vec::new, |schema| seen(schema, stays)));
+        // Disclosures stand in the order of their slots.
+        let slot_of = (0..u64::BITS).filter(|slot| slots >> slot & 1 == 1);
+        let kept = slot_of.zip(sealed.disclosures).filter(|(slot, _)| stays >> slot & 1 == 0).map(|(_, disclosure)| disclosure);
+        let view = SealedView { core: sealed.core, disclosures: kept.collect() };
+        Ok((slots & !stays != 0).then_some(view))
+    }
+
+    fn words(&self) -> String {
+        let fields: Vec<&str> = self.fields.iter().copied().collect();
+        let terms: Vec<String> = self.terms.iter().map(Hash::short).collect();
+        let records = if self.records == 1 { "1 record".to_owned() } else { format!("{} records", self.records) };
+        format!("{} of {records}, by the terms {}, which you accepted (pass it on to nobody)", fields.join(", "), terms.join(", "))
+    }
 }
 
 /// Below this many records nobody waits long enough for progress.
@@ -331,9 +380,9 @@ impl Door {
         let (item, at) = (whole.item(), now() as i64);
         let cleared = match (self, whole.record_of(reader, &snapshot, &one.feed)?) {
             (Door::Policy(partner), Some(record)) => {
-                lotline_policy::clear_release(policy, &Viewer::new(partner.as_str()), &item, &record.item(), at)
+                lotline_policy::clear_release(policy, &snapshot.viewer(partner), &item, &record.item(), at)
             }
-            (Door::Policy(partner), None) => lotline_policy::clear(policy, &Viewer::new(partner.as_str()), &item, at),
+            (Door::Policy(partner), None) => lotline_policy::clear(policy, &snapshot.viewer(partner), &item, at),
             (Door::Full(confirmed), _) => Cleared::full(&item, confirmed),
             (Door::Received, _) => unreachable!("answered above"),
         };

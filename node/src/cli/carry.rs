@@ -64,7 +64,7 @@ pub fn carry(desk: &Desk, args: CarryArgs) -> Result<Answer, Failure> {
     if let Some(why) = &snapshot.restored {
         return Err(FeedError::Restored(why.clone()).into());
     }
-    let allowed = snapshot.policy.feeds_for(&partner.name, &snapshot.own_feed_names(), now() as i64);
+    let allowed = snapshot.policy.feeds_for(&snapshot.viewer(&partner.name), &snapshot.own_feed_names(), now() as i64);
     let wanted = |feed: &&Feed| {
         // What we write in the partner's name is its own; of another's nothing goes to it.
         let may = if feed.ours { allowed.iter().any(|name| name == feed.origin.name()) } else { feed.origin.party() == partner.party };
@@ -408,6 +408,6 @@ fn take_org(desk: &Desk, partner: &Partner, answer: &CarriedAnswer, org: &Org) -
     let from = if known < org.size() { known } else { 0 };
     let view = |core: &Vec<u8>| crate::feeds::Item::View(lotline_schema::view::SealedView { core: core.clone(), disclosures: Vec::new() });
     let items = answer.org.entries.iter().skip(from as usize).map(view).collect();
-    let batch = Received { from, items, checkpoint: answer.org.checkpoint.clone(), tail: Vec::new(), policy: None };
+    let batch = Received { from, items, checkpoint: answer.org.checkpoint.clone(), tail: Vec::new(), policy: None, under: Vec::new() };
     take_batch(desk, partner, &origin, batch).map(drop)
 }

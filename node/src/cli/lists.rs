@@ -11,9 +11,11 @@ use crate::answer::{Answer, Failure, exit};
 use crate::certificate::{Certificate, harmless};
 use crate::desk::Desk;
 use crate::evidence::Attested;
+use crate::feeds::deletion::{Gone, gone_of};
 use crate::feeds::forget::schema_of;
+use crate::feeds::terms::{Obligation, obligations};
 use crate::feeds::{Delegated, Feed, Released, Summary, released_by, revoked};
-use crate::service::{day_text, now};
+use crate::service::{day_text, now, time_text};
 use crate::store::{Reader, Row};
 
 /// Flags of `feeds`.
@@ -211,8 +213,19 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
     let released = released_by(desk.handle.reader(), &desk.handle.snapshot(), &feed, view.leaf())?;
     let gone = gone(desk, &feed, &row)?;
     let withdrawn = withdrawn(desk, &feed, &row);
+    let reported = reported(desk, &feed, row.seq)?;
+    let deleted = reported.iter().map(|(name, of)| {
+        let fields = view.schema().map_or_else(Vec::new, |schema| seen(schema, of.slots));
+        format!("{} reports that it deleted {} on {}\n", harmless(name), fields.join(", "), time_text(of.at))
+    });
+    let received = deleted.fold(received, |text, line| text + &line);
     let mut mark = gone.as_ref().map_or(String::new(), |why| format!("REVOKED, not vouched for: {}\n", harmless(why)));
     mark.extend(withdrawn.iter().map(|why| format!("WITHDRAWN by its issuer: {}\n", harmless(why))));
+    let obliged = match feed.ours {
+        true => Vec::new(),
+        false => obligations(desk.handle.reader(), &feed.origin, row.seq)?,
+    };
+    mark.extend(obliged.iter().map(|of| format!("{}\n", obligation_text(&view, of))));
     let by: String = released.iter().map(|one| format!("released by {}\n", harmless(&one.to_text()))).collect();
     let text = format!(
         "record {} of feed {} ({}), statement {}\n{}\n{mark}{received}{by}{}",
@@ -229,9 +242,36 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
             "origin": feed.origin.to_string(), "seq": row.seq, "leaf": view.leaf().to_string(), "released_by": released_json(&released),
             "revoked": gone, "withdrawn": withdrawn, "record": certificate.to_json(),
             "witnessed": attested.witnessed.as_ref().map(|(at, by)| json!({ "at": at, "by": by })),
+            "obligations": obliged.iter().map(|of| obligation_json(&view, of)).collect::<Vec<_>>(),
+            "reported_deleted": reported.iter().map(|(name, of)| json!({ "name": name, "slots": of.slots, "at": time_text(of.at) })).collect::<Vec<_>>(),
             "received_by": attested.received.iter().map(|(name, at)| json!({ "name": name, "at": at })).collect::<Vec<_>>(),
         }),
     ))
+}
+
+/// What some fields of a received record stand under, in words.
+fn obligation_text(view: &VerifiedView, of: &Obligation) -> String {
+    let fields = view.schema().map_or_else(Vec::new, |schema| seen(schema, of.mask));
+    let due = of.due().map_or(String::new(), |at| format!(" (due {})", time_text(at)));
+    let promised = of.terms.promises().join("; ");
+    format!("you promised{due}, by terms {}: {promised}; fields: {}", of.terms.id().short(), fields.join(", "))
+}
+
+fn obligation_json(view: &VerifiedView, of: &Obligation) -> serde_json::Value {
+    json!({
+        "terms": super::terms::terms_json(&of.terms), "fields": view.schema().map_or_else(Vec::new, |schema| seen(schema, of.mask)),
+        "received": time_text(of.received), "due": of.due().map(time_text),
+    })
+}
+
+/// What partners report to have deleted of a record of ours.
+fn reported(desk: &Desk, feed: &Feed, seq: u64) -> Result<Vec<(String, Gone)>, Failure> {
+    let mut found = Vec::new();
+    for partner in desk.handle.snapshot().book.values().filter(|_| feed.ours) {
+        let gone = gone_of(desk.handle.reader(), &partner.party, &feed.origin, seq)?;
+        found.extend(gone.into_iter().map(|of| (partner.name.clone(), of)));
+    }
+    Ok(found)
 }
 
 /// Why a record is not vouched for any more, if it is not.

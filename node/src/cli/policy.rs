@@ -7,7 +7,9 @@ mod matrix;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use lotline_policy::{Claim, MemberList, Policy, SENTENCES, Viewer, World, cedar, clear, decide, parse};
+use lotline_policy::parse::meant;
+use lotline_policy::{Claim, MemberList, PURPOSES, Policy, SENTENCES, Viewer, World, cedar, clear, decide, parse};
+use lotline_schema::terms::Terms;
 use lotline_schema::{Facts, Hash, kind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -88,9 +90,18 @@ pub enum Verb {
         part: Option<String>,
     },
     /// What a partner may see: its feeds, and the fields of each record.
+    #[command(after_help = "Example: lotline policy preview oem-a\n         lotline policy preview oem-a --for audit")]
     Preview {
         /// The partner.
         partner: String,
+        /// What it would see if it stated this purpose and accepted the terms that shares ask for. Give it again for more.
+        #[arg(long = "for", value_name = "PURPOSE")]
+        #[serde(default)]
+        purposes: Vec<String>,
+        /// What it would see if it accepted all terms it is asked for, whatever purpose it would have to state.
+        #[arg(long, conflicts_with = "purposes")]
+        #[serde(default)]
+        if_accepted: bool,
     },
 }
 
@@ -145,7 +156,7 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         Verb::Matrix => Ok(matrix::matrix(desk)),
         Verb::Export { format: Format::Cedar, out } => export(desk, out),
         Verb::Explain { lot, partner, part } => explain(desk, &lot, &partner, part.as_deref()),
-        Verb::Preview { partner } => preview(desk, &partner),
+        Verb::Preview { partner, purposes, if_accepted } => preview(desk, &partner, &purposes, if_accepted),
     }
 }
 
@@ -342,7 +353,7 @@ fn explain(desk: &Desk, lot: &str, partner: &str, part: Option<&str>) -> Result<
         .map(|(schema, _)| *schema)
         .find(|schema| schema.name == facts.kind)
         .ok_or_else(|| Failure::new("a kind of record this program does not know"))?;
-    let decision = decide(&snapshot.policy, &Viewer::new(partner), feed.origin.name(), schema, &facts, now() as i64);
+    let decision = decide(&snapshot.policy, &snapshot.viewer(partner), feed.origin.name(), schema, &facts, now() as i64);
     let mut text = format!("What {partner} sees of lot {lot} (record {} of feed {}):\n", row.seq, feed.origin.name());
     for line in decision.explain(&snapshot.policy, schema) {
         text.push_str(&format!("  {line}\n"));
@@ -353,13 +364,42 @@ fn explain(desk: &Desk, lot: &str, partner: &str, part: Option<&str>) -> Result<
     ))
 }
 
-fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
+/// A partner that has stated these purposes, or all that rules ask for, and accepted every term that it is asked for.
+fn supposed(policy: &Policy, partner: &str, purposes: &[String], all: bool) -> Result<Viewer, Failure> {
+    let known: Vec<&str> = PURPOSES.into_iter().chain(policy.purposes().iter().map(String::as_str)).collect();
+    if let Some(unknown) = purposes.iter().find(|purpose| !known.contains(&purpose.as_str())) {
+        let near = meant(unknown, &known).map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+        return Err(Failure::new(format!("no purpose is called `{unknown}`{near}"))
+            .exit(exit::USAGE)
+            .hint(format!("the purposes are {}", known.join(", "))));
+    }
+    let purposes = if all { known.into_iter().map(str::to_owned).collect() } else { purposes.iter().cloned().collect() };
+    let asked = policy.shares().iter().filter(|share| share.partners.contains(partner)).filter_map(|share| share.terms.as_ref());
+    Ok(Viewer { purposes, terms: asked.map(Terms::id).collect(), ..Viewer::new(partner) })
+}
+
+fn preview(desk: &Desk, partner: &str, purposes: &[String], if_accepted: bool) -> Result<Answer, Failure> {
     known_partner(desk, partner)?;
     desk.settle()?;
-    let snapshot = desk.handle.snapshot();
-    let (viewer, at) = (Viewer::new(partner), now() as i64);
-    let offered = snapshot.policy.feeds_for(partner, &snapshot.own_feed_names(), at);
-    let mut text = String::new();
+    let (snapshot, at) = (desk.handle.snapshot(), now() as i64);
+    let (viewer, mut text) = match purposes.is_empty() && !if_accepted {
+        true => (snapshot.viewer(partner), String::new()),
+        false => {
+            let stated = if purposes.is_empty() { String::new() } else { format!(" for {}", purposes.join(", ")) };
+            let viewer = supposed(&snapshot.policy, partner, purposes, if_accepted)?;
+            (viewer, format!("if {partner} accepted what it is asked for{stated}:\n"))
+        }
+    };
+    let offered = snapshot.policy.feeds_for(&viewer, &snapshot.own_feed_names(), at);
+    for name in snapshot.own_feed_names() {
+        for (share, terms) in snapshot.policy.asking(partner, &name, at).filter(|(_, terms)| !viewer.terms.contains(&terms.id())) {
+            let promises = terms.promises().join("; ");
+            text.push_str(&format!(
+                "feed {name}: `{}` waits until {partner} promises: {promises} (see it with --if-accepted)\n",
+                share.name
+            ));
+        }
+    }
     for name in &offered {
         text.push_str(&format!("feed {name}: {}\n", lotline_policy::term(&snapshot.policy, &viewer, name, at)));
     }
@@ -382,7 +422,10 @@ fn preview(desk: &Desk, partner: &str) -> Result<Answer, Failure> {
         Ok(())
     })?;
     if offered.is_empty() {
-        text = format!("{partner} sees nothing of yours, and cannot tell that anything exists.");
+        text.push_str(&match text.is_empty() {
+            true => format!("{partner} sees nothing of yours, and cannot tell that anything exists."),
+            false => format!("{partner} sees nothing of yours; it is told these terms, and for which feed they are."),
+        });
     } else {
         for (lot, part, fields, bytes) in records.iter().take(50) {
             text.push_str(&format!(

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use lotline_policy::{Policy, Viewer, decide};
+use lotline_policy::{Policy, decide};
 use lotline_schema::delivery::Receipt;
 use lotline_schema::kind;
 use lotline_schema::requirements::{
@@ -199,8 +199,19 @@ fn counted(count: usize, one: &str) -> String {
 /// A requirement as the rule that would meet it.
 fn rule_of(of: &Requirement, with: &str, show: &BTreeSet<String>) -> String {
     let parts = if of.parts.is_empty() { Chosen::Word("theirs") } else { Chosen::Numbers(of.parts.iter().cloned().collect()) };
-    let told =
-        Told { name: "asked".into(), with: with.into(), feed: "all".into(), parts, lots: vec![], from: None, until: None, delay: None };
+    let told = Told {
+        name: "asked".into(),
+        with: with.into(),
+        feed: "all".into(),
+        parts,
+        lots: vec![],
+        from: None,
+        until: None,
+        delay: None,
+        purposes: Vec::new(),
+        delete_after: None,
+        stays: false,
+    };
     told.rule(&show.iter().collect::<Vec<_>>(), None, &of.kinds.iter().collect::<Vec<_>>())
 }
 
@@ -346,7 +357,7 @@ fn shared_already(desk: &Desk, of: &Requirement, partner: &str) -> Result<(usize
         return Ok((0, 0));
     };
     desk.settle()?;
-    let (policy, at, viewer) = (desk.handle.snapshot().policy.clone(), now() as i64, Viewer::new(partner));
+    let (policy, at, viewer) = (desk.handle.snapshot().policy.clone(), now() as i64, desk.handle.snapshot().viewer(partner));
     let (mut shared, mut all) = (0, 0);
     policy::each_own(desk, &policy, |feed, _, facts| {
         let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == facts.kind);
@@ -425,6 +436,9 @@ fn give(
             from: None,
             until,
             delay: None,
+            purposes: Vec::new(),
+            delete_after: None,
+            stays: false,
         };
         let kinds: Vec<&String> = of.kinds.iter().collect();
         // One by one, so that a ban takes back what it forbids and no more.

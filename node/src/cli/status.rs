@@ -66,6 +66,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         alarms.push(trouble.clone());
     }
     alarms.extend(super::policy::lists_differ(desk));
+    alarms.extend(super::terms::waiting(desk));
     let mut text = format!("{}   {}\n", snapshot.name, snapshot.party.six_words());
     for alarm in &alarms {
         text.push_str(&format!("  ! {alarm}\n"));

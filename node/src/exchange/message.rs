@@ -2,12 +2,15 @@
 
 use lotline_schema::Hash;
 use lotline_schema::codec::{self, CodecError, Fields, Value};
+use lotline_schema::deletion::DELETION_BYTES_MAX;
 use lotline_schema::slot::Disclosure;
+use lotline_schema::terms::{ACCEPTANCE_BYTES_MAX, TERMS_MAX};
 use lotline_schema::view::SealedView;
 
 use super::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
+use crate::feeds::terms::{OFFERS_MAX, offers_value, read_offer};
 use crate::feeds::witness::GIVEN_MAX;
-use crate::feeds::{Backfill, Item, Received};
+use crate::feeds::{Backfill, Item, Offer, Received, Under};
 
 /// Version of the protocol; the number in the protocol's name is the incompatible one.
 pub const VERSION: u64 = 1;
@@ -187,6 +190,15 @@ pub enum Message {
         /// Where the next page begins; none: that was all.
         next: Option<Vec<u8>>,
     },
+    /// The terms that the sender asks for, all of them each time. May be skipped.
+    Terms(Vec<Offer>),
+    /// What the sender accepted of the other side's terms: a signed acceptance ([`lotline_schema::terms`]). May be skipped.
+    Accept(Vec<u8>),
+    /// The sender deleted what it promised the other side to: a signed report ([`lotline_schema::deletion`]). May be skipped, and
+    /// is said again at the next connection until it is answered.
+    Deleted(Vec<u8>),
+    /// The report of this number is kept. May be skipped.
+    Noted(u64),
     /// The stream ends.
     Error(Code),
 }
@@ -227,6 +239,10 @@ impl Message {
             Message::Error(_) => 32,
             Message::Lost { .. } => SKIPPABLE | 5,
             Message::Given { .. } => SKIPPABLE | 6,
+            Message::Terms(_) => SKIPPABLE | 7,
+            Message::Accept(_) => SKIPPABLE | 8,
+            Message::Deleted(_) => SKIPPABLE | 9,
+            Message::Noted(_) => SKIPPABLE | 10,
         }
     }
 
@@ -283,6 +299,9 @@ impl Message {
                 let receipts = codec::array(receipts.iter().map(|receipt| codec::bytes(receipt.as_slice())));
                 codec::map([(1, receipts)].into_iter().chain(next))
             }
+            Message::Terms(offers) => codec::map([(1, offers_value(offers))]),
+            Message::Accept(core) | Message::Deleted(core) => codec::map([(1, codec::bytes(core.as_slice()))]),
+            Message::Noted(number) => codec::map([(1, codec::uint(*number))]),
             Message::Error(code) => codec::map([(1, codec::uint(code.number()))]),
         };
         codec::put(out, &body);
@@ -293,7 +312,7 @@ impl Message {
         let Some((typ, body)) = frame.split_first().filter(|_| frame.len() <= FRAME_BYTES_MAX) else {
             return Err(MessageError::Length(frame.len()));
         };
-        let known = matches!(typ, 1..=4 | 16..=24 | 32 | 0x85 | 0x86);
+        let known = matches!(typ, 1..=4 | 16..=24 | 32 | 0x85..=0x8a);
         if !known {
             return if typ & SKIPPABLE != 0 { Ok(None) } else { Err(MessageError::Type(*typ)) };
         }
@@ -305,7 +324,7 @@ impl Message {
 
 /// Bulk is laid out directly: a batch is the hot path, and its bytes are the store's.
 fn put_batch(out: &mut Vec<u8>, batch: &Received) {
-    codec::put_head(out, 5, 4 + u64::from(batch.policy.is_some()));
+    codec::put_head(out, 5, 4 + u64::from(batch.policy.is_some()) + u64::from(!batch.under.is_empty()));
     codec::put_int(out, 1);
     codec::put_head(out, 0, batch.from);
     codec::put_int(out, 2);
@@ -318,12 +337,32 @@ fn put_batch(out: &mut Vec<u8>, batch: &Received) {
         codec::put_bytes(out, &hash.0);
     }
     put_policy(out, batch.policy);
+    put_under(out, &batch.under);
 }
 
 fn put_policy(out: &mut Vec<u8>, policy: Option<u64>) {
     if let Some(version) = policy {
         codec::put_int(out, 5);
         codec::put_head(out, 0, version);
+    }
+}
+
+/// Only for a partner that accepted terms: without them a message has the bytes it always had.
+fn put_under(out: &mut Vec<u8>, under: &[Under]) {
+    if under.is_empty() {
+        return;
+    }
+    codec::put_int(out, 6);
+    codec::put_head(out, 4, under.len() as u64);
+    for Under { terms, slots } in under {
+        codec::put_head(out, 4, 2);
+        codec::put_bytes(out, &terms.0);
+        codec::put_head(out, 4, slots.len() as u64);
+        for (seq, mask) in slots {
+            codec::put_head(out, 4, 2);
+            codec::put_head(out, 0, *seq);
+            codec::put_head(out, 0, *mask);
+        }
     }
 }
 
@@ -370,10 +409,11 @@ fn put_view(out: &mut Vec<u8>, view: &SealedView) {
 }
 
 fn put_backfill(out: &mut Vec<u8>, backfill: &Backfill) {
-    codec::put_head(out, 5, 1 + u64::from(backfill.policy.is_some()));
+    codec::put_head(out, 5, 1 + u64::from(backfill.policy.is_some()) + u64::from(!backfill.under.is_empty()));
     codec::put_int(out, 1);
     put_backfilled(out, &backfill.items);
     put_policy(out, backfill.policy);
+    put_under(out, &backfill.under);
 }
 
 fn put_backfilled(out: &mut Vec<u8>, items: &[(u64, SealedView)]) {
@@ -434,6 +474,7 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
                 checkpoint: fields.text(3, "no checkpoint")?,
                 tail: tail.iter().map(tail_hash).collect::<Option<_>>().ok_or(CodecError::Shape("a tail of something else than hashes"))?,
                 policy: read_policy(fields)?,
+                under: read_under(fields)?,
             })
         }
         19 => Message::Ack {
@@ -448,11 +489,34 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
                 return Err(CodecError::Shape("too many entries in a backfill"));
             }
             let items = items.into_iter().map(read_backfill).collect::<Result<_, _>>()?;
-            Message::Backfill(Backfill { items, policy: read_policy(fields)? })
+            Message::Backfill(Backfill { items, policy: read_policy(fields)?, under: read_under(fields)? })
         }
         24 => Message::Receipts(read_receipts(fields, RECEIPTS_MAX)?),
         0x85 => Message::Lost { since: fields.uint(1, "no time")?, after: read_page(fields)? },
         0x86 => Message::Given { receipts: read_receipts(fields, GIVEN_MAX)?, next: read_page(fields)? },
+        0x87 => {
+            let offers = fields.array(1, "no terms")?;
+            if offers.len() > OFFERS_MAX {
+                return Err(CodecError::Shape("more terms than may be asked for"));
+            }
+            let offer = |value: &Value| read_offer(value).ok_or(CodecError::Shape("terms out of form"));
+            Message::Terms(offers.iter().map(offer).collect::<Result<_, _>>()?)
+        }
+        0x88 => {
+            let core = fields.bytes(1, "no acceptance")?;
+            if core.len() > ACCEPTANCE_BYTES_MAX {
+                return Err(CodecError::Shape("an acceptance longer than it may be"));
+            }
+            Message::Accept(core)
+        }
+        0x89 => {
+            let core = fields.bytes(1, "no deletion report")?;
+            if core.len() > DELETION_BYTES_MAX {
+                return Err(CodecError::Shape("a deletion report longer than it may be"));
+            }
+            Message::Deleted(core)
+        }
+        0x8a => Message::Noted(fields.uint(1, "no number of a deletion report")?),
         22 => Message::View { view: hash(fields, 1, "no view")?, term: fields.text(2, "no term")? },
         23 => Message::Cosigned(Cosigned {
             size: fields.uint(1, "no size")?,
@@ -486,6 +550,26 @@ fn read_page(fields: &mut Fields) -> Result<Option<Vec<u8>>, CodecError> {
 
 fn read_policy(fields: &mut Fields) -> Result<Option<u64>, CodecError> {
     fields.take(5).map(|version| codec::as_uint(&version).ok_or(CodecError::Shape("a policy version that is no number"))).transpose()
+}
+
+fn read_under(fields: &mut Fields) -> Result<Vec<Under>, CodecError> {
+    const SHAPE: CodecError = CodecError::Shape("terms of entries out of form");
+    let Some(value) = fields.take(6) else {
+        return Ok(Vec::new());
+    };
+    let slots = |value: &Value| match codec::as_array(value).unwrap_or_default() {
+        [seq, mask] => codec::as_uint(seq).zip(codec::as_uint(mask)).ok_or(SHAPE),
+        _ => Err(SHAPE),
+    };
+    let under = |value: &Value| match codec::as_array(value).unwrap_or_default() {
+        [id, Value::Array(listed)] if listed.len() <= BATCH_ENTRIES_MAX => {
+            let terms = codec::as_bytes(id).and_then(Hash::from_slice).ok_or(SHAPE)?;
+            Ok(Under { terms, slots: listed.iter().map(slots).collect::<Result<_, _>>()? })
+        }
+        _ => Err(SHAPE),
+    };
+    let listed = codec::as_array(&value).filter(|all| (1..=TERMS_MAX).contains(&all.len())).ok_or(SHAPE)?;
+    listed.iter().map(under).collect()
 }
 
 fn read_listing(value: &Value) -> Result<Listing, CodecError> {
@@ -540,9 +624,14 @@ mod tests {
         SealedView { core: vec![1, 2, 3], disclosures: vec![Disclosure::received(vec![9; 40])] }
     }
 
+    fn terms() -> lotline_schema::terms::Terms {
+        lotline_schema::terms::Terms::new(["audit".to_owned()].into(), Some(90), true).unwrap()
+    }
+
     fn all() -> Vec<Message> {
         let hash = Hash([7; 32]);
         let items = vec![Item::Hidden(hash), Item::View(view())];
+        let under = vec![Under { terms: terms().id(), slots: vec![(5, 1), (7, 1 << 62)] }];
         vec![
             Message::Hello { version: 1, name: "ACME".into(), now: 5 },
             Message::Catalog(vec![Listing { origin: "o".into(), size: 3, term: "t".into() }]),
@@ -553,19 +642,31 @@ mod tests {
             Message::Opened { view: hash, size: 4, org_size: 2, term: "t".into(), owed: false },
             Message::Opened { view: hash, size: 4, org_size: 2, term: "t".into(), owed: true },
             Message::Receipts(vec![vec![1], vec![2]]),
-            Message::Batch(Received { from: 4, items: items.clone(), checkpoint: "c".into(), tail: vec![hash], policy: None }),
-            Message::Batch(Received { from: 4, items, checkpoint: "c".into(), tail: vec![hash], policy: Some(3) }),
+            Message::Batch(Received {
+                from: 4,
+                items: items.clone(),
+                checkpoint: "c".into(),
+                tail: vec![hash],
+                policy: None,
+                under: Vec::new(),
+            }),
+            Message::Batch(Received { from: 4, items, checkpoint: "c".into(), tail: vec![hash], policy: Some(3), under: under.clone() }),
             Message::Ack { next: 4, credit: 0, receipt: None },
             Message::Ack { next: 4, credit: 0, receipt: Some(vec![1, 2]) },
             Message::Cosigned(Cosigned { size: 4, key: "k".into(), line: "l".into() }),
             Message::CaughtUp { size: 4 },
-            Message::Backfill(Backfill { items: vec![(3, view())], policy: None }),
-            Message::Backfill(Backfill { items: vec![(3, view())], policy: Some(3) }),
+            Message::Backfill(Backfill { items: vec![(3, view())], policy: None, under: Vec::new() }),
+            Message::Backfill(Backfill { items: vec![(3, view())], policy: Some(3), under }),
             Message::View { view: hash, term: "t".into() },
             Message::Lost { since: 7, after: None },
             Message::Lost { since: 7, after: Some(vec![1]) },
             Message::Given { receipts: vec![vec![1], vec![2]], next: None },
             Message::Given { receipts: Vec::new(), next: Some(vec![3]) },
+            Message::Terms(vec![Offer { feed: "f".into(), terms: terms(), what: "w".into() }]),
+            Message::Terms(Vec::new()),
+            Message::Accept(vec![1, 2]),
+            Message::Deleted(vec![1, 2]),
+            Message::Noted(3),
             Message::Error(Code::Fork),
         ]
     }

@@ -3,7 +3,7 @@
 //! Every index is accounted for: an item is a view or a leaf hash, and all of them together must reproduce the root of
 //! a checkpoint that the feed's log key signed. A batch that does not hold freezes its feed at the last good head.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lotline_schema::delivery::{Delivery, Way};
@@ -18,6 +18,7 @@ use lotline_schema::{Hash, Origin};
 
 use super::release::push_release;
 use super::state::{Head, StateError, Summary, key};
+use super::terms::{Under, check_under};
 use super::{Feed, FeedError, Feeds, Live, feed_state, head_state, identity_of};
 use crate::exchange::message::{Cosigned, backfill_digest, items_digest};
 use crate::store::{Batch, Entry, Row};
@@ -44,6 +45,8 @@ pub struct Received {
     pub tail: Vec<Hash>,
     /// The version of the sharing rules that the sender states; none for an org feed.
     pub policy: Option<u64>,
+    /// What of it is shown under terms alone.
+    pub under: Vec<Under>,
 }
 
 /// Entries opened later, as received.
@@ -53,6 +56,8 @@ pub struct Backfill {
     pub items: Vec<(u64, SealedView)>,
     /// The version of the sharing rules that the sender states.
     pub policy: Option<u64>,
+    /// What of it is shown under terms alone.
+    pub under: Vec<Under>,
 }
 
 /// A batch that does not hold, or not here. The peer's fault, but for the last two.
@@ -120,6 +125,12 @@ pub enum AcceptError {
     /// A backfilled entry is another than the one we have the leaf hash of.
     #[error("FORK: entry {0} has another leaf hash than the one we were given before")]
     Other(u64),
+    /// What it says of terms is about other fields than it shows.
+    #[error("what it says of terms is not about what it shows")]
+    Under,
+    /// It stands under terms that we have not accepted.
+    #[error("it came under terms that are not accepted here; `lotline subscribe` shows them")]
+    Terms,
     /// The feed is frozen.
     #[error("the feed is frozen: {0}")]
     Frozen(String),
@@ -135,7 +146,15 @@ impl AcceptError {
     /// Whether it is evidence against the feed's owner, and stops the feed until a person has looked.
     pub fn freezes(&self) -> bool {
         // Another transport key may be the partner book's mistake, which a new invitation mends.
-        let harmless = matches!(self, AcceptError::Gap { .. } | AcceptError::Empty | AcceptError::Frozen(_) | AcceptError::TransportKey);
+        let harmless = matches!(
+            self,
+            AcceptError::Gap { .. }
+                | AcceptError::Empty
+                | AcceptError::Frozen(_)
+                | AcceptError::TransportKey
+                | AcceptError::Under
+                | AcceptError::Terms
+        );
         !harmless && !matches!(self, AcceptError::OrgBehind | AcceptError::Ours(_))
     }
 }
@@ -161,8 +180,12 @@ pub struct VerifiedBatch {
     signed: Checkpoint,
     /// What a receipt says of it; none for an org feed.
     delivered: Option<Delivered>,
+    under: UnderTerms,
     org: Option<Org>,
 }
+
+/// Slots under terms, by place.
+type UnderTerms = BTreeMap<u64, Vec<(Hash, u64)>>;
 
 /// What a delivery receipt says of received items beside their place.
 struct Delivered {
@@ -207,6 +230,7 @@ pub struct VerifiedBackfill {
     origin: Origin,
     items: Vec<(u64, SealedView, VerifiedView)>,
     delivered: Delivered,
+    under: UnderTerms,
 }
 
 /// Below this many views a second thread costs more than it brings (a signature takes 40 us, a thread 30).
@@ -220,6 +244,11 @@ pub fn verify(org: &Org, origin: &Origin, head: &Head, received: Received) -> Re
         return Err(AcceptError::OrgBehind);
     }
     let views = verify_views(org, &text, &received)?;
+    let opened = |seq: u64| {
+        let at = usize::try_from(seq.checked_sub(received.from)?).ok()?;
+        views.get(at)?.as_ref().map(slots_of)
+    };
+    let under = check_under(&received.under, opened).ok_or(AcceptError::Under)?;
     let delivered = Some(Delivered { items: items_digest(&received.items), policy: received.policy });
     let mut frontier = head.frontier.clone();
     let mut items = Vec::with_capacity(views.len());
@@ -238,12 +267,15 @@ pub fn verify(org: &Org, origin: &Origin, head: &Head, received: Received) -> Re
     }
     let signed = check_history(org, origin, &frontier, &received.checkpoint, &received.tail)?;
     let head = Head { frontier, checkpoint: received.checkpoint };
-    Ok(VerifiedBatch { origin: origin.clone(), from: received.from, items, head, signed, delivered, org: None })
+    Ok(VerifiedBatch { origin: origin.clone(), from: received.from, items, head, signed, delivered, under, org: None })
 }
 
 /// Verifies a batch of an org feed: nothing is hidden there, and each entry must follow from those before.
 pub fn verify_org(known: &Org, head: &Head, received: Received) -> Result<VerifiedBatch, AcceptError> {
     follows(head, &received)?;
+    if !received.under.is_empty() {
+        return Err(AcceptError::Under);
+    }
     let mut org = known.clone();
     let mut items = Vec::with_capacity(received.items.len());
     for (seq, item) in (received.from..).zip(received.items) {
@@ -257,7 +289,7 @@ pub fn verify_org(known: &Org, head: &Head, received: Received) -> Result<Verifi
     let (origin, frontier) = (Origin::org(org.party()), org.frontier().clone());
     let signed = check_history(&org, &origin, &frontier, &received.checkpoint, &received.tail)?;
     let head = Head { frontier, checkpoint: received.checkpoint };
-    Ok(VerifiedBatch { origin, from: received.from, items, head, signed, delivered: None, org: Some(org) })
+    Ok(VerifiedBatch { origin, from: received.from, items, head, signed, delivered: None, under: UnderTerms::new(), org: Some(org) })
 }
 
 fn follows(head: &Head, received: &Received) -> Result<(), AcceptError> {
@@ -349,7 +381,14 @@ pub fn verify_backfill(
         }
         verified.push((seq, sealed, view));
     }
-    Ok(VerifiedBackfill { origin: feed.origin.clone(), items: verified, delivered })
+    let opened = |seq: u64| verified.iter().find(|(at, ..)| *at == seq).map(|(.., view)| slots_of(view));
+    let under = check_under(&backfill.under, opened).ok_or(AcceptError::Under)?;
+    Ok(VerifiedBackfill { origin: feed.origin.clone(), items: verified, delivered, under })
+}
+
+/// The slots that a view opens, a bit a slot.
+fn slots_of(view: &VerifiedView) -> u64 {
+    view.opened().iter().fold(0, |mask, slot| mask | 1 << slot)
 }
 
 impl Feeds {
@@ -382,7 +421,7 @@ impl Feeds {
     /// Stores a verified batch with the cursor, our receipt for it and our cosignature on a checkpoint it met, in one
     /// durable commit. `now` in seconds since 1970.
     pub fn accept(&mut self, batch: VerifiedBatch, view: Option<Hash>, now: u64) -> Result<Accepted, AcceptError> {
-        let VerifiedBatch { origin, from, items, head, signed, delivered, org } = batch;
+        let VerifiedBatch { origin, from, items, head, signed, delivered, under, org } = batch;
         let name = origin.to_string();
         let taken_back = self.snapshot.restored.is_some() && origin.is_org();
         let feed = self.snapshot.feeds.get(&name).filter(|feed| !feed.written || taken_back).ok_or(StateError("followed feed"))?;
@@ -404,6 +443,7 @@ impl Feeds {
         }
         let live = if delegated { self.one_word(&items)? } else { HashMap::new() };
         let mut entries = Batch::new();
+        let terms = self.oblige(&mut entries, &origin, &under, false, now)?;
         let partner = org.as_ref().and_then(|org| self.snapshot.partner_of(&org.party()));
         let renamed = match org.as_ref().zip(partner).map(|(org, partner)| self.snapshot.renamed(org, partner)) {
             // What is still to come may have the name that an invitation gave us.
@@ -450,7 +490,7 @@ impl Feeds {
         let receipt = match delivered {
             Some(Delivered { items, policy }) if !taken_back => {
                 let (size, root, origin) = (signed.size, signed.root, name.clone());
-                let delivery = Delivery { origin, from, to: next, size, root, items, policy, terms: None, at: now, way: Way::Batch };
+                let delivery = Delivery { origin, from, to: next, size, root, items, policy, terms, at: now, way: Way::Batch };
                 Some(self.receipt(&mut entries, &delivery)?)
             }
             _ => None,
@@ -467,7 +507,9 @@ impl Feeds {
         }
         feed.view = view.or(feed.view);
         if let Some(org) = org {
-            self.snapshot.orgs.insert(org.party(), Arc::new(org));
+            let party = org.party();
+            self.snapshot.orgs.insert(party, Arc::new(org));
+            self.look_at_acceptance(&party);
         }
         if let Some(partner) = renamed {
             Arc::make_mut(&mut self.snapshot.book).insert(partner.name.clone(), partner);
@@ -514,6 +556,7 @@ impl Feeds {
         let places = backfill.items.iter().map(|(seq, ..)| *seq);
         let range = places.clone().min().zip(places.max());
         let (mut entries, mut lots) = (Batch::new(), BTreeSet::new());
+        let terms = self.oblige(&mut entries, &backfill.origin, &backfill.under, true, now)?;
         for (seq, sealed, view) in backfill.items {
             let row = self.reader.row(id, seq).map_err(FeedError::from)?;
             // The receipt covers what came; what was forgotten stays so.
@@ -538,7 +581,7 @@ impl Feeds {
         };
         let Delivered { items, policy } = backfill.delivered;
         let (origin, size, root) = (name, signed.size, signed.root);
-        let delivery = Delivery { origin, from, to: last + 1, size, root, items, policy, terms: None, at: now, way: Way::Backfill };
+        let delivery = Delivery { origin, from, to: last + 1, size, root, items, policy, terms, at: now, way: Way::Backfill };
         let receipt = self.receipt(&mut entries, &delivery)?;
         self.store.commit(entries).map_err(FeedError::from)?;
         self.next_receipt += 1;

@@ -16,7 +16,7 @@ use super::listed::read_lists;
 use super::state::{Head, Partner, StateError, Summary, key, put, take};
 use super::transport::Moving;
 use super::witness::read_witnessed;
-use super::{Feed, FeedError, Feeds, Snapshot, delegate, feed_state, head_state, push_statement, sign_head};
+use super::{Feed, FeedError, Feeds, Snapshot, delegate, feed_state, head_state, push_statement, sign_head, terms};
 use crate::keys::{Founding, Keys, random};
 use crate::store::{self, Batch, Entry, Opened, Reader, Store};
 
@@ -94,6 +94,9 @@ impl Feeds {
             restored: opened.restored.as_ref().map(ToString::to_string),
             asked: Arc::new(asked),
             writers: Arc::new(delegate::read_writers(&reader)?),
+            accepted: Arc::new(terms::read_accepted(&reader, &orgs)?),
+            accepting: Arc::new(terms::read_accepting(&reader)?),
+            offers: Arc::new(terms::read_offers(&reader)?),
             peer: peer_id_text(&keys.transport()),
             moving,
             feeds,

@@ -67,6 +67,22 @@ pub(crate) mod key {
     pub(crate) const RECEIPTS: &str = "receipts";
     /// Delivery receipts we got, by origin, end and number of the ledger's row.
     pub(crate) const GOT: &str = "got/";
+    /// Terms we accepted, by id: what obligations speak of.
+    pub(crate) const TERMS: &str = "terms/";
+    /// What a partner asks us for, by party.
+    pub(crate) const OFFERED: &str = "offered/";
+    /// Acceptances of ours by owner and number, and those of partners by party and number.
+    pub(crate) const ACCEPTING: &str = "accepting/";
+    pub(crate) const ACCEPTED: &str = "accepted/";
+    /// What received records stand under, by origin and place; and those that fall due, by day, origin and place.
+    pub(crate) const OBLIGED: &str = "obliged/";
+    pub(crate) const DUE: &str = "due/";
+    /// Deletion reports of ours that their reader has not answered, and all we signed, by party and number.
+    pub(crate) const UNTOLD: &str = "untold/";
+    pub(crate) const DELETED: &str = "deleted/";
+    /// Deletion reports of partners, by party and number; and what they say of an entry, by party, origin and place.
+    pub(crate) const REPORTED: &str = "reported/";
+    pub(crate) const GONE: &str = "gone/";
     /// 0, and the time of the last confirmation of a home that was restored.
     pub(crate) const EPOCH: &str = "epoch";
     /// Releases, by leaf hash of the record and place of the release: the feed both stand in.

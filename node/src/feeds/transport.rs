@@ -49,10 +49,11 @@ impl Moving {
 }
 
 impl Snapshot {
-    /// Whether a partner needs our keys though we share nothing with it: we follow it, and sign receipts for what it sends; or
-    /// it writes a feed of ours, and our org feed says for how long.
+    /// Whether a partner needs our keys though we share nothing with it: we follow it, and sign receipts for what it sends; we
+    /// accepted terms of its; or it writes a feed of ours, and our org feed says for how long.
     pub fn owes_keys(&self, partner: &Partner) -> bool {
         self.delegates_to(&partner.party)
+            || self.accepting.contains_key(&partner.party)
             || partner.subscribed && self.feeds.values().any(|feed| feed.origin.party() == partner.party && !feed.origin.is_org())
     }
 
@@ -60,7 +61,7 @@ impl Snapshot {
     /// since 1970.
     pub fn told_partners(&self, now: u64) -> impl Iterator<Item = &Partner> {
         let names = self.own_feed_names();
-        let shares = move |partner: &Partner| !self.policy.feeds_for(&partner.name, &names, now as i64).is_empty();
+        let shares = move |partner: &Partner| !self.policy.feeds_for(&self.viewer(&partner.name), &names, now as i64).is_empty();
         self.book.values().filter(move |partner| shares(partner) || self.owes_keys(partner))
     }
 

@@ -325,13 +325,15 @@ pub struct RowReceipt {
     pub at: u64,
     /// SHA-256 of its bytes.
     pub sha256: Hash,
+    /// The number of the partner's acceptance, when some of it came under terms.
+    pub terms: Option<u64>,
 }
 
 /// The receipt we hold for a row of the ledger, if there is one. It was verified when it came.
 pub fn receipt_of(reader: &Reader, row: &Row) -> Result<Option<RowReceipt>, FeedError> {
     let core = receipt_core(reader, row)?;
     let read = core.and_then(|core| Some((Receipt::numbered(&core)?, Hash::of(&[&core]))));
-    Ok(read.map(|((number, delivery), sha256)| RowReceipt { number, at: delivery.at, sha256 }))
+    Ok(read.map(|((number, delivery), sha256)| RowReceipt { number, at: delivery.at, sha256, terms: delivery.terms }))
 }
 
 /// The same as it was signed.

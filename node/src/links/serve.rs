@@ -21,6 +21,7 @@ use crate::exchange::send::{Input, Output, Sender, Standing, UNRECEIPTED_MAX};
 use crate::exchange::waiting::Waiting;
 use crate::exchange::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Code, FIRST_FRAME, Message, WRITE_DEADLINE};
 use crate::feeds::ledger::{acknowledged, refill_due, row_for, rows_about};
+use crate::feeds::terms::add_under;
 use crate::feeds::witness::{self, Evidence, FRESH_FOR_SECONDS, ReceiptError};
 use crate::feeds::{Backfill, Feed, FeedError, Head, Item, Partner, Received, Snapshot, StateError, Summary, Whole, release_of};
 use crate::ledger::{self, Intent, Items, Outcome, Row};
@@ -52,7 +53,6 @@ pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) ->
     };
     let mut serving = Serving {
         context: context.clone(),
-        viewer: Viewer::new(partner.name.as_str()),
         partner,
         sender: Sender::new(),
         origin: None,
@@ -74,7 +74,6 @@ pub(super) async fn serve(context: Context, partner: Partner, stream: Stream) ->
 struct Serving {
     context: Context,
     partner: Partner,
-    viewer: Viewer,
     sender: Sender,
     origin: Option<Origin>,
     /// The head a catch-up works towards.
@@ -319,7 +318,8 @@ impl Serving {
         if snapshot.restored.is_some() || snapshot.book.get(&self.partner.name).is_none_or(|known| !known.answers_to(&self.partner.peer)) {
             return None;
         }
-        let offered = snapshot.policy.feeds_for(&self.partner.name, &snapshot.own_feed_names(), now);
+        let viewer = snapshot.viewer(&self.partner.name);
+        let offered = snapshot.policy.feeds_for(&viewer, &snapshot.own_feed_names(), now);
         let allowed = match origin.is_org() {
             // Its own org feed is its own.
             true => origin.party() == self.partner.party || !offered.is_empty() || snapshot.owes_keys(&self.partner),
@@ -332,7 +332,7 @@ impl Serving {
             size: feed.size(),
             view: self.view_of(&snapshot, origin, now),
             org_size: snapshot.orgs.get(&signed_by).map_or(0, |org| org.size()),
-            term: if feed.ours { lotline_policy::term(&snapshot.policy, &self.viewer, origin.name(), now) } else { super::OWN_TERM.into() },
+            term: if feed.ours { lotline_policy::term(&snapshot.policy, &viewer, origin.name(), now) } else { super::OWN_TERM.into() },
             root_at_cursor,
             owed: false,
             delayed: None,
@@ -347,8 +347,8 @@ impl Serving {
         if origin.party() != snapshot.party {
             return Hash::of(&[b"lotline owner's view"]);
         }
-        let view = lotline_policy::view_id(&snapshot.policy, &self.viewer, origin, now);
-        match snapshot.policy.waits_for_releases(&self.viewer.partner, origin.name()) {
+        let view = lotline_policy::view_id(&snapshot.policy, &snapshot.viewer(&self.partner.name), origin, now);
+        match snapshot.policy.waits_for_releases(&self.partner.name, origin.name()) {
             // What is released may cease to be: a person's key is revoked, a release withdrawn. The org feed says so.
             true => Hash::of(&[b"lotline view of what is released", &view.0, &snapshot.orgs[&snapshot.party].size().to_be_bytes()]),
             false => view,
@@ -369,7 +369,7 @@ impl Serving {
     async fn boundary(&self) {
         let next = self.origin.as_ref().and_then(|origin| {
             let snapshot = self.context.handle.snapshot();
-            lotline_policy::next_change(&snapshot.policy, &self.viewer, origin.name(), self.looked)
+            lotline_policy::next_change(&snapshot.policy, &snapshot.viewer(&self.partner.name), origin.name(), self.looked)
         });
         sleep_until(next).await;
     }
@@ -423,13 +423,15 @@ impl Serving {
             self.of_tree(&feed, move |tree| tree.consistency(to, size)).await?
         };
         let items = rules.items(&cleared);
+        let mut under = Vec::new();
+        cleared.iter().for_each(|cleared| add_under(&mut under, cleared));
         let item = |cleared: Cleared| {
             let leaf = cleared.leaf();
             cleared.into_view().map_or(Item::Hidden(leaf), Item::View)
         };
         let items_sent = cleared.into_iter().map(item).collect();
-        let message =
-            Message::Batch(Received { from, items: items_sent, checkpoint: head.checkpoint.clone(), tail, policy: rules.policy(&feed) });
+        let (checkpoint, policy) = (head.checkpoint.clone(), rules.policy(&feed));
+        let message = Message::Batch(Received { from, items: items_sent, checkpoint, tail, policy, under });
         self.show_checkpoint(Checkpoint { origin: feed.origin.clone(), size: head.frontier.size(), root: head.frontier.root() });
         self.send_bulk(&rules, message, items, writer, to, false).await
     }
@@ -451,7 +453,7 @@ impl Serving {
         self.conclude().await?;
         let under_way = self.under_way();
         let (reader, snapshot, of, viewer) =
-            (self.context.handle.reader().clone(), rules.snapshot.clone(), feed.clone(), self.viewer.clone());
+            (self.context.handle.reader().clone(), rules.snapshot.clone(), feed.clone(), rules.snapshot.viewer(&self.partner.name));
         let page = blocking(move || {
             reader.settle()?;
             let (mut page, mut bytes, mut opening) = (Vec::new(), 0, Vec::new());
@@ -491,8 +493,10 @@ impl Serving {
         backfilled: bool,
     ) -> Result<Vec<Output>, LinkError> {
         let items = rules.items(&page);
+        let mut under = Vec::new();
+        page.iter().for_each(|cleared| add_under(&mut under, cleared));
         let views: Vec<(u64, SealedView)> = page.into_iter().filter_map(|cleared| Some((cleared.seq(), cleared.into_view()?))).collect();
-        let message = Message::Backfill(Backfill { items: views, policy: rules.policy(feed) });
+        let message = Message::Backfill(Backfill { items: views, policy: rules.policy(feed), under });
         self.send_bulk(rules, message, items, writer, next, backfilled).await
     }
 
@@ -557,7 +561,8 @@ impl Serving {
         to: u64,
         keep: impl Fn(u64, Cleared) -> Option<Cleared> + Send + 'static,
     ) -> Result<(Vec<Cleared>, u64), LinkError> {
-        let (reader, snapshot, feed, viewer) = (self.context.handle.reader().clone(), snapshot.clone(), feed.clone(), self.viewer.clone());
+        let viewer = snapshot.viewer(&self.partner.name);
+        let (reader, snapshot, feed) = (self.context.handle.reader().clone(), snapshot.clone(), feed.clone());
         let wanted = usize::try_from(to - from).unwrap_or(usize::MAX).min(BATCH_ENTRIES_MAX);
         let page = move || {
             let mut rows = reader.rows(feed.id, from, wanted)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use lotline_policy::{Condition, Rule, Viewer, term};
+use lotline_policy::{Condition, Rule, term};
 use lotline_schema::Hash;
 use lotline_schema::kind::{Group, inspection};
 use serde::Deserialize;
@@ -350,9 +350,9 @@ impl Record {
 
 impl PartnerCard {
     fn of(snapshot: &Snapshot, partner: &Partner, link: &PartnerLink) -> PartnerCard {
-        let viewer = Viewer::new(partner.name.as_str());
+        let viewer = snapshot.viewer(&partner.name);
         let now_seconds = now() as i64;
-        let names = snapshot.policy.feeds_for(&partner.name, &snapshot.own_feed_names(), now_seconds);
+        let names = snapshot.policy.feeds_for(&viewer, &snapshot.own_feed_names(), now_seconds);
         let told = names.iter().map(|name| (name.clone(), Prose::of(&term(&snapshot.policy, &viewer, name, now_seconds))));
         let follows = link.follows.iter().filter_map(|(origin, reached)| {
             let feed = snapshot.feeds.get(origin).filter(|feed| (feed.ours || feed.written) && !feed.origin.is_org())?;

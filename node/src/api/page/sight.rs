@@ -1,6 +1,6 @@
 //! Who sees what of a record of ours: for each partner and field, shown or hidden under the rules in force now, and why.
 
-use lotline_policy::{Decision, Policy, Viewer, decide};
+use lotline_policy::{Decision, Policy, decide};
 use lotline_schema::Facts;
 use lotline_schema::kind::{Group, Schema};
 
@@ -44,7 +44,7 @@ pub(super) struct Reasons {
 impl Sight {
     /// `facts` are the record's, as rules know them.
     pub(super) fn of(snapshot: &Snapshot, feed: &Feed, schema: &'static Schema, facts: &Facts) -> Sight {
-        let ask = |name: &str| decide(&snapshot.policy, &Viewer::new(name), feed.origin.name(), schema, facts, now() as i64);
+        let ask = |name: &str| decide(&snapshot.policy, &snapshot.viewer(name), feed.origin.name(), schema, facts, now() as i64);
         let decisions: Vec<(&String, Decision)> = snapshot.book.keys().map(|name| (name, ask(name))).collect();
         let groups = Group::ALL.into_iter().filter(|group| schema.fields.iter().any(|field| field.group == *group));
         Sight {

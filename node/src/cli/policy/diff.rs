@@ -18,8 +18,9 @@ pub(in crate::cli) fn changes(desk: &Desk, before: &Policy, after: &Policy) -> R
         classes.count(feed.origin.name(), &facts);
         Ok(())
     })?;
-    let book = desk.handle.snapshot().book.clone();
-    Ok(Difference::between(before, &after, book.keys().map(String::as_str), &classes, now() as i64))
+    let snapshot = desk.handle.snapshot();
+    let viewers: Vec<_> = snapshot.book.keys().map(|name| snapshot.viewer(name)).collect();
+    Ok(Difference::between(before, &after, &viewers, &classes, now() as i64))
 }
 
 /// The same in words, a line each.

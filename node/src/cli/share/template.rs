@@ -106,6 +106,12 @@ pub struct Told {
     pub until: Option<Date>,
     /// How long a record waits.
     pub delay: Option<String>,
+    /// What the partner must state that it uses the data for; empty: any use.
+    pub purposes: Vec<String>,
+    /// After what time the partner is to delete what it received.
+    pub delete_after: Option<String>,
+    /// Whether the partner must not pass it on.
+    pub stays: bool,
 }
 
 /// Which parts a share is about.
@@ -130,6 +136,13 @@ impl Template {
 }
 
 impl Told {
+    /// What the partner promises, as `then` says it.
+    fn then(&self) -> Option<String> {
+        let deleted = self.delete_after.as_deref().map(|after| format!("delete_after = {}", quoted(after)));
+        let promised: Vec<String> = deleted.into_iter().chain(self.stays.then(|| "pass_on = \"no\"".to_owned())).collect();
+        (!promised.is_empty()).then(|| format!("{{ {} }}", promised.join(", ")))
+    }
+
     /// The rule that shows these groups and fields, as it stands in policy.toml.
     pub fn rule(&self, show: &[impl AsRef<str>], only: Option<&str>, kinds: &[impl AsRef<str>]) -> String {
         let day = |day: Option<Date>| day.map(|day| day.to_string());
@@ -147,6 +160,8 @@ impl Told {
             ("kinds", (!kinds.is_empty()).then(|| list(kinds))),
             ("only", only.map(quoted)),
             ("delay", self.delay.as_deref().map(quoted)),
+            ("for", (!self.purposes.is_empty()).then(|| list(&self.purposes))),
+            ("then", self.then()),
             ("from", day(self.from)),
             ("until", Some(day(self.until).unwrap_or_else(|| quoted("revoked")))),
         ];
@@ -194,6 +209,9 @@ mod tests {
             from: (template.asks == Asks::Window).then(|| Date::constant(2026, 12, 1)),
             until: (template.asks == Asks::Window).then(|| Date::constant(2026, 12, 13)),
             delay: (template.asks == Asks::Delay).then(|| "24h".into()),
+            purposes: Vec::new(),
+            delete_after: None,
+            stays: false,
         }
     }
 
@@ -230,6 +248,17 @@ mod tests {
             assert!(!says.contains("inspector") && !says.contains("commercial"), "{}", template.name);
             let conforming = seen(template, "conforming");
             assert_eq!(conforming.is_empty(), template.only.is_some(), "{}", template.name);
+        }
+    }
+
+    #[test]
+    fn each_template_can_ask_for_a_purpose_and_for_promises() {
+        for template in &TEMPLATES {
+            let told = Told { purposes: vec!["audit".into()], delete_after: Some("90d".into()), stays: true, ..told(template) };
+            let rule = template.rule(&told);
+            let policy = lotline_policy::Policy::restore(&rule).unwrap();
+            let terms = policy.shares()[0].terms.clone().unwrap();
+            assert_eq!(terms.promises(), ["use it only for: audit", "delete it 90 days after receipt", "pass it on to nobody"], "{rule}");
         }
     }
 

@@ -44,6 +44,19 @@ pub struct Args {
     /// For `delayed`: how long after signing, as 24h.
     #[arg(long, value_name = "TIME")]
     delay: Option<String>,
+    /// Only for a partner that states this purpose: incoming-inspection, audit, containment, supplier-development, or one that
+    /// policy.toml declares. Give it again for more.
+    #[arg(long = "for", value_name = "PURPOSE")]
+    #[serde(default)]
+    purposes: Vec<String>,
+    /// The partner must promise to delete it after this time, as 90d or 2w.
+    #[arg(long, value_name = "TIME")]
+    #[serde(default)]
+    delete_after: Option<String>,
+    /// `no`: the partner must promise to pass it on to nobody.
+    #[arg(long, value_name = "no", value_parser = ["no"])]
+    #[serde(default)]
+    pass_on: Option<String>,
     /// What the rule is called in answers and in the ledger (else after partner and template).
     #[arg(long)]
     name: Option<String>,
@@ -144,7 +157,22 @@ fn tell(desk: &Desk, args: Args) -> Result<(&'static Template, Told), Failure> {
     };
     let name =
         args.name.unwrap_or_else(|| free_name(&desk.handle.snapshot().policy, &format!("{}-{}", with.replace(':', "-"), template.name)));
-    Ok((template, Told { name, with, feed, parts: chosen, lots, from, until, delay }))
+    Ok((
+        template,
+        Told {
+            name,
+            with,
+            feed,
+            parts: chosen,
+            lots,
+            from,
+            until,
+            delay,
+            purposes: args.purposes,
+            delete_after: args.delete_after,
+            stays: args.pass_on.is_some(),
+        },
+    ))
 }
 
 /// Asks where somebody can answer; beside a running node flags say it all.

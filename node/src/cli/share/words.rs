@@ -14,10 +14,11 @@ pub fn share(rule: &Rule) -> String {
     let from = rule.from.map_or(String::new(), |from| format!(", from {}", day(from)));
     let delay = rule.delay.map_or(String::new(), |delay| format!(", each {} after it was signed", delay.words()));
     let until = rule.until.map_or(", until you end it".into(), |until| format!(", up to and including {}", day(until - 1)));
+    let terms = rule.terms.as_ref().map_or(String::new(), |terms| format!(", once they promise: {}", terms.promises().join("; ")));
     let list = rule.list_until.map_or(String::new(), |until| format!(", no longer than the list of members ({})", day(until - 1)));
     let sees = if rule.partners.len() > 1 || rule.partners.is_empty() { "see" } else { "sees" };
     harmless(&format!(
-        "{} {sees} {} of {}{released}{}{delay}{from}{until}{list}",
+        "{} {sees} {} of {}{released}{}{delay}{from}{until}{list}{terms}",
         who(rule),
         what(&rule.show),
         records(rule, &verdict),

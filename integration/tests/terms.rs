@@ -1,0 +1,384 @@
+//! Purposes and terms between real nodes: nothing leaves before they are accepted, exactly what is shown after; changes, withdrawals,
+//! restarts, partners that know nothing of terms, and acceptances that are forged.
+#![allow(clippy::unwrap_used, reason = "tests, also outside the test functions")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lotline_integration::forge::{Forge, Node, Peer, Wire, record, until};
+use lotline_integration::world::{Firm, World, lots_file, string, text, wait, wait_until_level};
+use lotline_node::exchange::{CREDIT_BYTES, Message};
+use lotline_node::feeds::{KeptAcceptance, Offer};
+use lotline_node::keys::random;
+use lotline_node::service::now;
+use lotline_schema::PartyId;
+use lotline_schema::terms::{Acceptance, Accepted, Terms};
+use lotline_schema::tree::empty_root;
+use serde_json::Value;
+
+const FREE: &str =
+    "[[share]]\nname = \"free\"\nwith = \"oem\"\nfeed = \"open\"\nparts = \"all\"\nshow = [\"identity\"]\nuntil = \"revoked\"\n";
+
+/// A share of feed `quality` that asks for terms.
+fn audit(show: &str, then: &str) -> String {
+    format!(
+        "[[share]]\nname = \"audit\"\nwith = \"oem\"\nfeed = \"quality\"\nparts = \"all\"\nshow = {show}\nfor = \"audit\"\n{then}until = \"revoked\"\n"
+    )
+}
+
+const DELETE: &str = "then = { delete_after = \"90d\" }\n";
+const STAYS: &str = "then = { delete_after = \"90d\", pass_on = \"no\" }\n";
+
+/// A supplier and a customer that follows it; both run.
+struct Firms {
+    world: World,
+    supplier: Firm,
+    oem: Firm,
+}
+
+impl Firms {
+    fn new(rules: &str) -> Firms {
+        let world = World::new();
+        let (supplier, oem) = (world.reachable_firm("supplier"), world.firm("oem"));
+        supplier.start();
+        oem.start();
+        supplier.pair("supplier", &oem, "oem");
+        let firms = Firms { world, supplier, oem };
+        firms.publish("A", "quality");
+        firms.publish("F", "open");
+        firms.supplier.apply(rules);
+        firms
+    }
+
+    fn publish(&self, prefix: &str, feed: &str) {
+        let file = self.world.file(&format!("{prefix}.csv"), lots_file(prefix, "P-1", 2));
+        self.supplier.publish(&file, &["--feed", feed]);
+    }
+
+    /// Waits until the customer's node has heard of so many terms that wait, and says their ids.
+    fn waiting(&self, count: usize) -> Vec<String> {
+        let ids = || -> Vec<String> {
+            let answer = self.oem.ok(&["terms"]);
+            let rows = answer["asked_of_us"].as_array().unwrap();
+            rows.iter().filter(|row| row["since"].is_null()).map(|row| string(&row["terms"]["id"])).collect()
+        };
+        wait("the customer to hear of terms", || ids().len() == count);
+        ids()
+    }
+
+    fn accept(&self) -> Value {
+        self.oem.ok(&["subscribe", "supplier", "--for", "audit", "--accept-terms", "all", "--yes"])
+    }
+
+    /// What the customer sees of a lot.
+    fn shown(&self, lot: &str) -> BTreeSet<String> {
+        let fields = self.oem.ok(&["show", lot])["record"]["fields"].clone();
+        let fields = fields.as_object().unwrap().iter().filter(|(_, field)| field["state"] != "hidden");
+        fields.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn came(&self, lot: &str) {
+        wait("a lot to come", || self.oem.count(lot) == 1);
+    }
+}
+
+fn group(show: &[&str]) -> BTreeSet<String> {
+    use lotline_schema::kind::inspection::SCHEMA;
+    SCHEMA.fields.iter().filter(|field| show.contains(&field.group.name())).map(|field| field.name.to_owned()).collect()
+}
+
+#[test]
+fn nothing_before_acceptance_exact_fields_after_and_a_withdrawal_cuts() {
+    let firms = Firms::new(&format!("{FREE}{}", audit("[\"identity\", \"verdict\"]", DELETE)));
+    let (supplier, oem) = (&firms.supplier, &firms.oem);
+    firms.came("F-0001");
+    let ids = firms.waiting(1);
+    // The feed under terms is not even offered: no entry of it came, hidden ones neither.
+    let feeds = |firm: &Firm| -> BTreeSet<String> {
+        let rows = firm.ok(&["feeds"])["feeds"].clone();
+        rows.as_array().unwrap().iter().map(|feed| string(&feed["name"])).collect()
+    };
+    assert!(!feeds(oem).contains("quality"), "{:?}", feeds(oem));
+    assert!(supplier.ledger("oem").iter().all(|row| !string(&row["origin"]).contains("/quality/")));
+    let status = |firm: &Firm| firm.ok(&["status"])["alarms"].to_string();
+    assert!(status(oem).contains("supplier asks you for terms that wait"), "{}", status(oem));
+    assert!(status(supplier).contains("oem has not accepted terms"), "{}", status(supplier));
+    assert!(oem.fails(2, &["subscribe", "supplier", "--accept-terms", "all"]).error().contains("delete it 90 days after receipt"));
+    oem.fails(5, &["subscribe", "supplier", "--accept-terms", "0123456789", "--yes"]);
+
+    let accepted = firms.accept();
+    assert_eq!(accepted["accepted"][0], ids[0].as_str());
+    firms.came("A-0000");
+    firms.came("A-0001");
+    assert_eq!(firms.shown("A-0000"), group(&["identity", "verdict"]));
+    let show = oem.ok(&["show", "A-0000"]);
+    let obliged = &show["obligations"][0];
+    assert_eq!(obliged["terms"]["promises"], serde_json::json!(["use it only for: audit", "delete it 90 days after receipt"]));
+    let obliged: BTreeSet<String> = obliged["fields"].as_array().unwrap().iter().map(string).collect();
+    assert_eq!(obliged, group(&["identity", "verdict"]));
+    assert_eq!(oem.ok(&["show", "F-0000"])["obligations"], serde_json::json!([]));
+    wait("receipts", || supplier.ledger("oem").iter().all(|row| string(&row["origin"]).ends_with("/org/1") || !row["receipt"].is_null()));
+    let number = accepted["acceptance"].as_u64().unwrap();
+    let about = supplier.ok(&["ledger", "--lot", "A-0000", "--partner", "oem"]);
+    assert_eq!(about["records"][0]["received"][0]["receipt"]["acceptance"], number, "{about}");
+    let free = supplier.ok(&["ledger", "--lot", "F-0000", "--partner", "oem"]);
+    assert!(free["records"][0]["received"][0]["receipt"]["acceptance"].is_null(), "{free}");
+    assert!(supplier.ok(&["terms", "oem"])["asked_by_us"][0]["acceptance"].as_u64() == Some(number));
+    assert!(!status(supplier).contains("has not accepted") && !status(oem).contains("asks you"));
+
+    // Taken back: what comes later does not come; what came stays.
+    oem.fails(5, &["terms", "withdraw", "supplier", "ffffffffff", "--yes"]);
+    oem.ok(&["terms", "withdraw", "supplier", "--yes"]);
+    wait("the supplier to hear of it", || supplier.ok(&["terms", "oem"])["asked_by_us"][0]["acceptance"].is_null());
+    firms.publish("B", "quality");
+    firms.publish("G", "open");
+    firms.came("G-0001");
+    assert_eq!((oem.count("B-0000"), oem.count("A-0000")), (0, 1));
+    assert_eq!(firms.shown("A-0000"), group(&["identity", "verdict"]));
+    firms.accept();
+    firms.came("B-0000");
+    firms.came("B-0001");
+    supplier.stop();
+    oem.stop();
+    supplier.is_clean();
+    oem.is_clean();
+}
+
+#[test]
+fn changed_terms_pause_that_share_and_the_others_go_on_over_restarts() {
+    let rules = |then: &str| format!("{FREE}{}", audit("[\"identity\", \"verdict\"]", then));
+    let firms = Firms::new(&rules(DELETE));
+    let (supplier, oem) = (&firms.supplier, &firms.oem);
+    let before = firms.waiting(1);
+    firms.accept();
+    firms.came("A-0001");
+    let changes = supplier.apply(&rules(STAYS))["changes"].to_string();
+    assert!(changes.contains("oem must accept anew before `audit` shows it anything"), "{changes}");
+    let after = firms.waiting(1);
+    assert_ne!(before, after);
+    firms.publish("B", "quality");
+    firms.publish("G", "open");
+    firms.came("G-0001");
+    assert_eq!(oem.count("B-0000"), 0);
+    // A restart of either side changes nothing of it.
+    for firm in [oem, supplier] {
+        firm.stop();
+        firm.start();
+        assert_eq!(firms.waiting(1), after);
+    }
+    firms.accept();
+    firms.came("B-0001");
+    for firm in [supplier, oem] {
+        firm.stop();
+        firm.start();
+    }
+    firms.publish("C", "quality");
+    firms.came("C-0001");
+    wait_until_level(supplier, oem);
+    // What came under the former terms stays under them; the newer ones say that it must not be passed on.
+    let promises = |lot: &str| oem.ok(&["show", lot])["obligations"][0]["terms"]["promises"].as_array().unwrap().len();
+    assert_eq!((promises("A-0000"), promises("B-0000"), promises("C-0000")), (2, 3, 3));
+}
+
+#[test]
+fn what_must_stay_is_left_out_of_bundles_and_of_carried_files_only_by_their_owner() {
+    let plain =
+        "[[share]]\nname = \"plain\"\nwith = \"oem\"\nfeed = \"quality\"\nparts = \"all\"\nshow = [\"identity\"]\nuntil = \"revoked\"\n";
+    let firms = Firms::new(&format!("{plain}{}", audit("[\"identity\", \"verdict\"]", STAYS)));
+    let (world, supplier, oem) = (&firms.world, &firms.supplier, &firms.oem);
+    firms.came("A-0000");
+    assert_eq!(firms.shown("A-0000"), group(&["identity"]));
+    firms.waiting(1);
+    firms.accept();
+    // Records that are here already open as backfill, with what they stand under.
+    wait("the verdict to come", || firms.shown("A-0000") == group(&["identity", "verdict"]));
+    wait("and of the other", || firms.shown("A-0001") == group(&["identity", "verdict"]));
+    let obliged = oem.ok(&["show", "A-0000"])["obligations"].clone();
+    let fields: BTreeSet<String> = obliged[0]["fields"].as_array().unwrap().iter().map(string).collect();
+    assert_eq!((obliged.as_array().unwrap().len(), fields), (1, group(&["verdict"])), "what another share shows is free");
+    let file = text(&world.path("A.lotline"));
+    let said = oem.ok(&["bundle", "--lot", "A-0000", "-o", &file]);
+    let left_out: BTreeSet<String> = said["left_out"]["fields"].as_array().unwrap().iter().map(string).collect();
+    assert_eq!((said["records"].as_u64(), left_out), (Some(1), group(&["verdict"])));
+    let verified = world.verify(&file, &["--json"]);
+    assert!(verified.out.contains("A-0000") && !verified.out.contains("conforming"), "{}", verified.out);
+    // Of a record that came under such terms whole, nothing may go.
+    supplier.apply(&audit("[\"identity\", \"verdict\"]", STAYS));
+    firms.publish("B", "quality");
+    firms.came("B-0000");
+    let refused = oem.fails(3, &["bundle", "--lot", "B-0000", "-o", &text(&world.path("B.lotline"))]);
+    assert!(refused.error().contains("pass it on to nobody") && !world.path("B.lotline").exists(), "{}", refused.error());
+    // Ours is ours to give.
+    supplier.ok(&["bundle", "--lot", "B-0000", "--for", "oem", "-o", &text(&world.path("C.lotline"))]);
+}
+
+// ---- Against somebody who writes frames ----
+
+const SHARE: &str = "[[share]]\nname = 's'\nwith = 'bad'\nfeed = 'quality'\nparts = 'all'\nshow = 'everything'\nuntil = 'revoked'\nfor = 'audit'\nthen = { pass_on = 'no' }\n";
+
+fn terms() -> Terms {
+    Terms::new(BTreeSet::from(["audit".to_owned()]), None, true).unwrap()
+}
+
+/// What a partner signs, with whatever key it likes.
+fn signed(by: &Forge, key: &Forge, owner: PartyId, number: u64, purposes: &[&str], terms: &[Terms]) -> Vec<u8> {
+    let acceptance = Acceptance {
+        owner,
+        purposes: purposes.iter().map(|purpose| purpose.to_string()).collect(),
+        terms: terms.iter().map(|terms| (terms.id(), terms.clone())).collect(),
+        at: now(),
+    };
+    acceptance.seal(by.party(), number, &key.keys.record, random).unwrap().unwrap()
+}
+
+struct Scene {
+    node: Node,
+    bad: Forge,
+}
+
+impl Scene {
+    async fn new() -> Scene {
+        let (node, bad) = (Node::new("maker").await, Forge::new("bad"));
+        node.know(bad.as_partner(false)).await;
+        node.know_keys_of(&bad).await;
+        node.publish("quality", vec![record("L-1", "P-1", "ok")]).await;
+        node.apply(SHARE).await;
+        Scene { node, bad }
+    }
+
+    /// A control stream on which the node has said what it asks for.
+    async fn control(&self) -> (Peer, Wire) {
+        let peer = Peer::connect(&self.bad, &self.node).await;
+        let mut wire = peer.control("bad").await;
+        assert_eq!(wire.next().await, Some(Message::Catalog(Vec::new())));
+        let Some(Message::Terms(offers)) = wire.next().await else { panic!("the terms") };
+        let told = "your share covers every part and lasts until revoked; fields: everything but the inspector, on terms: use it only for: audit, pass it on to nobody";
+        assert_eq!(offers, [Offer { feed: "quality".into(), terms: terms(), what: told.into() }]);
+        (peer, wire)
+    }
+
+    fn accepted(&self) -> Option<KeptAcceptance> {
+        self.node.service.handle.snapshot().accepted.get(&self.bad.party()).cloned()
+    }
+
+    fn owner(&self) -> PartyId {
+        self.node.service.handle.snapshot().party
+    }
+
+    async fn open(&self, peer: &Peer) -> Option<Message> {
+        let origin = self.node.own("quality").to_string();
+        let open = Message::Open { origin, next: 0, root: empty_root(), view: None, credit: CREDIT_BYTES };
+        peer.follow(&open).await.next().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acceptance_opens_the_feed_and_less_in_a_later_one_closes_it() {
+    let scene = Scene::new().await;
+    let (peer, mut control) = scene.control().await;
+    assert!(matches!(scene.open(&peer).await, Some(Message::Error(_))), "before anything was accepted");
+    let (bad, owner) = (&scene.bad, scene.owner());
+    // Terms without the purpose, or a purpose without the terms, are not enough.
+    for (number, purposes, accepted) in [(1, &[][..], &[terms()][..]), (2, &["audit"], &[]), (3, &["audit"], &[terms()])] {
+        control.send(&Message::Accept(signed(bad, bad, owner, number, purposes, accepted))).await;
+        until("the acceptance", || scene.accepted().filter(|kept| kept.accepted.number == number)).await;
+        assert_eq!(matches!(scene.open(&peer).await, Some(Message::Opened { .. })), number == 3, "{number}");
+    }
+    // An older one that comes again changes nothing, and costs its sender nothing.
+    control.send(&Message::Accept(signed(bad, bad, owner, 2, &[], &[]))).await;
+    // The same number again, saying something else, is a lie.
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    assert_eq!(scene.accepted().unwrap().accepted.number, 3);
+    control.send(&Message::Accept(signed(bad, bad, owner, 5, &[], &[]))).await;
+    until("the withdrawal", || scene.accepted().filter(|kept| kept.accepted.number == 5)).await;
+    assert!(matches!(scene.open(&peer).await, Some(Message::Error(_))), "taken back");
+    // After a restart the same holds.
+    peer.net.shutdown().await;
+    let (node, bad) = (scene.node.restart().await, scene.bad);
+    let scene = Scene { node, bad };
+    assert_eq!(scene.accepted().unwrap().accepted.number, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acceptances_that_do_not_hold_count_for_nothing() {
+    let (other, mine) = (Forge::new("other"), Forge::new("mine"));
+    let cases: [(&str, &dyn Fn(&Scene) -> Vec<u8>); 5] = [
+        ("somebody else's terms", &|scene| signed(&scene.bad, &scene.bad, other.party(), 1, &["audit"], &[terms()])),
+        ("it is not an acceptance of that organisation", &|scene| signed(&mine, &mine, scene.owner(), 1, &["audit"], &[terms()])),
+        ("does not hold", &|scene| {
+            let mut core = signed(&scene.bad, &scene.bad, scene.owner(), 1, &["audit"], &[terms()]);
+            *core.last_mut().unwrap() ^= 1;
+            core
+        }),
+        ("does not hold", &|_| b"no statement at all".to_vec()),
+        ("two acceptances under number 1", &|scene| signed(&scene.bad, &scene.bad, scene.owner(), 1, &["audit"], &[terms()])),
+    ];
+    for (at, (why, core)) in cases.into_iter().enumerate() {
+        let scene = Scene::new().await;
+        let (_peer, mut control) = scene.control().await;
+        if at == 4 {
+            let first = signed(&scene.bad, &scene.bad, scene.owner(), 1, &[], &[]);
+            let party = scene.bad.party();
+            assert!(scene.node.with(move |feeds| feeds.take_acceptance(&party, first)).await.unwrap());
+        }
+        control.send(&Message::Accept(core(&scene))).await;
+        let trouble = until("the node to name the trouble", || scene.node.board.of("bad").trouble).await;
+        assert!(trouble.contains(why), "{at}: {trouble}");
+        assert!(scene.accepted().is_none_or(|kept| kept.accepted.acceptance.terms.is_empty()), "{at}");
+    }
+    // One by a key that its org feed does not name waits, and counts for nothing.
+    let scene = Scene::new().await;
+    let (_peer, mut control) = scene.control().await;
+    control.send(&Message::Accept(signed(&scene.bad, &mine, scene.owner(), 1, &["audit"], &[terms()]))).await;
+    control.send(&Message::Ping).await;
+    assert_eq!(control.next().await, Some(Message::Pong));
+    assert!(scene.accepted().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_that_knows_nothing_of_terms_gets_what_is_free() {
+    let scene = Scene::new().await;
+    let free = "[[share]]\nname = 'free'\nwith = 'bad'\nfeed = 'quality'\nparts = 'all'\nshow = ['identity']\nuntil = 'revoked'\n";
+    scene.node.apply(&format!("{free}{SHARE}")).await;
+    let peer = Peer::connect(&scene.bad, &scene.node).await;
+    let origin = scene.node.own("quality").to_string();
+    let open = Message::Open { origin, next: 0, root: empty_root(), view: None, credit: CREDIT_BYTES };
+    let mut wire = peer.follow(&open).await;
+    assert!(matches!(wire.next().await, Some(Message::Opened { .. })));
+    let Some(Message::Batch(batch)) = wire.next().await else { panic!("a batch") };
+    assert!(batch.under.is_empty(), "not a byte about terms");
+}
+
+#[test]
+fn a_key_that_was_rotated_signs_what_was_accepted_again() {
+    let firms = Firms::new(&audit("[\"identity\"]", DELETE));
+    firms.waiting(1);
+    let first = firms.accept()["acceptance"].as_u64().unwrap();
+    firms.came("A-0001");
+    let kit = ["--kit", &text(&firms.world.path("kit of oem.txt")), "--passphrase-file", &firms.world.passphrase()].map(str::to_owned);
+    firms.oem.stop();
+    let args: Vec<&str> = ["keys", "rotate", "record", "--yes"].into_iter().chain(kit.iter().map(String::as_str)).collect();
+    firms.oem.ok(&args);
+    firms.oem.start();
+    wait("the acceptance of the new key", || {
+        firms.supplier.ok(&["terms", "oem"])["asked_by_us"][0]["acceptance"].as_u64().is_some_and(|number| number > first)
+    });
+    firms.publish("B", "quality");
+    firms.came("B-0001");
+}
+
+#[test]
+fn what_is_accepted_is_read_back_as_it_was_signed() {
+    let (by, owner) = (Forge::new("by"), Forge::new("owner").party());
+    let other = Terms::new(BTreeSet::new(), Some(14), false).unwrap();
+    let core = signed(&by, &by, owner, 7, &["audit", "containment"], &[terms(), other.clone()]);
+    let read = Accepted::peek(&core).unwrap();
+    assert_eq!(read.number, 7);
+    assert_eq!(read.acceptance.terms, BTreeMap::from([(terms().id(), terms()), (other.id(), other)]));
+    // Every altered byte is refused, or is not what was signed.
+    for at in 0..core.len() {
+        let mut altered = core.clone();
+        altered[at] ^= 1;
+        assert_ne!(altered, core);
+        let _ = Accepted::peek(&altered);
+    }
+}
