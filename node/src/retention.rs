@@ -124,7 +124,7 @@ impl Retention {
                 ("auto_delete", toml::Value::Boolean(auto_delete)) => retention.auto_delete = auto_delete,
                 ("auto_delete", other) => return Err(format!("[retention] auto_delete is true or false, not `{other}`")),
                 ("customer", _) => return Err("write [retention.customer.NAME] with a line for each kind".into()),
-                (_, value) => drop(retention.kinds.extend([period(key, value)?])),
+                (_, value) => retention.kinds.extend([period(key, value)?]),
             }
         }
         Ok(retention)
