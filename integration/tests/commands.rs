@@ -90,6 +90,7 @@ fn copy_folder(from: &Path, to: &Path) {
 /// Every verb on a home, once each; the second test below checks that none is missing here.
 const ASKING: &[&[&str]] = &[
     &["status"],
+    &["terms"],
     &["partner", "list"],
     &["policy", "check"],
     &["policy", "diff"],
@@ -114,6 +115,7 @@ const ASKING: &[&[&str]] = &[
     &["members", "list"],
     &["share", "list"],
     &["request", "status"],
+    &["forget", "PLATE-1", "--everything", "--dry-run"],
 ];
 
 #[test]
@@ -225,6 +227,8 @@ fn every_verb_speaks_json_with_its_version() {
         "request sign",
         "request answer",
         "request take",
+        // `terms.rs`
+        "terms withdraw",
     ];
     let elsewhere = [
         "init",

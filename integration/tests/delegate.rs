@@ -130,6 +130,15 @@ fn what_a_laboratory_publishes_for_its_customer_reaches_that_ones_customers() {
     let ledger = Said::of(&mut lab.command(["ledger", "--to", "owner"])).out;
     assert!(ledger.contains("no rules: to its owner"), "{ledger}");
 
+    // It is the owner's to forget, and who wrote it is told as well.
+    let said = lab.fails(3, &["forget", "A-0000", "--everything", "--yes"]);
+    assert!(said.error().contains("which you only write") && said.hint().contains("owner's to forget"), "{}", said.out);
+    assert_eq!(lab.field("A-0000", "other_values"), "shown");
+    let dry = owner.ok(&["forget", "A-0000", "--fields", "remarks", "--dry-run"]);
+    assert_eq!(dry["recipients"], serde_json::json!([{ "name": "lab", "records": 1 }]), "{dry}");
+    let dry = owner.ok(&["forget", "A-0000", "--fields", "lot", "--dry-run"]);
+    assert_eq!(dry["recipients"].as_array().unwrap().len(), 2, "{dry}");
+
     // An auditor who trusts the owner.
     for (firm, name) in [(owner, "owner"), (oem, "oem")] {
         let bundle = text(&world.path(&format!("{name}.lotline")));

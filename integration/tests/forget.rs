@@ -6,14 +6,18 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lotline_integration::forge::{Forge, Keeper};
+use lotline_integration::forge::{Forge, Keeper, Line};
 use lotline_integration::world::{Dice, Firm, Said, World, lots_file, seed, string, text, wait, wait_until_level};
 use lotline_node::config::Home;
+use lotline_node::feeds::deletion::{Gone, ReportError, gone_of, untold};
 use lotline_node::feeds::forget::Forget;
-use lotline_node::feeds::{Backfill, FeedError, Item, OnConflict, Submission, accept};
+use lotline_node::feeds::{Backfill, FeedError, Feeds, Item, OnConflict, Submission, Under, accept};
 use lotline_node::import;
 use lotline_node::service::{Service, now};
-use lotline_schema::{Hash, Record};
+use lotline_schema::deletion::{Deletion, Reported};
+use lotline_schema::org::Org;
+use lotline_schema::terms::Terms;
+use lotline_schema::{Hash, Origin, Record};
 
 const SHOW: &str = r#"["identity", "verdict", "measurements", "inspector"]"#;
 
@@ -340,4 +344,150 @@ fn what_is_past_its_time_is_listed_and_goes_only_on_its_owners_word() {
     says("[retention]\ninspection = \"4y\"\n\n[retention.customer.firm]\ninspection = \"1d\"\n");
     assert_eq!(due(&firm), 1, "the longer one counts");
     firm.is_clean();
+}
+
+#[test]
+fn what_was_promised_and_deleted_is_reported_to_its_owner_until_that_one_answers() {
+    let world = World::new();
+    let (supplier, oem) = (world.reachable_firm("supplier"), world.firm("oem"));
+    supplier.start();
+    oem.start();
+    supplier.pair("supplier", &oem, "oem");
+    supplier.publish(&world.file("a.csv", lots_file("A", "P-1", 2)), &["--feed", "quality"]);
+    supplier.apply("[[share]]\nname = \"audit\"\nwith = \"oem\"\nfeed = \"quality\"\nparts = \"all\"\nshow = [\"identity\", \"measurements\"]\nfor = \"audit\"\nthen = { delete_after = \"90d\" }\nuntil = \"revoked\"\n");
+    wait("the customer to hear of terms", || oem.ok(&["terms"])["asked_of_us"].as_array().is_some_and(|asked| !asked.is_empty()));
+    oem.ok(&["subscribe", "supplier", "--for", "audit", "--accept-terms", "all", "--yes"]);
+    wait("a lot to come", || oem.count("A-0001") == 1);
+    assert_eq!(oem.ok(&["status"])["due"]["records"], 0);
+    let about = |lot: &str| supplier.ok(&["ledger", "--lot", lot, "--partner", "oem"])["records"][0]["reported_deleted"].clone();
+    assert_eq!(about("A-0000"), serde_json::json!([]));
+
+    // Earlier than promised is as good.
+    oem.ok(&["forget", "A-0000", "--everything", "--yes"]);
+    wait("the report", || about("A-0000").as_array().unwrap().len() == 1);
+    let fields = about("A-0000")[0]["fields"].clone();
+    assert!(fields.as_array().unwrap().iter().any(|field| field == "other_values"), "{fields}");
+    let text = Said::of(&mut supplier.command(["ledger", "--lot", "A-0000", "--partner", "oem"])).out;
+    assert!(text.contains("oem reports that it deleted"), "{text}");
+    assert!(Said::of(&mut supplier.command(["show", "A-0000"])).out.contains("oem reports that it deleted"));
+    assert_eq!(about("A-0001"), serde_json::json!([]));
+
+    // Without a connection it waits, and comes with the next one.
+    supplier.stop();
+    oem.ok(&["forget", "A-0001", "--fields", "measurements", "--yes"]);
+    oem.stop();
+    supplier.start();
+    oem.start();
+    wait("the second report", || about("A-0001").as_array().unwrap().len() == 1);
+    assert_eq!(about("A-0001")[0]["fields"], serde_json::json!(["special_values", "other_values"]));
+    let open = |firm: &Firm| Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
+    let answered = || {
+        oem.stop();
+        let service = open(&oem);
+        let owner = service.handle.snapshot().book["supplier"].party;
+        let none = untold(service.handle.reader(), &owner).unwrap().is_empty();
+        service.close().unwrap();
+        oem.start();
+        none
+    };
+    wait("the answer", answered);
+    supplier.is_clean();
+    oem.is_clean();
+}
+
+/// A customer's home that took three records under a promise of ninety days, a hundred days ago.
+fn take_under_a_promise(feeds: &mut Feeds, supplier: &Forge, line: &Line) {
+    let org = Origin::org(supplier.party());
+    feeds.follow(&org).unwrap();
+    let verified = accept::verify_org(&Org::new(supplier.party()), &Default::default(), supplier.org_batch(0)).unwrap();
+    feeds.accept(verified, None, now()).unwrap();
+    let terms = Terms::new(["audit".to_owned()].into(), Some(90), false).unwrap();
+    let (id, then) = (terms.id(), now() - 100 * 86_400);
+    feeds.accept_terms(supplier.party(), terms.purposes().clone(), [(id, terms)].into(), then).unwrap();
+    feeds.follow(&line.origin).unwrap();
+    let mut batch = line.batch(supplier, 0, line.size());
+    // The last record came free.
+    batch.under = vec![Under { terms: id, slots: vec![(1, ALL), (2, ALL)] }];
+    let feed = feeds.snapshot().feeds[line.origin.as_str()].clone();
+    let keys = feeds.snapshot().orgs[&supplier.party()].clone();
+    let verified = accept::verify(&keys, &line.origin, &feed.head, batch).unwrap();
+    feeds.accept(verified, None, then).unwrap();
+}
+
+/// Every slot of an inspection.
+const ALL: u64 = (1 << 43) - 1;
+
+fn line_of(supplier: &mut Forge) -> Line {
+    let mut line = supplier.open("quality");
+    for record in records(3) {
+        line.publish(supplier, &record);
+    }
+    line
+}
+
+#[test]
+fn a_promise_that_is_due_is_listed_and_kept_by_the_node_that_may() {
+    let (world, mut supplier) = (World::new(), Forge::new("supplier"));
+    let (firm, line) = (world.firm("firm"), line_of(&mut supplier));
+    let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
+    let (taken, party) = (line.clone(), supplier.party());
+    service.handle.with_blocking(move |feeds| take_under_a_promise(feeds, &supplier, &taken)).unwrap();
+    service.close().unwrap();
+    let due = |firm: &Firm| firm.ok(&["status"])["due"]["records"].as_u64().unwrap();
+    assert_eq!(due(&firm), 2);
+    firm.start();
+    assert_eq!(due(&firm), 2, "nothing goes unasked");
+    firm.stop();
+    assert!(!holding(firm.home(), &person(0)).is_empty());
+    configure(&firm, "[retention]\nauto_delete = true\n");
+    firm.start();
+    wait("the node to keep its promise", || due(&firm) == 0);
+    // Closed with the order, and gone a moment later.
+    wait("it to be gone from every file", || [0, 1].iter().all(|lot| holding(firm.home(), &person(*lot)).is_empty()));
+    assert_eq!(field(&firm, "PIN-0002", "inspector").0, "shown");
+    firm.is_clean();
+    firm.stop();
+    let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
+    let snapshot = service.handle.snapshot();
+    let reports = untold(service.handle.reader(), &party).unwrap();
+    let report = Reported::open(&reports[0], &snapshot.orgs[&snapshot.party]).unwrap();
+    assert_eq!((reports.len(), report.deletion.origin.as_str()), (1, line.origin.as_str()));
+    assert_eq!(report.deletion.entries, [(1, ALL), (2, ALL)]);
+    // Answered, it is said no more.
+    service.handle.with_blocking(move |feeds| feeds.noted(&party, report.number)).unwrap().unwrap();
+    service.handle.reader().settle().unwrap();
+    assert_eq!(untold(service.handle.reader(), &party).unwrap(), Vec::<Vec<u8>>::new());
+    service.close().unwrap();
+}
+
+#[test]
+fn a_report_counts_for_records_of_ours_and_by_whom_it_is_signed() {
+    let (mut owner, customer, stranger) = (Keeper::new("owner"), Forge::new("customer"), Forge::new("stranger"));
+    let submissions =
+        records(2).into_iter().map(|record| Submission { record, owner: None, feed: "quality".into(), on_conflict: OnConflict::Refuse });
+    let published = owner.feeds().submit(submissions.collect(), now()).unwrap().remove(0).unwrap();
+    let report = |by: &Forge, origin: &Origin, number: u64, entries: &[(u64, u64)]| {
+        let deletion = Deletion { origin: origin.to_string(), terms: Hash([1; 32]), entries: entries.to_vec(), at: 77 };
+        deletion.seal(by.party(), number, &by.keys.record, lotline_node::keys::random).unwrap()
+    };
+    let core = report(&customer, &published.origin, 5, &[(1, 6), (900, 1)]);
+    let party = customer.party();
+    assert!(matches!(owner.feeds().take_report(&party, core.clone()), Err(ReportError::OrgBehind)));
+    owner.know_keys_of(&customer).unwrap();
+    for _ in 0..2 {
+        assert_eq!(owner.feeds().take_report(&party, core.clone()).unwrap(), 5, "once more is as good");
+    }
+    owner.feeds().take_report(&party, report(&customer, &published.origin, 6, &[(1, 7)])).unwrap();
+    owner.feeds().settle().unwrap();
+    let gone = gone_of(owner.feeds().reader(), &party, &published.origin, 1).unwrap();
+    assert_eq!(gone, [Gone { slots: 6, at: 77, number: 5 }, Gone { slots: 1, at: 77, number: 6 }], "what was known is not said twice");
+    assert_eq!(gone_of(owner.feeds().reader(), &party, &published.origin, 900).unwrap(), []);
+    assert_eq!(gone_of(owner.feeds().reader(), &stranger.party(), &published.origin, 1).unwrap(), []);
+    let theirs = Origin::new(party, "quality", 1).unwrap();
+    assert!(matches!(owner.feeds().take_report(&party, report(&customer, &theirs, 7, &[(1, 1)])), Err(ReportError::Other)));
+    let forged = report(&stranger, &published.origin, 8, &[(1, 1)]);
+    assert!(matches!(owner.feeds().take_report(&party, forged), Err(ReportError::Broken(_))));
+    let mut altered = core;
+    *altered.last_mut().unwrap() ^= 1;
+    assert!(matches!(owner.feeds().take_report(&party, altered), Err(ReportError::Broken(_))));
 }

@@ -7,12 +7,13 @@
 //!
 //! ```text
 //! control   HELLO <-> HELLO    CATALOG -> (feeds this partner may follow; again on every change)    PING <-> PONG
+//!           TERMS -> (what the sender asks for; again on every change)    ACCEPT -> (what it has accepted, signed)
 //!
 //! feed      receiver                              sender
 //!           OPEN {feed, next, root, view} ------>  may it? is the past the same?
 //!           <------ OPENED {view, size, term, owed} or ERROR {code}
 //!           RECEIPTS {…} ------------------------>  when the last ones were lost with their connection
-//!           <------ BATCH {from, items, checkpoint, tail}     while credit lasts
+//!           <------ BATCH {from, items, checkpoint, tail, under}     while credit lasts; `under`: what stands under terms
 //!           ACK {next, credit, receipt} --------->  after it is verified and durable, with a signed receipt for it
 //!           COSIGNED {size, key, line} ---------->  the signed checkpoint follows from all we saw before
 //!           <------ BACKFILL {items}               entries that a wider view opens later

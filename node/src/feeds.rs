@@ -6,9 +6,9 @@
 //! Here: what goes out of our hands (`submit`). `feeds/accept.rs`: what comes in. `feeds/witness.rs`: what others sign of
 //! our feeds and we of theirs. `feeds/delegate.rs`: feeds that one organisation owns and another writes. `feeds/forks.rs`:
 //! two truths. `feeds/book.rs`: partners, sharing rules and the ledger. `feeds/listed.rs`: lists of members.
-//! `feeds/release.rs`: what named persons countersign. `feeds/forget.rs`: what goes for good. `feeds/root.rs`: what the root key
-//! signs. `feeds/transport.rs`: new names on the network. `feeds/terms.rs`: what is accepted, and what received records stand
-//! under. `feeds/requests.rs`: what customers ask. `feeds/open.rs`: founding
+//! `feeds/release.rs`: what named persons countersign. `feeds/forget.rs`: what goes for good. `feeds/deletion.rs`: what is said
+//! of that. `feeds/root.rs`: what the root key signs. `feeds/transport.rs`: new names on the network. `feeds/terms.rs`: what is
+//! accepted, and what received records stand under. `feeds/requests.rs`: what customers ask. `feeds/open.rs`: founding
 //! and reading a home. `feeds/state.rs`: what is stored, and how.
 
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +33,7 @@ use crate::store::{self, Batch, Entry, Reader, Store, StoreError};
 pub mod accept;
 mod book;
 mod delegate;
+pub mod deletion;
 pub mod forget;
 pub mod forks;
 pub mod ledger;

@@ -12,12 +12,14 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use lotline_policy::Rule;
+use lotline_schema::deletion::Reported;
 use lotline_schema::note::Checkpoint;
 use lotline_schema::requirements::Stated;
 
 use crate::capture::Capture;
 use crate::exchange::message::{Listing, VERSION};
 use crate::exchange::{Code, FIRST_FRAME, FRAME_BYTES_MAX, Message, MessageError, SILENCE, WRITE_DEADLINE};
+use crate::feeds::deletion::{REPORTS_MAX, ReportError, untold};
 use crate::feeds::ledger::refill_due;
 use crate::feeds::terms::TermsError;
 use crate::feeds::witness::{self, ReceiptError};
@@ -371,7 +373,7 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
         None => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
     }
     let mut told: Option<Vec<(String, String)>> = None;
-    let (mut asked, mut agreed) = (false, Agreed::default());
+    let (mut asked, mut agreed, mut reports) = (false, Agreed::default(), Reports::default());
     let (mut written, mut letters) = (Vec::new(), 0);
     let mut following = follow::Following::new(context.clone(), peer);
     let mut ping = tokio::time::interval(PING_EVERY);
@@ -389,6 +391,9 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
         following.set_wanted(&partner);
         for message in agreed.next(&context, &partner).await? {
             write(&mut writer, &message).await?;
+        }
+        for report in reports.next(&context, &partner).await? {
+            write(&mut writer, &report).await?;
         }
         // After a restore: what the ledger lost stands in the receipts that partners gave.
         if !asked && context.handle.snapshot().restored.is_none() {
@@ -418,6 +423,12 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
                     Some((Message::Pong, _)) => {}
                     Some((Message::Terms(offers), _)) => agreed.offered = Some(offers),
                     Some((Message::Accept(core), _)) => agreed.accepted = Some(core),
+                    Some((Message::Deleted(core), _)) => {
+                        if let Some(noted) = reports.take(&context, &partner, core).await? {
+                            write(&mut writer, &noted).await?;
+                        }
+                    }
+                    Some((Message::Noted(number), _)) => reports.noted(&context, &partner, number).await?,
                     Some((Message::Lost { since, after }, _)) => {
                         if let Some(given) = given_again(&context, &partner, since, after).await? {
                             write(&mut writer, &given).await?;
@@ -560,6 +571,59 @@ impl Agreed {
             Some(at) => tokio::time::sleep_until(at + TERMS_EVERY).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+/// Deletion reports on one control stream.
+#[derive(Default)]
+struct Reports {
+    /// Those said, and not answered yet.
+    said: Vec<Vec<u8>>,
+    /// How many were heard.
+    heard: usize,
+}
+
+impl Reports {
+    /// What is to be said and was not yet.
+    async fn next(&mut self, context: &Context, partner: &Partner) -> Result<Vec<Message>, LinkError> {
+        if context.handle.snapshot().restored.is_some() || self.said.len() >= REPORTS_MAX {
+            return Ok(Vec::new());
+        }
+        let (reader, party) = (context.handle.reader().clone(), partner.party);
+        // An index that is being made again answers later: this is asked at least with every ping.
+        let mut reports = blocking(move || untold(&reader, &party)).await?.unwrap_or_default();
+        reports.retain(|core| !self.said.contains(core));
+        self.said.extend(reports.iter().cloned());
+        Ok(reports.into_iter().map(Message::Deleted).collect())
+    }
+
+    /// Keeps a partner's report; the answer to it.
+    async fn take(&mut self, context: &Context, partner: &Partner, core: Vec<u8>) -> Result<Option<Message>, LinkError> {
+        self.heard += 1;
+        if context.handle.snapshot().restored.is_some() || self.heard > REPORTS_MAX {
+            return Ok(None);
+        }
+        let party = partner.party;
+        match context.handle.with(move |feeds| feeds.take_report(&party, core)).await? {
+            Ok(number) => Ok(Some(Message::Noted(number))),
+            Err(ReportError::Ours(why)) => Err(LinkError::Ours(why.to_string())),
+            // It comes again with the next connection; by then its keys, or our own feed, may be here.
+            Err(why) => {
+                tracing::warn!(partner = partner.name, %why, "a deletion report was not kept");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The partner has it.
+    async fn noted(&self, context: &Context, partner: &Partner, number: u64) -> Result<(), LinkError> {
+        let said = self.said.iter().any(|core| Reported::peek(core).is_some_and(|report| report.number == number));
+        if !said {
+            return Ok(());
+        }
+        let party = partner.party;
+        let noted = context.handle.with(move |feeds| feeds.noted(&party, number)).await?;
+        noted.map_err(|why| LinkError::Ours(why.to_string()))
     }
 }
 

@@ -17,6 +17,7 @@ pub const SHORTEST_SLACK_SECONDS: u64 = 2 * 86_400;
 pub struct Retention {
     kinds: BTreeMap<String, Period>,
     customers: BTreeMap<String, BTreeMap<String, Period>>,
+    auto_delete: bool,
 }
 
 /// A period of the calendar.
@@ -96,12 +97,17 @@ impl Retention {
         all.copied().min_by_key(|period| period.approximate_days())
     }
 
+    /// Whether the running node deletes by itself what was promised to partners.
+    pub fn auto_delete(&self) -> bool {
+        self.auto_delete
+    }
+
     /// Whether nothing is said.
     pub fn is_empty(&self) -> bool {
         *self == Retention::default()
     }
 
-    /// Reads the table; every key is a kind, but `customer`, whose tables have kinds again.
+    /// Reads the table; every key is a kind, but `customer`, whose tables have kinds again, and `auto_delete`.
     fn read(table: toml::Table) -> Result<Retention, String> {
         let mut retention = Retention::default();
         for (key, value) in table {
@@ -115,8 +121,10 @@ impl Retention {
                         retention.customers.insert(name, periods);
                     }
                 }
+                ("auto_delete", toml::Value::Boolean(auto_delete)) => retention.auto_delete = auto_delete,
+                ("auto_delete", other) => return Err(format!("[retention] auto_delete is true or false, not `{other}`")),
                 ("customer", _) => return Err("write [retention.customer.NAME] with a line for each kind".into()),
-                (_, value) => drop(retention.kinds.extend([period(key, value)?])),
+                (_, value) => retention.kinds.extend([period(key, value)?]),
             }
         }
         Ok(retention)
@@ -126,8 +134,11 @@ impl Retention {
 fn period(kind: String, value: toml::Value) -> Result<(String, Period), String> {
     let known: Vec<&str> = kind::known().iter().map(|(schema, _)| schema.name).collect();
     if !known.contains(&kind.as_str()) {
-        let near =
-            known.iter().chain(&["customer"]).min_by_key(|name| text_distance(name, &kind)).filter(|name| text_distance(name, &kind) < 4);
+        let near = known
+            .iter()
+            .chain(&["customer", "auto_delete"])
+            .min_by_key(|name| text_distance(name, &kind))
+            .filter(|name| text_distance(name, &kind) < 4);
         let near = near.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
         return Err(format!("[retention]: no kind of record is called `{kind}`{near}"));
     }
@@ -149,6 +160,9 @@ impl Serialize for Retention {
             kinds.iter().map(|(kind, period)| (kind.clone(), toml::Value::String(period.to_string()))).collect()
         };
         let mut table = kinds(&self.kinds);
+        if self.auto_delete {
+            table.insert("auto_delete".into(), toml::Value::Boolean(true));
+        }
         if !self.customers.is_empty() {
             let customers = self.customers.iter().map(|(name, periods)| (name.clone(), toml::Value::Table(kinds(periods)))).collect();
             table.insert("customer".into(), toml::Value::Table(customers));
@@ -167,8 +181,10 @@ mod tests {
 
     #[test]
     fn the_longer_period_counts_and_the_calendar_with_it() {
-        let retention =
-            read("inspection = \"15y\"\n[customer.oem-a]\ninspection = \"30y\"\n[customer.oem-b]\ninspection = \"18m\"").unwrap();
+        let retention = read(
+            "auto_delete = true\ninspection = \"15y\"\n[customer.oem-a]\ninspection = \"30y\"\n[customer.oem-b]\ninspection = \"18m\"",
+        )
+        .unwrap();
         assert_eq!(retention.of("inspection", None), Some(Period::Years(15)));
         assert_eq!(retention.of("inspection", Some("oem-a")), Some(Period::Years(30)));
         assert_eq!(retention.of("inspection", Some("oem-b")), Some(Period::Years(15)), "the longest wins");
@@ -194,6 +210,9 @@ mod tests {
         }
         assert!(slip("inspection = \"201y\"").contains("longer than 200 years"));
         assert!(slip("inspection = \"99999999999d\"").contains("is no period"));
+        assert!(
+            slip("auto_delete = \"yes\"").contains("true or false") && slip("auto_delet = true").contains("did you mean `auto_delete`?")
+        );
         assert!(slip("customer = \"oem-a\"").contains("[retention.customer.NAME]"));
         assert!(slip("[customer]\noem-a = \"15y\"").contains("a line for each kind"));
     }

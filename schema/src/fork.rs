@@ -272,7 +272,8 @@ fn statement_truth(core: &[u8], org: &Org) -> Result<Truth, String> {
         | Type::Request
         | Type::Requirements
         | Type::Answer
-        | Type::Acceptance => {
+        | Type::Acceptance
+        | Type::Deletion => {
             return Err("a statement that stands in no feed".into());
         }
     };

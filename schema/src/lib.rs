@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod codec;
 pub mod cose;
 pub mod decimal;
+pub mod deletion;
 pub mod delivery;
 pub mod draft;
 pub mod file;

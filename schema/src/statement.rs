@@ -59,10 +59,12 @@ pub enum Type {
     Answer,
     /// A receiver accepts terms; numbered with its delivery receipts.
     Acceptance,
+    /// A receiver deleted what it promised to; numbered with its delivery receipts.
+    Deletion,
 }
 
 impl Type {
-    const ALL: [Type; 12] = [
+    const ALL: [Type; 13] = [
         Type::Record,
         Type::Feed,
         Type::Org,
@@ -75,6 +77,7 @@ impl Type {
         Type::Requirements,
         Type::Answer,
         Type::Acceptance,
+        Type::Deletion,
     ];
 
     fn media_type(self) -> &'static str {
@@ -91,6 +94,7 @@ impl Type {
             Type::Requirements => "application/x.lotline.requirements+cwt",
             Type::Answer => "application/x.lotline.answer+cwt",
             Type::Acceptance => "application/x.lotline.acceptance+cwt",
+            Type::Deletion => "application/x.lotline.deletion+cwt",
         }
     }
 }

@@ -322,18 +322,19 @@ fn the_negative_vectors_are_refused_from_the_file_alone() {
 // ---- the document ----
 
 /// Blocks ```` ```wire /json/pointer ```` are cut from the vectors of version 1, with `2:` before the pointer from those of
-/// version 2: what stands before `;` is hex of the vector, `…` leaves bytes out.
+/// version 2, with `3:` from those of terms: what stands before `;` is hex of the vector, `…` leaves bytes out.
 #[test]
 fn the_document_shows_the_vectors() {
-    let (file, second) = (file(), vectors("lotline-2.json"));
+    let (file, second, third) = (file(), vectors("lotline-2.json"), vectors("lotline-3.json"));
     let mut blocks = 0;
     for block in DOCUMENT.split("```wire ").skip(1) {
         let (pointer, rest) = block.split_once('\n').unwrap();
         let text = rest.split("```").next().unwrap();
         let pieces: String = text.lines().map(|line| line.split(';').next().unwrap()).collect();
         let pieces: String = pieces.split_whitespace().collect();
-        let whole = match pointer.trim().strip_prefix("2:") {
-            Some(pointer) => at(&second, pointer),
+        let whole = match pointer.trim().split_once(':') {
+            Some(("2", pointer)) => at(&second, pointer),
+            Some((_, pointer)) => at(&third, pointer),
             None => at(&file, pointer.trim()),
         };
         let mut position = 0;
@@ -355,7 +356,18 @@ fn the_document_shows_the_vectors() {
         let text = at(&second, pointer);
         assert!(DOCUMENT.contains(text.trim_end()), "2:{pointer}");
     }
-    let types = ["record+sd-cwt", "feed+cwt", "org+cwt", "policy+cwt", "release+cwt", "receipt+cwt", "voucher+cwt", "claims+cbor"];
+    let types = [
+        "record+sd-cwt",
+        "feed+cwt",
+        "org+cwt",
+        "policy+cwt",
+        "release+cwt",
+        "receipt+cwt",
+        "voucher+cwt",
+        "acceptance+cwt",
+        "deletion+cwt",
+        "claims+cbor",
+    ];
     for media_type in types {
         assert!(DOCUMENT.contains(&format!("application/x.lotline.{media_type}")));
     }

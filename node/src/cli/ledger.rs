@@ -10,6 +10,7 @@ use super::lists::{feed_name, seen};
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
 use crate::desk::Desk;
+use crate::feeds::deletion::{Gone, gone_of};
 use crate::feeds::ledger::rows_about;
 use crate::feeds::witness::{RowReceipt, receipt_of};
 use crate::feeds::{Feed, FeedError, Summary, released_by};
@@ -158,6 +159,8 @@ struct About {
     received: Vec<Received>,
     /// The same for those who released the record, with the name of each.
     releases: Vec<(String, Row, Option<RowReceipt>)>,
+    /// What it reports to have deleted.
+    gone: Vec<Gone>,
 }
 
 /// One time that something of a record left.
@@ -189,7 +192,12 @@ impl About {
                 }
             }
         }
+        let gone = match desk.handle.snapshot().book.get(to) {
+            Some(partner) => gone_of(reader, &partner.party, &feed.origin, record.seq)?,
+            None => Vec::new(),
+        };
         Ok(About {
+            gone,
             us: desk.handle.snapshot().party,
             feed: feed.clone(),
             seq: record.seq,
@@ -239,6 +247,10 @@ impl About {
             let (at, way) = (time_text(row.at), row.way.name());
             text.push_str(&format!("  {at}  {way}: that {} released it; {}\n", harmless(name), stands(row, receipt.as_ref())));
         }
+        for of in &self.gone {
+            let (at, fields) = (time_text(of.at), self.in_words(Some(of.slots)));
+            text.push_str(&format!("  {} reports that it deleted {fields} on {at} (report {})\n", harmless(to), of.number));
+        }
         match (self.received.is_empty(), self.is_uncertain(), self.schema) {
             (true, ..) => text.push_str(&format!("  nothing of it ever left for {}\n", harmless(to))),
             (_, true, _) => text.push_str("  what never left is not known here: a row was lost\n"),
@@ -263,6 +275,7 @@ impl About {
         let never = (!self.is_uncertain()).then(|| self.never());
         json!({
             "origin": self.feed.origin.to_string(), "seq": self.seq, "leaf": self.leaf.to_string(), "part": self.part,
+            "reported_deleted": self.gone.iter().map(|of| json!({ "fields": named(of.slots), "at": time_text(of.at), "report": of.number })).collect::<Vec<_>>(),
             "superseded": self.superseded, "received": self.received.iter().map(row).collect::<Vec<_>>(),
             "releases": self.releases.iter().map(release).collect::<Vec<_>>(), "shown": named(self.union()), "never": never,
         })

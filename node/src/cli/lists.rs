@@ -11,6 +11,7 @@ use crate::answer::{Answer, Failure, exit};
 use crate::certificate::{Certificate, harmless};
 use crate::desk::Desk;
 use crate::evidence::Attested;
+use crate::feeds::deletion::{Gone, gone_of};
 use crate::feeds::forget::schema_of;
 use crate::feeds::terms::{Obligation, obligations};
 use crate::feeds::{Delegated, Feed, Released, Summary, released_by, revoked};
@@ -212,6 +213,12 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
     let released = released_by(desk.handle.reader(), &desk.handle.snapshot(), &feed, view.leaf())?;
     let gone = gone(desk, &feed, &row)?;
     let withdrawn = withdrawn(desk, &feed, &row);
+    let reported = reported(desk, &feed, row.seq)?;
+    let deleted = reported.iter().map(|(name, of)| {
+        let fields = view.schema().map_or_else(Vec::new, |schema| seen(schema, of.slots));
+        format!("{} reports that it deleted {} on {}\n", harmless(name), fields.join(", "), time_text(of.at))
+    });
+    let received = deleted.fold(received, |text, line| text + &line);
     let mut mark = gone.as_ref().map_or(String::new(), |why| format!("REVOKED, not vouched for: {}\n", harmless(why)));
     mark.extend(withdrawn.iter().map(|why| format!("WITHDRAWN by its issuer: {}\n", harmless(why))));
     let obliged = match feed.ours {
@@ -236,6 +243,7 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
             "revoked": gone, "withdrawn": withdrawn, "record": certificate.to_json(),
             "witnessed": attested.witnessed.as_ref().map(|(at, by)| json!({ "at": at, "by": by })),
             "obligations": obliged.iter().map(|of| obligation_json(&view, of)).collect::<Vec<_>>(),
+            "reported_deleted": reported.iter().map(|(name, of)| json!({ "name": name, "slots": of.slots, "at": time_text(of.at) })).collect::<Vec<_>>(),
             "received_by": attested.received.iter().map(|(name, at)| json!({ "name": name, "at": at })).collect::<Vec<_>>(),
         }),
     ))
@@ -254,6 +262,16 @@ fn obligation_json(view: &VerifiedView, of: &Obligation) -> serde_json::Value {
         "terms": super::terms::terms_json(&of.terms), "fields": view.schema().map_or_else(Vec::new, |schema| seen(schema, of.mask)),
         "received": time_text(of.received), "due": of.due().map(time_text),
     })
+}
+
+/// What partners report to have deleted of a record of ours.
+fn reported(desk: &Desk, feed: &Feed, seq: u64) -> Result<Vec<(String, Gone)>, Failure> {
+    let mut found = Vec::new();
+    for partner in desk.handle.snapshot().book.values().filter(|_| feed.ours) {
+        let gone = gone_of(desk.handle.reader(), &partner.party, &feed.origin, seq)?;
+        found.extend(gone.into_iter().map(|of| (partner.name.clone(), of)));
+    }
+    Ok(found)
 }
 
 /// Why a record is not vouched for any more, if it is not.

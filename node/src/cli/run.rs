@@ -14,6 +14,9 @@ use crate::links;
 use crate::net::{self, Address, Net};
 use crate::service::{LinkBoard, Service, ServiceError, now};
 
+/// How often a node that may looks for what it promised to delete.
+const PROMISES_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// Flags of `run`.
 #[derive(clap::Args)]
 #[command(after_help = "Example: lotline run\n         lotline run --listen 0.0.0.0:4001")]
@@ -87,9 +90,17 @@ async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>
     announce(service, &board, &api);
     let stopped = until_stopped(until_stdin_ends);
     tokio::pin!(stopped);
+    let auto_delete = service.home.config()?.retention.auto_delete();
+    let mut promises = tokio::time::interval(PROMISES_EVERY);
     loop {
         tokio::select! {
             () = &mut stopped => break,
+            _ = promises.tick(), if auto_delete => match service.handle.with(|feeds| feeds.keep_promises(now())).await? {
+                Ok(0) => {}
+                Ok(records) => tracing::info!(records, "deleted as promised"),
+                // A backup under way, a full disk: `status` goes on to list it.
+                Err(why) => tracing::warn!(%why, "what was promised to be deleted is still here"),
+            },
             () = network.renamed(service) => {
                 tracing::info!("the new transport key is in use");
                 let listen = network.stop().await;

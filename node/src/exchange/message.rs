@@ -2,6 +2,7 @@
 
 use lotline_schema::Hash;
 use lotline_schema::codec::{self, CodecError, Fields, Value};
+use lotline_schema::deletion::DELETION_BYTES_MAX;
 use lotline_schema::slot::Disclosure;
 use lotline_schema::terms::{ACCEPTANCE_BYTES_MAX, TERMS_MAX};
 use lotline_schema::view::SealedView;
@@ -193,6 +194,11 @@ pub enum Message {
     Terms(Vec<Offer>),
     /// What the sender accepted of the other side's terms: a signed acceptance ([`lotline_schema::terms`]). May be skipped.
     Accept(Vec<u8>),
+    /// The sender deleted what it promised the other side to: a signed report ([`lotline_schema::deletion`]). May be skipped, and
+    /// is said again at the next connection until it is answered.
+    Deleted(Vec<u8>),
+    /// The report of this number is kept. May be skipped.
+    Noted(u64),
     /// A customer's requirements, or our answer to them: the signed file. May be skipped.
     Letter(Vec<u8>),
     /// The stream ends.
@@ -237,6 +243,8 @@ impl Message {
             Message::Given { .. } => SKIPPABLE | 6,
             Message::Terms(_) => SKIPPABLE | 7,
             Message::Accept(_) => SKIPPABLE | 8,
+            Message::Deleted(_) => SKIPPABLE | 9,
+            Message::Noted(_) => SKIPPABLE | 10,
             Message::Letter(_) => SKIPPABLE | 14,
         }
     }
@@ -295,7 +303,8 @@ impl Message {
                 codec::map([(1, receipts)].into_iter().chain(next))
             }
             Message::Terms(offers) => codec::map([(1, offers_value(offers))]),
-            Message::Accept(core) => codec::map([(1, codec::bytes(core.as_slice()))]),
+            Message::Accept(core) | Message::Deleted(core) => codec::map([(1, codec::bytes(core.as_slice()))]),
+            Message::Noted(number) => codec::map([(1, codec::uint(*number))]),
             Message::Letter(file) => codec::map([(1, codec::bytes(file.as_slice()))]),
             Message::Error(code) => codec::map([(1, codec::uint(code.number()))]),
         };
@@ -307,7 +316,7 @@ impl Message {
         let Some((typ, body)) = frame.split_first().filter(|_| frame.len() <= FRAME_BYTES_MAX) else {
             return Err(MessageError::Length(frame.len()));
         };
-        let known = matches!(typ, 1..=4 | 16..=24 | 32 | 0x85..=0x88 | 0x8e);
+        let known = matches!(typ, 1..=4 | 16..=24 | 32 | 0x85..=0x8a | 0x8e);
         if !known {
             return if typ & SKIPPABLE != 0 { Ok(None) } else { Err(MessageError::Type(*typ)) };
         }
@@ -504,6 +513,14 @@ fn read_body(typ: u8, fields: &mut Fields) -> Result<Message, CodecError> {
             }
             Message::Accept(core)
         }
+        0x89 => {
+            let core = fields.bytes(1, "no deletion report")?;
+            if core.len() > DELETION_BYTES_MAX {
+                return Err(CodecError::Shape("a deletion report longer than it may be"));
+            }
+            Message::Deleted(core)
+        }
+        0x8a => Message::Noted(fields.uint(1, "no number of a deletion report")?),
         0x8e => {
             let file = fields.bytes(1, "no letter")?;
             if file.len() > LETTER_BYTES_MAX {
@@ -659,6 +676,8 @@ mod tests {
             Message::Terms(vec![Offer { feed: "f".into(), terms: terms(), what: "w".into() }]),
             Message::Terms(Vec::new()),
             Message::Accept(vec![1, 2]),
+            Message::Deleted(vec![1, 2]),
+            Message::Noted(3),
             Message::Letter(vec![1, 2, 3]),
             Message::Error(Code::Fork),
         ]

@@ -9,16 +9,18 @@ use lotline_schema::kind::{self, Group, Schema};
 use lotline_schema::slot::Disclosure;
 use lotline_schema::statement::Unverified;
 use lotline_schema::view::{SealedView, VerifiedView};
-use lotline_schema::{Facts, Origin, codec};
+use lotline_schema::{Facts, Hash, Origin, codec};
 
 use super::state::{StateError, Summary};
-use super::{Feed, FeedError, Feeds, Snapshot};
+use super::{Feed, FeedError, Feeds, Snapshot, terms};
 use crate::ledger::Outcome;
 use crate::retention::{Retention, SHORTEST_SLACK_SECONDS};
 use crate::store::{Batch, Entry, Reader, Row};
 
 /// Rows read at once.
 const PAGE: usize = 512;
+/// Promises looked at in one go; what is due beyond comes with the next.
+const PROMISED_MAX: usize = 100_000;
 /// One commit of orders: far below the size of a segment.
 const ORDER_BYTES_MAX: usize = 1 << 20;
 
@@ -63,6 +65,8 @@ pub struct Due {
     pub since: u64,
     /// Why, in a word or two.
     pub why: String,
+    /// The terms under which we promised it; none: our own period is over.
+    pub terms: Option<Hash>,
 }
 
 impl Feeds {
@@ -71,25 +75,47 @@ impl Feeds {
     pub fn forget(&mut self, items: &[Forget], why: &str, now: u64) -> Result<u64, FeedError> {
         self.may_sign()?;
         self.settle()?;
-        let (mut orders, mut order, mut records) = (Vec::new(), Batch::new(), 0);
         for item in items {
+            self.snapshot.may_forget(self.snapshot.feed_numbered(item.feed).ok_or(StateError("feed"))?, item.seq)?;
+        }
+        let (mut orders, mut order, mut ordered, mut records) = (Vec::new(), Batch::new(), Vec::new(), 0);
+        for item in items {
+            if order.bytes_len() > ORDER_BYTES_MAX {
+                self.report(&mut order, &std::mem::take(&mut ordered), now)?;
+                orders.push(std::mem::take(&mut order));
+            }
+            ordered.push(*item);
             let feed = self.snapshot.feed_numbered(item.feed).ok_or(StateError("feed"))?;
-            self.snapshot.may_forget(feed, item.seq)?;
+            if !feed.ours {
+                // What was promised is kept with it, in the same commit.
+                terms::discharge(&self.reader, &feed.origin, item.seq, item.slots)?.into_iter().for_each(|entry| order.push(entry));
+            }
             let Some(row) = self.reader.row(item.feed, item.seq)?.filter(|row| row.has_core && row.slots() & item.slots != 0) else {
                 continue;
             };
             order.push(self.without(&row, row.slots() & item.slots, why, now)?);
             records += 1;
-            if order.bytes_len() > ORDER_BYTES_MAX {
-                orders.push(std::mem::take(&mut order));
-            }
         }
+        self.report(&mut order, &ordered, now)?;
         orders.push(order);
         self.store.forget(orders)?;
         // Summaries of what was published a moment ago; the index is level now.
         self.recent.clear();
         self.show();
         Ok(records)
+    }
+
+    /// Forgets what was promised to be gone by now: for a node whose owner said that it may. How many records that were.
+    pub fn keep_promises(&mut self, now: u64) -> Result<u64, FeedError> {
+        if self.may_sign().is_err() {
+            return Ok(0);
+        }
+        self.settle()?;
+        let due = promised(&self.reader, &self.snapshot, now)?;
+        match due.is_empty() {
+            true => Ok(0),
+            false => self.forget(&due.into_iter().map(|due| due.forget).collect::<Vec<_>>(), "promised", now),
+        }
     }
 
     /// The order to forget slots of a record, with what lists show of the rest.
@@ -192,8 +218,30 @@ pub fn naming(reader: &Reader, snapshot: &Snapshot, person: &str) -> Result<(Vec
     Ok((found, theirs))
 }
 
-/// What is past its time by the owner's own periods, oldest first. Nothing of it goes by itself.
+/// What is past its time, oldest first: by the owner's own periods, and by what was promised of received records.
 pub fn due(reader: &Reader, snapshot: &Snapshot, retention: &Retention, now: u64) -> Result<Vec<Due>, FeedError> {
+    let mut found = promised(reader, snapshot, now)?;
+    found.extend(outlived(reader, snapshot, retention, now)?);
+    found.sort_by_key(|due| due.since);
+    Ok(found)
+}
+
+/// What was promised to be gone by now, and is here.
+pub fn promised(reader: &Reader, snapshot: &Snapshot, now: u64) -> Result<Vec<Due>, FeedError> {
+    let mut found = Vec::new();
+    for terms::Due { origin, seq, mask, terms, since } in terms::due(reader, now, PROMISED_MAX)? {
+        let Some(feed) = snapshot.feeds.get(origin.as_str()).filter(|feed| !feed.ours && !feed.written) else { continue };
+        let Some(row) = reader.row(feed.id, seq)?.filter(|row| row.has_core && row.slots() & mask != 0) else { continue };
+        let partner = snapshot.partner_of(&origin.party()).map(|partner| partner.name.clone());
+        let kind = Summary::read(&row.summary)?.facts.kind;
+        let (forget, why) = (Forget { feed: feed.id, seq, slots: row.slots() & mask }, format!("promised, terms {}", terms.short()));
+        found.push(Due { forget, origin, kind, partner, since, why, terms: Some(terms) });
+    }
+    Ok(found)
+}
+
+/// Records older than the owner keeps them.
+fn outlived(reader: &Reader, snapshot: &Snapshot, retention: &Retention, now: u64) -> Result<Vec<Due>, FeedError> {
     let mut found = Vec::new();
     let Some(shortest) = retention.shortest() else { return Ok(found) };
     for feed in snapshot.forgettable() {
@@ -219,12 +267,12 @@ pub fn due(reader: &Reader, snapshot: &Snapshot, retention: &Retention, now: u64
                     partner,
                     since: period.after(signed),
                     why: format!("kept {period}"),
+                    terms: None,
                 });
             }
             Ok(true)
         })?;
     }
-    found.sort_by_key(|due| due.since);
     Ok(found)
 }
 

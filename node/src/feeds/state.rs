@@ -77,6 +77,12 @@ pub(crate) mod key {
     /// What received records stand under, by origin and place; and those that fall due, by day, origin and place.
     pub(crate) const OBLIGED: &str = "obliged/";
     pub(crate) const DUE: &str = "due/";
+    /// Deletion reports of ours that their reader has not answered, and all we signed, by party and number.
+    pub(crate) const UNTOLD: &str = "untold/";
+    pub(crate) const DELETED: &str = "deleted/";
+    /// Deletion reports of partners, by party and number; and what they say of an entry, by party, origin and place.
+    pub(crate) const REPORTED: &str = "reported/";
+    pub(crate) const GONE: &str = "gone/";
     /// 0, and the time of the last confirmation of a home that was restored.
     pub(crate) const EPOCH: &str = "epoch";
     /// Releases, by leaf hash of the record and place of the release: the feed both stand in.

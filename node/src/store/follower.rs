@@ -16,6 +16,7 @@ use super::{
     error::{Damage, StoreError},
     index::{Index, IndexError, Written, guard, panic_text},
     journal::Files,
+    manifest::Forgets,
 };
 
 /// Commits that may wait for the index before the next one has to wait too: enough to hide sled's pauses of tens of
@@ -80,6 +81,8 @@ pub struct Status {
     pub index_failed: bool,
     /// The check after an unclean stop is running.
     pub checking: bool,
+    /// Something was ordered to be forgotten and is not gone everywhere yet.
+    pub forgetting: bool,
     /// What was written into the index since the store was opened.
     pub written: Written,
     /// Damage to the journal found after opening.
@@ -216,6 +219,7 @@ impl Shared {
             rebuilding: level.phase == Phase::CatchingUp,
             index_failed: level.phase == Phase::Failed,
             checking: level.checking,
+            forgetting: matches!(self.files.forgets(), Forgets::Pending(_)),
             written: level.written,
             damage: level.damage.clone(),
         }

@@ -25,7 +25,7 @@ use super::{
 };
 
 impl Store {
-    /// Forgets slots of records: `orders` hold `Entry::Forgotten` and nothing else, each batch one commit. Returns when
+    /// Forgets slots of records: `orders` hold `Entry::Forgotten` and the state that goes with it, each batch one commit. Returns when
     /// nothing of them is in any file of the store, and the index is level again; until then reads answer `Rebuilding`.
     pub fn forget(&mut self, orders: Vec<Batch>) -> Result<(), StoreError> {
         // An earlier one that failed on the way goes first: its segment must not be followed by another before it is done.
