@@ -606,6 +606,11 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
         Wire { reader, writer, read: Vec::new(), at: 0, held: None }
     }
 
+    /// What an earlier stream brought: everything below `next`, under this checkpoint.
+    pub fn holds(&mut self, checkpoint: Checkpoint, next: u64) {
+        self.held = Some((checkpoint, next));
+    }
+
     /// Sends any bytes; false when the other side has ended the stream.
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> bool {
         let sent = async { self.writer.write_all(bytes).await.and(self.writer.flush().await) };

@@ -1,6 +1,7 @@
 //! Whole-node tests. Test support lives here: [`world`] founds firms, runs the real program and waits for what it says.
 #![allow(clippy::unwrap_used, reason = "test support: what cannot be set up ends the test")]
 
+pub mod canaries;
 pub mod clock;
 pub mod forge;
 pub mod sim;

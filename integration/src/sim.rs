@@ -209,7 +209,6 @@ struct Serving {
     waiting: Waiting,
     /// Size of the head that a catch-up works towards.
     pinned: u64,
-    sent: Option<BTreeMap<u64, u64>>,
     unacknowledged: VecDeque<usize>,
     /// The view the session last heard of, and whether something changed since.
     told: Option<Hash>,
@@ -308,8 +307,46 @@ pub struct Sim {
     weight: u64,
     /// Whether the dice may still do harm.
     stormy: bool,
+    /// Entries that came again although nothing of them was new.
+    repeated: u64,
     /// What happened so far.
     pub tally: Tally,
+}
+
+/// One change of what a partner may see.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum Edit {
+    Widened,
+    BanLifted,
+    DelayOver,
+    Begun,
+    StoppedAndResumed,
+    Narrowed,
+    Banned,
+    Ended,
+}
+
+impl Edit {
+    /// Every one.
+    pub const ALL: [Edit; 8] =
+        [Edit::Widened, Edit::BanLifted, Edit::DelayOver, Edit::Begun, Edit::StoppedAndResumed, Edit::Narrowed, Edit::Banned, Edit::Ended];
+
+    /// Whether it takes something back.
+    pub fn narrows(self) -> bool {
+        matches!(self, Edit::Narrowed | Edit::Banned | Edit::Ended)
+    }
+}
+
+/// What befell the two sides around one edit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Edited {
+    /// The edit.
+    pub edit: Edit,
+    /// Lines cut, owners and followers restarted.
+    pub mishaps: [u64; 3],
+    /// Entries that came again although nothing of them was new.
+    pub repeated: u64,
 }
 
 impl Sim {
@@ -320,7 +357,106 @@ impl Sim {
         let owner = Owner { size: 1 + dice.below(ENTRIES / 2), policy: rules.to_policy(1), rules, ledger: Vec::new(), serving: None };
         let follower = Follower { head: Arc::default(), view: None, slots: Vec::new(), leaves: Vec::new(), running: None, ended: None };
         let weight = [1, 20, 200][dice.below(3) as usize];
-        Sim { dice, now_ms: START * 1000, version: 1, owner, follower, wire: None, weight, stormy: true, tally: Tally::default() }
+        Sim {
+            dice,
+            now_ms: START * 1000,
+            version: 1,
+            owner,
+            follower,
+            wire: None,
+            weight,
+            stormy: true,
+            repeated: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// One edit at any moment of an exchange, with cuts and restarts before, at and after it; then both sides come to rest, and what
+    /// the follower has is exactly what the rules show. Of what was taken back it may have what had left before.
+    pub fn edit(seed: u64) -> Edited {
+        let mut sim = Sim::new(seed);
+        let edit = Edit::ALL[sim.dice.below(8) as usize];
+        let some = |dice: &mut Dice| (0..2).fold(0, |mask, _| mask | 1 << FIELDS[dice.below(FIELDS.len() as u64) as usize].1);
+        let (always, other) = (some(&mut sim.dice), some(&mut sim.dice));
+        let share = |slots| Share { slots, part: None, from_day: None, until_day: None, delay_hours: None };
+        let (narrow, wide) = (vec![share(always)], vec![share(always), share(other)]);
+        let rules = |shares: &[Share], never| Rules { shares: shares.to_vec(), never, stopped: false };
+        let day = 1 + sim.dice.below(4);
+        let (before, after) = match edit {
+            Edit::Widened => (rules(&narrow, 0), rules(&wide, 0)),
+            Edit::Narrowed => (rules(&wide, 0), rules(&narrow, 0)),
+            Edit::BanLifted => (rules(&wide, other & !always), rules(&wide, 0)),
+            Edit::Banned => (rules(&wide, 0), rules(&wide, other & !always)),
+            Edit::StoppedAndResumed => (rules(&wide, 0), rules(&wide, 0)),
+            Edit::DelayOver | Edit::Begun | Edit::Ended => {
+                let mut timed = wide.clone();
+                match edit {
+                    Edit::DelayOver => timed[1].delay_hours = Some(1 + sim.dice.below(168)),
+                    Edit::Begun => timed[1].from_day = Some(day),
+                    _ => timed[1].until_day = Some(day),
+                }
+                (rules(&timed, 0), rules(&timed, 0))
+            }
+        };
+        sim.apply(before.clone());
+        let (mut mishaps, mut shown, mut size) = ([0; 3], Vec::new(), 0);
+        for moment in 0..3 {
+            for _ in 0..sim.dice.below(60) {
+                sim.now_ms += sim.dice.below(40);
+                if sim.dice.below(20) == 0 {
+                    sim.publish();
+                }
+                sim.work();
+                sim.check();
+            }
+            let mishap = sim.dice.below(5) as usize;
+            match mishap {
+                0 => sim.cut(),
+                1 => sim.restart_owner(),
+                2 => sim.restart_follower(),
+                _ => {}
+            }
+            mishaps.iter_mut().skip(mishap).take(1).for_each(|count| *count += 1);
+            if moment == 1 {
+                (shown, size) = ((0..ENTRIES).map(|seq| if seq == 0 { 0 } else { before.mask(seq, sim.now()) }).collect(), sim.owner.size);
+                match edit {
+                    Edit::StoppedAndResumed => {
+                        sim.owner.policy = sim.owner.policy.stop(Some(PARTNER));
+                        sim.owner.rules.stopped = true;
+                        sim.changed();
+                    }
+                    Edit::Begun | Edit::Ended => sim.now_ms = sim.now_ms.max((START + day * DAY) * 1000),
+                    Edit::DelayOver => sim.pass_a_delay(),
+                    _ => sim.apply(after.clone()),
+                }
+            }
+        }
+        sim.stormy = false;
+        if edit == Edit::StoppedAndResumed {
+            sim.apply(after.clone());
+        }
+        sim.run_until_quiet();
+        sim.publish();
+        sim.run_until_quiet();
+        // Every delay runs out, some together.
+        while edit == Edit::DelayOver && sim.now() < START + 8 * DAY {
+            sim.now_ms += sim.dice.below(12) * HOUR * 1000;
+            sim.run_until_quiet();
+        }
+        sim.assert_converged();
+        for seq in 1..sim.owner.size {
+            let (wanted, has) = (sim.owner.rules.mask(seq, sim.now()), sim.follower.slots[seq as usize]);
+            let facts = &sealed().facts[seq as usize];
+            let decided = lotline_policy::shown(&sim.owner.policy, &Viewer::new(PARTNER), FEED, &BENCHMARK, facts, sim.now() as i64).mask;
+            assert_eq!(wanted, decided, "entry {seq}: the two evaluations differ");
+            let left = if edit.narrows() && seq < size { shown[seq as usize] } else { 0 };
+            assert_eq!(has & !wanted & !left, 0, "entry {seq} after {edit:?}: shown {wanted:#b}, arrived {has:#b}");
+        }
+        // A change cuts what is being written, too.
+        if sim.tally.cuts + sim.tally.restarts + sim.tally.revoked == 0 {
+            assert_eq!(sim.repeated, 0, "while the line holds nothing comes twice");
+        }
+        Edited { edit, mishaps, repeated: sim.repeated }
     }
 
     /// Some hundred steps of whatever the dice say.
@@ -662,16 +798,15 @@ impl Sim {
     fn load_backfill(&mut self, from: u64, before: u64) {
         let view = self.view();
         let now = self.now();
-        if self.owner.serving.as_ref().is_some_and(|serving| serving.sent.is_none()) {
-            let mut sent: BTreeMap<u64, u64> = BTreeMap::new();
-            for row in self.owner.ledger.iter().filter(|row| row.outcome == Outcome::Acknowledged) {
-                for (seq, mask) in &row.items {
-                    *sent.entry(*seq).or_default() |= mask;
-                }
+        // What need not go again: acknowledged, or under way on this stream.
+        let serving = self.owner.serving.as_ref().expect("loading while serving");
+        let known = |at: usize, row: &Row| row.outcome == Outcome::Acknowledged || serving.unacknowledged.contains(&at);
+        let mut sent: BTreeMap<u64, u64> = BTreeMap::new();
+        for (_, row) in self.owner.ledger.iter().enumerate().filter(|(at, row)| known(*at, row)) {
+            for (seq, mask) in &row.items {
+                *sent.entry(*seq).or_default() |= mask;
             }
-            self.owner.serving.as_mut().expect("serving").sent = Some(sent);
         }
-        let sent = self.owner.serving.as_ref().and_then(|serving| serving.sent.clone()).unwrap_or_default();
         let fresh = |cleared: &Cleared| cleared.mask() & !sent.get(&cleared.seq()).copied().unwrap_or(0) != 0;
         let max = 1 + self.dice.below(6) as usize;
         let (mut page, mut at) = (Vec::new(), from);
@@ -741,12 +876,15 @@ impl Sim {
         }
         let Job { message, bytes, items, next, backfilled, allowed, .. } = serving.job.take().expect("just written");
         check_disclosed(&message, &allowed);
-        if let Some(sent) = &mut serving.sent {
-            for (seq, mask) in &items {
-                *sent.entry(*seq).or_default() |= mask;
-            }
-        }
         serving.unacknowledged.push_back(row);
+        if backfilled {
+            // Nothing goes twice: of each entry something is not acknowledged yet.
+            let acknowledged = |wanted: u64| {
+                let rows = self.owner.ledger.iter().filter(|row| row.outcome == Outcome::Acknowledged);
+                rows.flat_map(|row| &row.items).filter(|(seq, _)| *seq == wanted).fold(0, |all, (_, mask)| all | mask)
+            };
+            assert!(items.iter().all(|(seq, mask)| mask & !acknowledged(*seq) != 0), "{items:?} go twice");
+        }
         self.hand_over(message.clone());
         let serving = self.owner.serving.as_mut().expect("still serving");
         let outputs = serving.sender.handle(send::Input::Loaded { message, bytes, next, backfilled });
@@ -786,7 +924,6 @@ impl Sim {
                 job: None,
                 waiting: Waiting::default(),
                 pinned: 0,
-                sent: None,
                 unacknowledged: VecDeque::new(),
                 told: None,
                 changed: true,
@@ -896,7 +1033,9 @@ impl Sim {
         let verified = accept::verify_backfill(org, &feed, backfill.clone(), |seq| leaves.get(seq as usize).copied());
         assert!(verified.is_ok(), "an honest backfill was refused: {:?}", verified.err());
         for (seq, view) in &backfill.items {
-            slots[*seq as usize] |= slots_of(*seq, view);
+            let opened = slots_of(*seq, view);
+            self.repeated += u64::from(opened & !slots[*seq as usize] == 0);
+            slots[*seq as usize] |= opened;
         }
         let running = running.as_mut().expect("verifying while running");
         let outputs = running.receiver.handle(receive::Input::Opened { receipt: None });

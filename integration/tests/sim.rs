@@ -6,10 +6,11 @@
 // The exception for tests covers only functions marked #[test], not what they share.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lotline_integration::forge::{Forge, Node, Peer, Wire, record, until};
-use lotline_integration::sim::{Sim, Tally};
+use lotline_integration::sim::{Edit, Sim, Tally};
 use lotline_node::exchange::{CREDIT_BYTES, Message};
 use lotline_node::ledger::Outcome;
 use lotline_node::service::{now, time_text};
@@ -58,6 +59,39 @@ fn a_thousand_seeds_converge_and_none_sees_too_much() {
     let Tally { batches, backfills, cuts, restarts, rules, dates, stale, cut_while_writing, revoked, refused_opens, delays } = all;
     let counts = [batches, backfills, cuts, restarts, rules, dates, stale, cut_while_writing, revoked, refused_opens, delays];
     assert!(counts.iter().all(|count| *count > 100), "something hardly ever happened: {all:?}");
+}
+
+/// Every way in which what a partner may see can change, at any moment, with cuts and restarts around it: `EDITS=…` other seeds than 1,000.
+#[test]
+fn an_edit_in_flight_ends_in_exactly_what_the_rules_show() {
+    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+        eprintln!("SEED={seed}: {:?}", Sim::edit(seed));
+        return;
+    }
+    let edits: u64 = std::env::var("EDITS").ok().and_then(|edits| edits.parse().ok()).unwrap_or(SEEDS);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let share = |share: u64| {
+        move || (share..edits).step_by(threads as usize).map(|seed| (seed, std::panic::catch_unwind(|| Sim::edit(seed)))).collect()
+    };
+    let shares: Vec<std::thread::JoinHandle<Vec<_>>> = (0..threads).map(|at| std::thread::spawn(share(at))).collect();
+    let (mut counts, mut mishaps, mut repeated, mut failed) = (BTreeMap::<Edit, u64>::new(), [0; 3], 0, Vec::new());
+    for (seed, outcome) in shares.into_iter().flat_map(|share| share.join().unwrap()) {
+        match outcome {
+            Ok(edited) => {
+                *counts.entry(edited.edit).or_default() += 1;
+                mishaps.iter_mut().zip(edited.mishaps).for_each(|(all, more)| *all += more);
+                repeated += edited.repeated;
+            }
+            Err(_) => failed.push(seed),
+        }
+    }
+    let [cuts, owners, followers] = mishaps;
+    eprintln!(
+        "{edits} edits: {counts:?}; {cuts} cuts, {owners} restarts of the owner and {followers} of the follower; \
+         {repeated} entries came again since no acknowledgement had"
+    );
+    assert!(failed.is_empty(), "{} of {edits} failed; repeat one with SEED={}", failed.len(), failed[0]);
+    assert!(edits < SEEDS || counts.len() == Edit::ALL.len() && counts.values().chain(&mishaps).all(|count| *count > edits / 20));
 }
 
 // ---- The real driver ----
