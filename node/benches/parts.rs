@@ -103,6 +103,7 @@ fn main() {
         checkpoint: String::new(),
         tail: Vec::new(),
         policy: None,
+        under: Vec::new(),
     });
     let frame = batch.to_frame();
     time("batch of 128 to a frame", None, || {

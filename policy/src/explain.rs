@@ -61,7 +61,7 @@ impl Reason {
             Reason::NoRule { nearest: None } => "hidden, no share shows it".into(),
             Reason::NoRule { nearest: Some(NearMiss { rule, condition: condition @ (Condition::Purpose | Condition::Terms) }) } => {
                 let share = policy.shares().iter().find(|share| share.name == *rule);
-                let purposes = share.and_then(|share| share.purposes.as_ref()).map_or_else(String::new, |purposes| or(purposes));
+                let purposes = share.and_then(|share| share.purposes.as_ref()).map_or_else(String::new, or);
                 let promises = share.and_then(|share| share.terms.as_ref()).map(Terms::promises).unwrap_or_default().join("; ");
                 let but = match condition {
                     Condition::Purpose => format!("has not stated the purpose {purposes}"),

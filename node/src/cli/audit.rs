@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::{Desk, show_progress};
+use crate::feeds::terms::terms_faults;
 use crate::feeds::{Feed, Snapshot, Summary, numbered_faults};
 use crate::store::{Reader, Row};
 
@@ -60,8 +61,9 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         problems.extend(found.problems.into_iter().map(|problem| format!("feed {}: {problem}", feed.origin.short())));
     }
     let (numbered, faults) = numbered_faults(reader, &snapshot)?;
-    signatures += numbered;
-    problems.extend(faults);
+    let (accepted, terms) = terms_faults(reader, &snapshot)?;
+    signatures += numbered + accepted;
+    problems.extend(faults.into_iter().chain(terms));
     let ledger = super::captured::audit_now(desk)?;
     problems.extend(ledger.problems.iter().map(|problem| format!("ledger: {problem}")));
     let clean = problems.is_empty();

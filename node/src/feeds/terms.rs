@@ -24,6 +24,8 @@ pub const OFFERS_MAX: usize = 64;
 /// The longest text that says what would be shown, in bytes.
 pub const OFFER_TEXT_BYTES_MAX: usize = 1024;
 const DAY: u64 = 86_400;
+/// Keys by day that are read at once.
+const DUE_PAGE: usize = 512;
 
 /// Terms that a partner asks for: for which of its feeds, and what it would show under them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -317,10 +319,9 @@ pub fn obligations(reader: &Reader, origin: &Origin, seq: u64) -> Result<Vec<Obl
 /// What is to be gone by now, at most `max`, the oldest day first. Reads the days up to now alone, however much is due later.
 /// Who has deleted something puts the entries of [`discharge`] into the same commit.
 pub fn due(reader: &Reader, now: u64, max: usize) -> Result<Vec<Due>, FeedError> {
-    const PAGE: usize = 512;
     let (mut found, mut after) = (Vec::new(), None::<Vec<u8>>);
     loop {
-        let page = reader.states(key::DUE.as_bytes(), after.as_deref(), PAGE)?;
+        let page = reader.states(key::DUE.as_bytes(), after.as_deref(), DUE_PAGE)?;
         let Some((last, _)) = page.last() else {
             return Ok(found);
         };
@@ -355,6 +356,43 @@ pub fn discharge(reader: &Reader, origin: &Origin, seq: u64, gone: u64) -> Resul
     entries.extend(cleared.difference(&days).map(|day| Entry::State { key: due_key(day * DAY, origin, seq), value: None }));
     entries.push(Entry::State { key: place, value: (!kept.is_empty()).then(|| obliged_value(&kept)) });
     Ok(entries)
+}
+
+/// What does not verify of what was accepted, and days on which nothing falls due. For `audit`. Returns how many signatures were
+/// checked.
+pub fn terms_faults(reader: &Reader, snapshot: &Snapshot) -> Result<(u64, Vec<String>), FeedError> {
+    let (mut checked, mut faults) = (0, Vec::new());
+    for prefix in [key::ACCEPTING, key::ACCEPTED] {
+        for (_, core) in all_states(reader, prefix.as_bytes())? {
+            let Some((party, _)) = Accepted::claimed_by(&core) else {
+                faults.push("an acceptance of terms does not read".to_owned());
+                continue;
+            };
+            let Some(org) = snapshot.orgs.get(&party) else {
+                continue;
+            };
+            checked += 1;
+            match Accepted::open(&core, org) {
+                // A key that was revoked since vouches for it no more, and it counts no more.
+                Ok(_) | Err(AcceptanceError::Key(_)) => {}
+                Err(why) => faults.push(format!("an acceptance of {}: {why}", party.short())),
+            }
+        }
+    }
+    let mut after = None::<Vec<u8>>;
+    loop {
+        let page = reader.states(key::DUE.as_bytes(), after.as_deref(), DUE_PAGE)?;
+        let Some((last, _)) = page.last() else {
+            return Ok((checked, faults));
+        };
+        after = Some(last.clone());
+        for (state_key, _) in page {
+            let (day, origin, seq) = read_due_key(&state_key).ok_or(StateError("promise to delete"))?;
+            if !obligations(reader, &origin, seq)?.iter().any(|of| of.due().is_some_and(|at| at / DAY == day)) {
+                faults.push(format!("record {seq} of feed {} is said to fall due, and stands under no such terms", origin.short()));
+            }
+        }
+    }
 }
 
 fn terms_of(reader: &Reader, id: &Hash) -> Result<Terms, FeedError> {

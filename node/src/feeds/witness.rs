@@ -387,6 +387,9 @@ pub enum ReceiptError {
     /// It holds, for something else.
     #[error("a delivery receipt is for something else than what was sent")]
     Other,
+    /// It is for what came under terms, and does not say so.
+    #[error("a delivery receipt for what came under terms names no acceptance")]
+    Terms,
     /// It names a checkpoint that we never signed. Kept, it would speak against us.
     #[error("a delivery receipt names a checkpoint that is not ours")]
     Checkpoint,

@@ -80,7 +80,8 @@ struct Serving {
     looked: i64,
     /// Entries before the partner's cursor that a delay holds back.
     waiting: Waiting,
-    unacknowledged: VecDeque<(Row, Way)>,
+    /// What was sent, the way, and whether some of it stands under terms.
+    unacknowledged: VecDeque<(Row, Way, bool)>,
     concluded: Vec<(Row, Outcome)>,
     /// Receipts and cosignatures that wait for the next commit.
     evidence: Vec<Evidence>,
@@ -594,7 +595,7 @@ impl Serving {
     /// Slots that are under way on this stream, by entry: they arrive, or the stream ends.
     fn under_way(&self) -> HashMap<u64, u64> {
         let mut slots = HashMap::new();
-        for sent in self.unacknowledged.iter().flat_map(|(row, _)| &row.items) {
+        for sent in self.unacknowledged.iter().flat_map(|(row, ..)| &row.items) {
             *slots.entry(sent.seq).or_default() |= sent.mask;
         }
         slots
@@ -660,9 +661,9 @@ impl Serving {
     ) -> Result<Vec<Output>, LinkError> {
         let origin = self.origin.clone().expect("authorised before anything is loaded");
         let frame = message.to_frame();
-        let (digest, way) = match &message {
-            Message::Batch(batch) => (items_digest(&batch.items), Way::Batch),
-            Message::Backfill(backfill) => (backfill_digest(&backfill.items), Way::Backfill),
+        let (digest, way, obliges) = match &message {
+            Message::Batch(batch) => (items_digest(&batch.items), Way::Batch, !batch.under.is_empty()),
+            Message::Backfill(backfill) => (backfill_digest(&backfill.items), Way::Backfill, !backfill.under.is_empty()),
             _ => return Err(LinkError::Ours("only batches and backfills are sent in bulk".into())),
         };
         let (to, policy) = (self.partner.name.clone(), rules.policy_of(&origin));
@@ -684,7 +685,7 @@ impl Serving {
             self.concluded.push((row, Outcome::Cut));
             return Err(error);
         }
-        self.unacknowledged.push_back((row, way));
+        self.unacknowledged.push_back((row, way, obliges));
         Ok(self.sender.handle(Input::Loaded { message, bytes: frame.len() as u64, next, backfilled }))
     }
 
@@ -750,10 +751,13 @@ impl Serving {
 
     async fn acknowledged(&mut self, next: u64, receipt: Option<Vec<u8>>) -> Result<(), LinkError> {
         // Frames are acknowledged one by one, in the order they were sent.
-        if let Some((row, way)) = self.unacknowledged.pop_front() {
+        if let Some((row, way, obliges)) = self.unacknowledged.pop_front() {
             if self.origin.as_ref().is_some_and(|origin| !origin.is_org()) {
                 let receipt = receipt.ok_or(ReceiptError::None)?;
                 self.check_receipt(&receipt, &row, way).await?;
+                if obliges && Receipt::peek(&receipt).is_none_or(|of| of.terms.is_none()) {
+                    return Err(ReceiptError::Terms.into());
+                }
                 self.evidence.push(Evidence::Receipt(row.clone(), receipt));
             }
             self.concluded.push((row, Outcome::Acknowledged));

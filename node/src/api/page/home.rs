@@ -446,6 +446,9 @@ impl RuleLine {
         if rule.from.is_some() {
             terms.push(rule.says(Condition::From));
         }
+        if rule.terms.is_some() {
+            terms.push(rule.says(Condition::Terms));
+        }
         if share {
             terms.push(rule.says(Condition::Until));
         }
