@@ -463,7 +463,8 @@ fn a_promise_that_is_due_is_listed_and_kept_by_the_node_that_may() {
 #[test]
 fn a_report_counts_for_records_of_ours_and_by_whom_it_is_signed() {
     let (mut owner, customer, stranger) = (Keeper::new("owner"), Forge::new("customer"), Forge::new("stranger"));
-    let submissions = records(2).into_iter().map(|record| Submission { record, owner: None, feed: "quality".into(), on_conflict: OnConflict::Refuse });
+    let submissions =
+        records(2).into_iter().map(|record| Submission { record, owner: None, feed: "quality".into(), on_conflict: OnConflict::Refuse });
     let published = owner.feeds().submit(submissions.collect(), now()).unwrap().remove(0).unwrap();
     let report = |by: &Forge, origin: &Origin, number: u64, entries: &[(u64, u64)]| {
         let deletion = Deletion { origin: origin.to_string(), terms: Hash([1; 32]), entries: entries.to_vec(), at: 77 };
