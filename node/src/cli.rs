@@ -17,7 +17,7 @@ mod backup;
 mod bundle;
 mod captured;
 mod carry;
-mod forget;
+pub(crate) mod forget;
 pub(crate) mod init;
 pub(crate) mod input;
 mod keys;

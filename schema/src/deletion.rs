@@ -143,7 +143,7 @@ mod tests {
         let fill = |bytes: &mut [u8]| bytes.fill(9);
         let keyring = org::seal(&org, &Entry::keyring("OEM", keys), 0, &root, fill).unwrap();
         org.accept(keyring.core).unwrap();
-        let deletion = Deletion { origin: "o".into(), terms: Hash([6; 32]), entries: vec![(3, 1), (8, u64::MAX)], at: 100 };
+        let deletion = Deletion { origin: "o".into(), terms: Hash([6; 32]), entries: vec![(3, 1), (8, 1 << 62)], at: 100 };
         let core = deletion.seal(party, 7, &record, fill).unwrap();
         assert_eq!(Reported::open(&core, &org), Ok(Reported { number: 7, deletion: deletion.clone() }));
         assert_eq!(Reported::peek(&core).unwrap().deletion, deletion);

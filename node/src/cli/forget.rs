@@ -212,7 +212,7 @@ fn due_counts(due: &[Due]) -> BTreeMap<(&str, Option<&str>), u64> {
 }
 
 /// The same in words, with the oldest. None where nothing is.
-pub(super) fn due_in_words(due: &[Due]) -> Option<String> {
+pub(crate) fn due_in_words(due: &[Due]) -> Option<String> {
     let oldest = due.first()?;
     let part = |((kind, partner), count): ((&str, Option<&str>), u64)| match partner {
         Some(partner) => format!("{count} {kind} of {}", harmless(partner)),

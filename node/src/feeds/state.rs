@@ -171,7 +171,7 @@ impl Summary {
         let text = |text: &Option<String>| codec::optional(text.as_deref(), codec::text);
         let hash = |hash: Option<Hash>| codec::optional(hash, |hash| codec::bytes(hash.0));
         // As in earlier stores while nothing is forgotten.
-        let forgotten = (of.forgotten != 0).then(|| codec::uint(of.forgotten));
+        let forgotten = (of.forgotten != 0).then(|| codec::bytes(of.forgotten.to_be_bytes()));
         let parts = [
             codec::text(of.kind.as_str()),
             text(&of.part),
@@ -200,6 +200,8 @@ impl Summary {
         let text = |at: usize| codec::as_text(&parts[at]).map(str::to_owned);
         let hash = |at: usize| codec::as_bytes(&parts[at]).and_then(Hash::from_slice);
         let pieces = |pair: &[Value]| Some((codec::as_uint(pair.first()?)?, codec::as_uint(pair.get(1)?)?));
+        // A mask of 64 slots is no integer of the profile.
+        let mask = |value: &Value| Some(u64::from_be_bytes(codec::as_bytes(value)?.try_into().ok()?));
         Ok(Summary {
             facts: Facts {
                 kind: text(0).ok_or(WHAT)?,
@@ -217,7 +219,7 @@ impl Summary {
                 recorded_at: text(12),
                 thin: codec::as_uint(&parts[13]).ok_or(WHAT)?,
                 released: false,
-                forgotten: parts.get(16).map_or(Some(0), codec::as_uint).ok_or(WHAT)?,
+                forgotten: parts.get(16).map_or(Some(0), mask).ok_or(WHAT)?,
             },
             content: hash(14),
             superseded_by: hash(15),

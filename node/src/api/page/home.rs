@@ -14,7 +14,8 @@ use super::words::{self, BAD, CALM, GOOD, Prose, Tag, WARN};
 use super::{Context, Frame, rendered, settled};
 use crate::answer::Failure;
 use crate::certificate::harmless;
-use crate::feeds::{Feed, FeedError, Partner, Snapshot, Summary};
+use crate::cli::forget::due_in_words;
+use crate::feeds::{Feed, FeedError, Partner, Snapshot, Summary, forget};
 use crate::ledger;
 use crate::service::{PartnerLink, now};
 use crate::store::{Reader, Row, StoreError};
@@ -159,7 +160,7 @@ impl Home {
         Ok(Home {
             frame: Frame::new(&snapshot, "home", "Overview"),
             six_words: snapshot.party.six_words(),
-            standing: Standing::of(&snapshot, reader, &links, ours),
+            standing: Standing::of(&snapshot, reader, &links, ours, past_their_time(context)),
             query: harmless(query),
             records: found.unwrap_or_default().iter().map(|found| Record::of(&snapshot, found)).collect(),
             records_note,
@@ -173,7 +174,7 @@ impl Home {
 }
 
 impl Standing {
-    fn of(snapshot: &Snapshot, reader: &Reader, links: &[(Partner, PartnerLink)], ours: u64) -> Standing {
+    fn of(snapshot: &Snapshot, reader: &Reader, links: &[(Partner, PartnerLink)], ours: u64, due: Option<String>) -> Standing {
         let mut notices = Vec::new();
         let mut say = |tone, text: &str| {
             let symbol = if tone == CALM { "→" } else { "!" };
@@ -234,11 +235,16 @@ impl Standing {
             let text = "No partner is connected now. What they may see waits here and goes out by itself once they are.";
             notices.push(Notice { tone: CALM, symbol: "→", text: Prose::of(text) });
         }
+        if let Some(due) = due {
+            let text = format!("{due}. Nothing goes by itself: `lotline forget --due` shows it, and asks.");
+            notices.push(Notice { tone: CALM, symbol: "→", text: Prose::of(&text) });
+        }
         let (tone, symbol, headline) = match notices.iter().map(|notice| notice.tone).collect::<BTreeSet<_>>() {
             tones if tones.contains(BAD) => (BAD, "!", "Something needs you"),
             tones if tones.contains(WARN) => (WARN, "!", "Sharing is stopped"),
             _ if !set_up => (CALM, "→", "Ready, with something left to set up"),
-            tones if tones.contains(CALM) => (CALM, "→", "Waiting for partners"),
+            tones if tones.contains(CALM) && connected == 0 && !links.is_empty() => (CALM, "→", "Waiting for partners"),
+            tones if tones.contains(CALM) => (CALM, "→", "In order, with something past its time"),
             _ => (GOOD, "✓", "Everything is in order"),
         };
         let followed: u64 = snapshot.feeds.values().filter(|feed| !feed.ours && !feed.origin.is_org()).map(records_in).sum();
@@ -258,6 +264,13 @@ impl Standing {
         ];
         Standing { tone, symbol, headline, figures, notices }
     }
+}
+
+/// What is past its time, in words; without its index, or a configuration that reads, the page still answers.
+fn past_their_time(context: &Context) -> Option<String> {
+    let retention = context.home.config().ok()?.retention;
+    let due = forget::due(context.handle.reader(), &context.handle.snapshot(), &retention, now()).ok()?;
+    due_in_words(&due)
 }
 
 /// A record that can be seen here.
