@@ -313,8 +313,8 @@ pub fn view_id(policy: &Policy, viewer: &Viewer, origin: &Origin, now: impl Into
         codec::optional(begun.max(over), codec::int),
         codec::Value::Bool(policy.stopped().covers(&viewer.partner)),
     ];
-    // Under a clock that was set back the later of the two does not tell what has begun.
-    parts.extend(now.is_set_back().then(|| codec::optional(begun, codec::int)));
+    // Under a clock that was set back something is over that is still to come: it does not tell what has begun.
+    parts.extend(over.filter(|over| now.now() < *over).map(|_| codec::optional(begun, codec::int)));
     Hash::of(&[&codec::encode(&codec::array(parts))])
 }
 
