@@ -182,6 +182,7 @@ fn every_verb_speaks_json_with_its_version() {
         &["policy", "apply", "--yes"],
         &["share", "stop", "oem"],
         &["share", "resume", "--yes"],
+        &["share", "resume", "--clock", "--yes"],
         &["share", "with", "oem", "non-conforming", "--feed", "quality", "--parts", "all", "--until", "revoked", "--yes"],
         &["share", "end", "oem-non-conforming", "--yes"],
         &["subscribe", "oem"],

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lotline_policy::{Policy, World};
+use lotline_policy::Policy;
 use lotline_schema::Record;
 use lotline_schema::codec;
 use lotline_schema::cose::{Sign1, sig_structure};
@@ -40,6 +40,8 @@ pub struct Args {
 }
 
 const FEED: &str = "bench";
+/// The customer that many rules are about.
+const RULED: &str = "ruled";
 /// Lots repeat, so that the lot index has work to do; identity needs them distinct with the part.
 const PARTS: usize = 97;
 const PUBLISHERS: usize = 64;
@@ -150,10 +152,7 @@ impl Bench {
         let mut node = None;
         let outcome = runtime.block_on(self.live(&service, &customer, &mut node, baseline, paced_seconds));
         runtime.shutdown_timeout(Duration::from_secs(5));
-        if let Some(mut node) = node {
-            drop(node.stdin.take());
-            let _ = node.wait();
-        }
+        let _ = stop(&mut node);
         service.close()?;
         outcome
     }
@@ -174,32 +173,22 @@ impl Bench {
         let linking = tokio::spawn(links::run(context, events));
         let address = net.listen_addresses().await.first().map(ToString::to_string).unwrap_or_default();
         let (exe, home) = (std::env::current_exe()?, customer.path().to_path_buf());
-        let line = call(&exe, &home, &["partner", "invite"])?["invitation"].as_str().unwrap_or_default().to_owned();
-        let theirs = Invitation::read(&line).map_err(Failure::new)?;
-        let ours = invitation(&service.handle.snapshot(), address);
-        call(&exe, &home, &["partner", "accept", &ours.to_text(), "--as", "supplier", "--subscribe"])?;
-        let partner = partner(&theirs);
-        service.handle.with(move |feeds| feeds.put_partner(partner)).await??;
-        share_everything(service).await?;
-        let start = Instant::now();
-        *node = Some(
-            Command::new(&exe)
-                .arg("--home")
-                .arg(&home)
-                .args(["run", "--until-stdin-ends"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()?,
-        );
+        // First under many rules, to a customer of its own: whatever is warm later is to their disadvantage.
+        let ruled = found(&self.folder, RULED)?;
+        pair(service, &exe, ruled.path(), &address, RULED).await?;
+        apply(service, &many_rules()).await?;
+        let under_rules = replicate_to(service, &board, &exe, ruled.path(), RULED, node).await?;
+        stop(node)?;
+        pair(service, &exe, &home, &address, "customer").await?;
+        apply(service, &everything("customer")).await?;
+        let took = replicate_to(service, &board, &exe, &home, "customer", node).await?;
+        self.ratio("replicate", "replicate, verified and durable", took, baseline, 0.7);
+        self.ratio("replicate_ruled", "the same under 200 rules", under_rules, took, 0.9);
         let origin = service.handle.snapshot().own_feed(FEED).map(|feed| feed.origin.to_string()).unwrap_or_default();
-        let size = service.handle.snapshot().own_feed(FEED).map_or(0, crate::feeds::Feed::size);
-        wait_for(&board, &origin, size, start).await?;
-        self.ratio("replicate", "replicate, verified and durable", start.elapsed(), baseline, 0.7);
         self.paced(service, &board, &origin, paced_seconds).await?;
         self.concurrent(service).await?;
         let size = service.handle.snapshot().own_feed(FEED).map_or(0, crate::feeds::Feed::size);
-        wait_for(&board, &origin, size, Instant::now()).await?;
+        wait_for(&board, "customer", &origin, size, Instant::now()).await?;
         net.shutdown().await;
         let _ = linking.await;
         Ok(())
@@ -214,7 +203,7 @@ impl Bench {
             tick.tick().await;
             let start = Instant::now();
             let published = service.handle.submit(submission(1_000_000_000 + at)).await?.map_err(|why| Failure::new(why.to_string()))?;
-            while acknowledged(board, origin) <= published.seq {
+            while acknowledged(board, "customer", origin) <= published.seq {
                 if start.elapsed() > PATIENCE {
                     return Err(Failure::new("the customer does not acknowledge"));
                 }
@@ -344,10 +333,10 @@ fn invitation(snapshot: &crate::feeds::Snapshot, address: String) -> Invitation 
     Invitation { party: snapshot.party, name: snapshot.name.clone(), peer: net::peer_id_of(&key).to_string(), addresses: vec![address] }
 }
 
-fn partner(of: &Invitation) -> crate::feeds::Partner {
+fn partner(of: &Invitation, name: &str) -> crate::feeds::Partner {
     let (party, peer) = (of.party, of.peer.clone());
     crate::feeds::Partner {
-        name: "customer".into(),
+        name: name.into(),
         party,
         peer,
         before: Vec::new(),
@@ -358,22 +347,78 @@ fn partner(of: &Invitation) -> crate::feeds::Partner {
     }
 }
 
-async fn share_everything(service: &Service) -> Result<(), Failure> {
-    let text = "[[share]]\nname = 'all'\nwith = 'customer'\nfeed = 'bench'\nparts = 'all'\nshow = 'everything'\nuntil = 'revoked'\n";
-    let world = World { partners: &["customer".into()], feeds: &[FEED.into()], now: now() as i64, ..World::default() };
-    let policy: Policy = lotline_policy::parse(text, &world).map_err(|slips| Failure::new(slips.to_string()))?;
+/// Both know each other, and the customer follows.
+async fn pair(service: &Service, exe: &Path, home: &Path, address: &str, name: &str) -> Result<(), Failure> {
+    let line = call(exe, home, &["partner", "invite"])?["invitation"].as_str().unwrap_or_default().to_owned();
+    let partner = partner(&Invitation::read(&line).map_err(Failure::new)?, name);
+    let ours = invitation(&service.handle.snapshot(), address.to_owned());
+    call(exe, home, &["partner", "accept", &ours.to_text(), "--as", "supplier", "--subscribe"])?;
+    service.handle.with(move |feeds| feeds.put_partner(partner)).await??;
+    Ok(())
+}
+
+async fn apply(service: &Service, text: &str) -> Result<(), Failure> {
+    let policy = Policy::restore(text).map_err(|slips| Failure::new(slips.to_string()))?;
     service.handle.with(move |feeds| feeds.apply_policy(policy, false, now())).await??;
     Ok(())
 }
 
-fn acknowledged(board: &LinkBoard, origin: &str) -> u64 {
-    board.of("customer").follows.get(origin).copied().unwrap_or(0)
+fn everything(with: &str) -> String {
+    format!("[[share]]\nname = 'all'\nwith = '{with}'\nfeed = 'bench'\nparts = 'all'\nshow = 'everything'\nuntil = 'revoked'\n")
 }
 
-async fn wait_for(board: &LinkBoard, origin: &str, size: u64, start: Instant) -> Result<(), Failure> {
-    while acknowledged(board, origin) < size {
+/// Two hundred rules about fifty partners: what one of these may see in the end is everything, by four shares and past one never.
+fn many_rules() -> String {
+    let partner = |at: usize| if at == 0 { RULED.to_owned() } else { format!("partner-{at}") };
+    let mut text = everything(RULED);
+    for at in 0..159 {
+        let (with, until) = (partner(at % 50), ["'revoked'", "2099-01-01"][at % 2]);
+        let parts = if at % 3 == 0 { "'all'".to_owned() } else { format!("['P-{:05}', 'P-{:05}']", at % PARTS, (at + 1) % PARTS) };
+        text += &format!(
+            "[[share]]\nname = 's{at}'\nwith = '{with}'\nfeed = 'bench'\nparts = {parts}\nshow = ['identity', 'measurements']\nuntil = {until}\n"
+        );
+    }
+    for at in 0..40 {
+        let (with, lots) = (partner(at), "lots = ['L-1', 'L-2']");
+        text += &format!("[[never]]\nname = 'n{at}'\nwith = '{with}'\nfeed = 'bench'\nshow = 'everything'\n{lots}\n");
+    }
+    text
+}
+
+/// From the start of the customer's node to its acknowledgement of everything.
+async fn replicate_to(
+    service: &Service,
+    board: &LinkBoard,
+    exe: &Path,
+    home: &Path,
+    name: &str,
+    node: &mut Option<Child>,
+) -> Result<Duration, Failure> {
+    let feed = service.handle.snapshot().own_feed(FEED).cloned().ok_or_else(|| Failure::new("nothing is published"))?;
+    let start = Instant::now();
+    let mut command = Command::new(exe);
+    command.arg("--home").arg(home).args(["run", "--until-stdin-ends"]);
+    *node = Some(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    wait_for(board, name, feed.origin.as_str(), feed.size(), start).await?;
+    Ok(start.elapsed())
+}
+
+fn stop(node: &mut Option<Child>) -> std::io::Result<()> {
+    let Some(mut node) = node.take() else {
+        return Ok(());
+    };
+    drop(node.stdin.take());
+    node.wait().map(drop)
+}
+
+fn acknowledged(board: &LinkBoard, customer: &str, origin: &str) -> u64 {
+    board.of(customer).follows.get(origin).copied().unwrap_or(0)
+}
+
+async fn wait_for(board: &LinkBoard, customer: &str, origin: &str, size: u64, start: Instant) -> Result<(), Failure> {
+    while acknowledged(board, customer, origin) < size {
         if start.elapsed() > PATIENCE {
-            return Err(Failure::new(format!("the customer stands at {} of {size}", acknowledged(board, origin))));
+            return Err(Failure::new(format!("the customer stands at {} of {size}", acknowledged(board, customer, origin))));
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -157,7 +157,7 @@ pub fn pack(
     while next < size {
         let (mut items, mut listed, mut bytes, mut under) = (Vec::new(), Items::default(), 0, Vec::new());
         for row in reader.rows(feed.id, next, BATCH_ENTRIES_MAX)?.into_iter().take_while(|row| row.seq < size) {
-            let cleared = clear_row(reader, snapshot, feed, &viewer, &row, at)?;
+            let cleared = clear_row(reader, snapshot, feed, &viewer, &row, (&snapshot.policy, at))?;
             let leaf = cleared.leaf();
             let len =
                 cleared.view().map_or(40, |view| view.core.len() + view.disclosures.iter().map(|of| of.bytes().len() + 4).sum::<usize>());

@@ -350,10 +350,10 @@ pub fn view_id(policy: &Policy, viewer: &Viewer, origin: &Origin, now: impl Into
         codec::optional(begun.max(over), codec::int),
         codec::Value::Bool(policy.stopped().covers(&viewer.partner)),
     ];
-    // Without terms, and under a clock that was not set back, the same bytes as ever: partners hold views by their names.
+    // Without terms the same bytes as ever: partners hold views by their names.
     parts.extend((!terms.is_empty()).then(|| codec::array(terms.into_iter().map(|id| codec::bytes(id.0)))));
-    // Under a clock that was set back the later of the two does not tell what has begun.
-    parts.extend(now.is_set_back().then(|| codec::optional(begun, codec::int)));
+    // Under a clock that was set back something is over that is still to come: it does not tell what has begun.
+    parts.extend(over.filter(|over| now.now() < *over).map(|_| codec::optional(begun, codec::int)));
     Hash::of(&[&codec::encode(&codec::array(parts))])
 }
 

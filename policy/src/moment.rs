@@ -37,8 +37,13 @@ impl Moment {
         end <= self.latest
     }
 
+    /// Whether it is not later than another.
+    pub fn is_before(self, other: Moment) -> bool {
+        self.now <= other.now
+    }
+
     /// Whether the clock was set back.
-    pub(crate) fn is_set_back(self) -> bool {
+    pub fn is_set_back(self) -> bool {
         self.now < self.latest
     }
 }

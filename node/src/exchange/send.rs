@@ -228,7 +228,9 @@ impl Sender {
             loading: false,
             told_caught_up: false,
             backfill: widened.then_some(0..next).or(delayed).into_iter().collect(),
-            announce: None,
+            // Where nothing new comes after it, the follower would not know under which view it stands, and have everything looked
+            // at again each time.
+            announce: widened.then(|| Message::View { view: current, term: term.clone() }),
         };
         let mut outputs = vec![Output::Send(Message::Opened { view: current, size, org_size, term, owed })];
         outputs.extend(serving.step());

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use lotline_policy::{Cleared, Moment, Viewer};
+use lotline_policy::{Cleared, Moment, Policy, Viewer};
 use lotline_schema::delivery::{Delivery, Receipt, Way};
 use lotline_schema::note::{Checkpoint, Cosignature, WitnessKey};
 use lotline_schema::view::SealedView;
@@ -95,7 +95,11 @@ struct Serving {
 /// looked at, so that a date passing meanwhile makes the view another.
 struct Rules {
     snapshot: Shown,
+    /// Those about this partner: of many rules most are about others, and each entry asks all of them.
+    policy: Arc<Policy>,
     at: Moment,
+    /// The moment at which the view becomes another if nothing else does.
+    until: Option<i64>,
     view: Hash,
 }
 
@@ -109,7 +113,7 @@ impl Rules {
     /// What a row says of cleared entries.
     fn items(&self, cleared: &[Cleared]) -> Items {
         let mut items = Items::default();
-        cleared.iter().for_each(|cleared| items.add(cleared, &self.snapshot.policy));
+        cleared.iter().for_each(|cleared| items.add(cleared, &self.policy));
         items
     }
 
@@ -417,7 +421,19 @@ impl Serving {
         let (snapshot, at) = (self.context.handle.snapshot(), self.context.handle.clock().moment().ok()?);
         let origin = self.origin.as_ref().expect("authorised before anything is loaded");
         let view = self.view_of(&snapshot, origin, at);
-        Some(Rules { snapshot, at, view })
+        let until = lotline_policy::next_change(&snapshot.policy, &self.viewer, origin.name(), at.now());
+        Some(Rules { policy: Arc::new(snapshot.policy.about(&self.viewer.partner)), snapshot, at, until, view })
+    }
+
+    /// Whether these rules still show the partner the same view. While nothing was committed and the clock is before the next
+    /// boundary nothing need be asked.
+    fn hold(&self, rules: &Rules) -> bool {
+        let same = Arc::ptr_eq(&rules.snapshot, &self.context.handle.snapshot());
+        let goes_on = |now: Moment| {
+            !now.is_set_back() && !rules.at.is_set_back() && rules.at.is_before(now) && rules.until.is_none_or(|until| now.now() < until)
+        };
+        same && self.context.handle.clock().moment().is_ok_and(goes_on)
+            || self.standing().is_some_and(|standing| standing.view == rules.view)
     }
 
     /// Sleeps until the clock shows a moment; for ever without one.
@@ -494,7 +510,7 @@ impl Serving {
         }
         self.conclude().await?;
         let under_way = self.under_way();
-        let moment = rules.at;
+        let (policy, moment) = (rules.policy.clone(), rules.at);
         let (reader, snapshot, of, viewer) =
             (self.context.handle.reader().clone(), rules.snapshot.clone(), feed.clone(), rules.snapshot.viewer(&self.partner.name));
         let page = blocking(move || {
@@ -502,7 +518,7 @@ impl Serving {
             let (mut page, mut bytes, mut opening) = (Vec::new(), 0, Vec::new());
             while let Some(seq) = waited.pop_first() {
                 let row = reader.row(of.id, seq)?.ok_or(StateError("released record"))?;
-                let cleared = clear_row(&reader, &snapshot, &of, &viewer, &row, moment)?;
+                let cleared = clear_row(&reader, &snapshot, &of, &viewer, &row, (&policy, moment))?;
                 opening.extend(cleared.opens_at().map(|at| (seq, at)));
                 let known = acknowledged(&reader, &viewer.partner, of.origin.as_str(), seq, seq + 1)?;
                 let known = [&known, &under_way].into_iter().filter_map(|known| known.get(&seq)).fold(0, |all, mask| all | mask);
@@ -613,7 +629,7 @@ impl Serving {
     ) -> Result<(Vec<Cleared>, u64), LinkError> {
         let viewer = rules.snapshot.viewer(&self.partner.name);
         let (reader, snapshot, feed) = (self.context.handle.reader().clone(), rules.snapshot.clone(), feed.clone());
-        let moment = rules.at;
+        let (policy, moment) = (rules.policy.clone(), rules.at);
         let wanted = usize::try_from(to - from).unwrap_or(usize::MAX).min(BATCH_ENTRIES_MAX);
         let page = move || {
             let mut rows = reader.rows(feed.id, from, wanted)?;
@@ -627,7 +643,7 @@ impl Serving {
                 if row.seq != at {
                     break;
                 }
-                let one = clear_row(&reader, &snapshot, &feed, &viewer, &row, moment)?;
+                let one = clear_row(&reader, &snapshot, &feed, &viewer, &row, (&policy, moment))?;
                 let size = size_of(&one);
                 if !cleared.is_empty() && bytes + size > BATCH_BYTES_MAX {
                     break;
@@ -671,7 +687,7 @@ impl Serving {
         let (outcomes, evidence) = (std::mem::take(&mut self.concluded), std::mem::take(&mut self.evidence));
         let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, &evidence, feeds.clock().now())).await?;
         let row = row.map_err(|why| LinkError::Ours(why.to_string()))?;
-        if self.standing().is_none_or(|standing| standing.view != rules.view) {
+        if !self.hold(rules) {
             self.concluded.push((row, Outcome::NotSent));
             // The session hears of the change before it asks again: else it would ask for the same, for ever.
             let mut outputs = self.look();
@@ -679,7 +695,7 @@ impl Serving {
             return Ok(outputs);
         }
         let mut handed = 0;
-        let written = self.write_watching(&frame, rules.view, writer, &mut handed).await;
+        let written = self.write_watching(&frame, rules, writer, &mut handed).await;
         let captured = self.capture(&row, handed, &frame);
         if let Err(error) = written.and(captured) {
             self.concluded.push((row, Outcome::Cut));
@@ -693,7 +709,7 @@ impl Serving {
     async fn write_watching(
         &self,
         frame: &[u8],
-        view: Hash,
+        rules: &Rules,
         writer: &mut (impl AsyncWrite + Unpin + Send),
         handed: &mut u64,
     ) -> Result<(), LinkError> {
@@ -703,7 +719,7 @@ impl Serving {
         for chunk in frame.chunks(CHUNK_BYTES) {
             let mut rest = chunk;
             while !rest.is_empty() {
-                if self.standing().is_none_or(|standing| standing.view != view) {
+                if !self.hold(rules) {
                     return Err(LinkError::RulesChanged);
                 }
                 tokio::select! {
@@ -897,7 +913,7 @@ pub(crate) fn clear_row(
     feed: &Feed,
     viewer: &Viewer,
     row: &crate::store::Row,
-    at: Moment,
+    (policy, at): (&Policy, Moment),
 ) -> Result<Cleared, FeedError> {
     let whole = Whole::read(reader, snapshot, feed, row)?;
     if !feed.ours && !feed.origin.is_org() {
@@ -910,7 +926,7 @@ pub(crate) fn clear_row(
         return Cleared::own_feed_entry(&viewer.partner, &whole.item()).ok_or(StateError("signed bytes of a record").into());
     }
     match whole.record_of(reader, snapshot, feed)? {
-        Some(record) => Ok(lotline_policy::clear_release(&snapshot.policy, viewer, &whole.item(), &record.item(), at)),
-        None => Ok(lotline_policy::clear(&snapshot.policy, viewer, &whole.item(), at)),
+        Some(record) => Ok(lotline_policy::clear_release(policy, viewer, &whole.item(), &record.item(), at)),
+        None => Ok(lotline_policy::clear(policy, viewer, &whole.item(), at)),
     }
 }
