@@ -722,7 +722,8 @@ async fn a_receipt_that_comes_again_for_what_was_never_sent() {
         assert!(matches!(wire.next().await, Some(Message::Opened { owed: true, .. })));
         wire.send(&Message::Receipts(vec![maker.bad.receipt(&claimed)])).await;
         let said = wire.next().await;
-        assert_eq!(said, paid.then_some(Message::CaughtUp { size: 4 }), "{claimed:?}");
+        // It is told under which view it stands, since it named none.
+        assert_eq!((matches!(said, Some(Message::View { .. })), said.is_none()), (paid, !paid), "{claimed:?}: {said:?}");
     }
     assert_eq!(maker.outcomes().await, [Outcome::Acknowledged]);
 }

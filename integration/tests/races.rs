@@ -42,9 +42,12 @@ const SECRET: &str = "canary-";
 /// More than the clock may be ahead, in seconds.
 const JUMP: i64 = 25 * 3_600;
 
+/// The bytes; of each write when it was, and how many there were after it.
+type Written = (Vec<u8>, Vec<(u64, usize)>);
+
 /// What the transport was handed, and when.
 #[derive(Clone, Default)]
-struct Handed(Arc<Mutex<(Vec<u8>, Vec<(u64, usize)>)>>);
+struct Handed(Arc<Mutex<Written>>);
 
 /// The node's end of a stream, with its log.
 struct Watched {
