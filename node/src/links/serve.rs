@@ -421,8 +421,8 @@ impl Serving {
         let (snapshot, at) = (self.context.handle.snapshot(), self.context.handle.clock().moment().ok()?);
         let origin = self.origin.as_ref().expect("authorised before anything is loaded");
         let view = self.view_of(&snapshot, origin, at);
-        let until = lotline_policy::next_change(&snapshot.policy, &self.viewer, origin.name(), at.now());
-        Some(Rules { policy: Arc::new(snapshot.policy.about(&self.viewer.partner)), snapshot, at, until, view })
+        let until = lotline_policy::next_change(&snapshot.policy, &snapshot.viewer(&self.partner.name), origin.name(), at.now());
+        Some(Rules { policy: Arc::new(snapshot.policy.about(&self.partner.name)), snapshot, at, until, view })
     }
 
     /// Whether these rules still show the partner the same view. While nothing was committed and the clock is before the next
