@@ -372,7 +372,7 @@ fn what_was_forgotten_leaves_by_no_door_and_the_rest_as_before() {
     let view = cleared.view().unwrap().trusted().unwrap();
     assert!((0..SCHEMA.fields.len()).all(|slot| view.slots()[slot].is_some() == (cleared.mask() >> slot & 1 == 1)));
     let full = Cleared::full(&item(&less, &origin, &known, Some(&SCHEMA)), &FullDisclosure::confirmed_by_owner("court"));
-    assert_eq!(full.mask(), (1 << SCHEMA.fields.len()) - 1 & !known.forgotten);
+    assert_eq!(full.mask(), ((1 << SCHEMA.fields.len()) - 1) & !known.forgotten);
     assert_eq!(full.view().unwrap().trusted().unwrap().hidden(), 2);
     let decision = decide(&policy(), &viewer, "quality", &SCHEMA, &known, NOVEMBER);
     assert_eq!((decision.mask, &decision.reasons[slot("quantity")]), (cleared.mask(), &Reason::Forgotten { asked: None }));
