@@ -7,13 +7,14 @@ use std::path::PathBuf;
 
 use lotline_policy::{Cleared, FullDisclosure, Policy};
 use lotline_schema::bundle::BUNDLE_BYTES_MAX;
+use lotline_schema::kind::{self, Schema};
 use lotline_schema::view::SealedView;
-use lotline_schema::{Hash, PartyId, kind};
+use lotline_schema::{Hash, PartyId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::confirmed_at;
-use super::lists::{open_row, owner, seen};
+use super::lists::{groups, open_row, owner};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::{Desk, show_done};
 use crate::evidence::{EvidenceError, Gathering, Whom};
@@ -176,7 +177,8 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
 #[derive(Default)]
 struct Staying {
     records: u64,
-    fields: BTreeSet<&'static str>,
+    /// Slots, by the kind they are of.
+    fields: Vec<(&'static Schema, u64)>,
     terms: BTreeSet<Hash>,
 }
 
@@ -195,7 +197,10 @@ impl Staying {
         }
         self.records += 1;
         let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == one.summary.facts.kind);
-        self.fields.extend(schema.map_or_else(Vec::new, |schema| seen(schema, stays)));
+        match (schema, self.fields.iter_mut().find(|(known, _)| schema.is_some_and(|schema| std::ptr::eq(*known, schema)))) {
+            (_, Some((_, mask))) => *mask |= stays,
+            (schema, None) => self.fields.extend(schema.map(|schema| (schema, stays))),
+        }
         // Disclosures stand in the order of their slots.
         let slot_of = (0..u64::BITS).filter(|slot| slots >> slot & 1 == 1);
         let kept = slot_of.zip(sealed.disclosures).filter(|(slot, _)| stays >> slot & 1 == 0).map(|(_, disclosure)| disclosure);
@@ -204,7 +209,7 @@ impl Staying {
     }
 
     fn words(&self) -> String {
-        let fields: Vec<&str> = self.fields.iter().copied().collect();
+        let fields: Vec<String> = self.fields.iter().map(|(schema, mask)| groups(schema, *mask)).collect();
         let terms: Vec<String> = self.terms.iter().map(Hash::short).collect();
         let records = if self.records == 1 { "1 record".to_owned() } else { format!("{} records", self.records) };
         format!("{} of {records}, by the terms {}, which you accepted (pass it on to nobody)", fields.join(", "), terms.join(", "))

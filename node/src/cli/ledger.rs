@@ -1,12 +1,12 @@
 //! `lotline ledger`: what left, to whom, when, under which rules; and all that somebody ever got about one lot.
 
 use lotline_policy::RELEASE_SHOWN;
-use lotline_schema::kind::{self, Group, Schema};
+use lotline_schema::kind::{self, Schema};
 use lotline_schema::{Hash, PartyId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::lists::{feed_name, seen};
+use super::lists::{feed_name, groups, seen};
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
 use crate::desk::Desk;
@@ -294,19 +294,4 @@ fn stands(row: &Row, receipt: Option<&RowReceipt>) -> String {
         (None, Outcome::Open) => "no receipt: may have left".to_owned(),
         (None, outcome) => format!("{}, no receipt", outcome.name()),
     }
-}
-
-/// Fields in words: whole groups by their name, others field by field.
-fn groups(schema: &Schema, mask: u64) -> String {
-    let mut parts = Vec::new();
-    for group in Group::ALL {
-        let of = || schema.fields.iter().enumerate().filter(move |(_, field)| field.group == group);
-        let open: Vec<&str> = of().filter(|(slot, _)| mask >> slot & 1 == 1).map(|(_, field)| field.name).collect();
-        match open.len() {
-            0 => {}
-            count if count == of().count() => parts.push(group.name().to_owned()),
-            _ => parts.push(format!("{} ({})", group.name(), open.join(", "))),
-        }
-    }
-    parts.join(", ")
 }

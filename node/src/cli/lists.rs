@@ -1,7 +1,7 @@
 //! `lotline feeds`, `records`, `show`: what is here, as far as it can be seen here.
 
 use lotline_schema::Hash;
-use lotline_schema::kind::Schema;
+use lotline_schema::kind::{Group, Schema};
 use lotline_schema::slot::Disclosure;
 use lotline_schema::view::{SealedView, VerifiedView};
 use serde::{Deserialize, Serialize};
@@ -251,10 +251,10 @@ pub fn show(desk: &Desk, args: ShowArgs) -> Result<Answer, Failure> {
 
 /// What some fields of a received record stand under, in words.
 fn obligation_text(view: &VerifiedView, of: &Obligation) -> String {
-    let fields = view.schema().map_or_else(Vec::new, |schema| seen(schema, of.mask));
+    let fields = view.schema().map_or_else(String::new, |schema| groups(schema, of.mask));
     let due = of.due().map_or(String::new(), |at| format!(" (due {})", time_text(at)));
     let promised = of.terms.promises().join("; ");
-    format!("you promised{due}, by terms {}: {promised}; fields: {}", of.terms.id().short(), fields.join(", "))
+    format!("you promised{due}, by terms {}: {promised}; fields: {fields}", of.terms.id().short())
 }
 
 fn obligation_json(view: &VerifiedView, of: &Obligation) -> serde_json::Value {
@@ -363,6 +363,21 @@ pub(crate) fn owner(desk: &Desk, feed: &Feed) -> String {
 /// The name of a feed, with its number from the second life on.
 pub(crate) fn feed_name(feed: &Feed) -> String {
     if feed.origin.n() == 1 { feed.origin.name().to_owned() } else { format!("{}/{}", feed.origin.name(), feed.origin.n()) }
+}
+
+/// Fields in words: whole groups by their name, others field by field.
+pub(super) fn groups(schema: &Schema, mask: u64) -> String {
+    let mut parts = Vec::new();
+    for group in Group::ALL {
+        let of = || schema.fields.iter().enumerate().filter(move |(_, field)| field.group == group);
+        let open: Vec<&str> = of().filter(|(slot, _)| mask >> slot & 1 == 1).map(|(_, field)| field.name).collect();
+        match open.len() {
+            0 => {}
+            count if count == of().count() => parts.push(group.name().to_owned()),
+            _ => parts.push(format!("{} ({})", group.name(), open.join(", "))),
+        }
+    }
+    parts.join(", ")
 }
 
 /// Names of the fields a mask shows.

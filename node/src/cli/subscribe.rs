@@ -53,7 +53,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
     let number = chosen.map(|chosen| chosen.accept(desk, &partner)).transpose()?;
     if let Some(number) = number {
         text.push_str(&format!(
-            "\nYou accepted the terms of {} (acceptance {number}); it goes out with the next connection.",
+            "\nYou accepted the terms of {} (acceptance {number}); it goes out by itself, at once when you are connected.",
             args.partner
         ));
     }

@@ -164,7 +164,7 @@ fn withdraw(desk: &Desk, name: &str, id: Option<&str>, yes: bool) -> Result<Answ
     let (owner, terms) = (partner.party, kept.into_iter().collect());
     let number = desk.feeds(move |feeds| feeds.accept_terms(owner, purposes, terms, now()))?;
     let text = format!(
-        "Taken back (acceptance {}): {}. {name} hears of it with the next connection. What you received stays under the terms it came with.",
+        "Taken back (acceptance {}): {}. {name} hears of it by itself, at once when you are connected. What you received stays under the terms it came with.",
         number.unwrap_or_default(),
         shown.join(", ")
     );
