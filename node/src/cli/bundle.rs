@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::confirmed_at;
-use super::lists::{groups, open_row, owner};
+use super::lists::{groups, open_row, owner, seen};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::{Desk, show_done};
 use crate::evidence::{EvidenceError, Gathering, Whom};
@@ -167,7 +167,7 @@ pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
         text,
         json!({
             "file": args.output, "bytes": bytes.len(), "records": records, "witnesses": witnesses, "delivery_receipts": deliveries,
-            "sha256": Hash::of(&[&bytes]).to_string(), "left_out": { "fields": staying.fields, "terms": staying.terms.iter().map(Hash::to_string).collect::<Vec<_>>() },
+            "sha256": Hash::of(&[&bytes]).to_string(), "left_out": { "fields": staying.names(), "terms": staying.terms.iter().map(Hash::to_string).collect::<Vec<_>>() },
         }),
     ))
 }
@@ -206,6 +206,10 @@ impl Staying {
         let kept = slot_of.zip(sealed.disclosures).filter(|(slot, _)| stays >> slot & 1 == 0).map(|(_, disclosure)| disclosure);
         let view = SealedView { core: sealed.core, disclosures: kept.collect() };
         Ok((slots & !stays != 0).then_some(view))
+    }
+
+    fn names(&self) -> BTreeSet<&'static str> {
+        self.fields.iter().flat_map(|(schema, mask)| seen(schema, *mask)).collect()
     }
 
     fn words(&self) -> String {
