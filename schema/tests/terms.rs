@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Filler, NOW, at, bytes, key_json, rebuilt, signer, statement_json, vectors};
 use lotline_schema::codec::{self, Value};
+use lotline_schema::deletion::{Deletion, Reported};
 use lotline_schema::id::{Hash, Origin, PartyId, hex};
 use lotline_schema::org::{Entry, Org, Places, Role};
 use lotline_schema::terms::{ACCEPTANCE_BYTES_MAX, Acceptance, AcceptanceError, Accepted, DELETE_AFTER_DAYS_MAX, TERMS_MAX, Terms};
@@ -55,6 +56,7 @@ fn built() -> Json {
     let mut filler = Filler::new("lotline vectors 3");
     let customer = customer(&mut filler);
     let core = seal(&acceptance(), NUMBER, 0x32, &mut filler);
+    let report = deletion().seal(party(0x31), NUMBER + 1, &signer(0x32), |bytes| filler.fill(bytes)).unwrap();
     let terms = |terms: &Terms| json!({ "bytes": hex(&codec::encode(&terms.to_value())), "id": terms.id().to_string(), "promises": terms.promises() });
     let negative: Vec<Json> = wrong().into_iter().map(|(why, value)| json!({ "why": why, "bytes": hex(&codec::encode(&value)) })).collect();
     json!({
@@ -68,8 +70,15 @@ fn built() -> Json {
         "org_entry": hex(&customer.entries()[0]),
         "terms": some().iter().map(terms).collect::<Vec<_>>(),
         "acceptance": { "number": NUMBER, "statement": statement_json(&core) },
+        "deletion": { "number": NUMBER + 1, "statement": statement_json(&report) },
         "negative_terms": negative,
     })
+}
+
+/// What was promised by the first of the terms, and done.
+fn deletion() -> Deletion {
+    let origin = Origin::new(party(0x11), "quality", 1).unwrap().to_string();
+    Deletion { origin, terms: some()[0].id(), entries: vec![(3, 0b1011), (7, 1 << 45)], at: NOW + 90 * 86_400 }
 }
 
 /// What terms are not.
@@ -104,6 +113,8 @@ fn the_vectors_verify_from_the_file_alone() {
     receiver.accept(bytes(&file, "/org_entry")).unwrap();
     let opened = Accepted::open(&bytes(&file, "/acceptance/statement/core"), &receiver).unwrap();
     assert_eq!((opened.number, opened.acceptance.owner.to_string()), (NUMBER, file["owner"].as_str().unwrap().to_owned()));
+    let reported = Reported::open(&bytes(&file, "/deletion/statement/core"), &receiver).unwrap();
+    assert_eq!(reported, Reported { number: NUMBER + 1, deletion: deletion() });
     for listed in file["terms"].as_array().unwrap() {
         let value = codec::decode(&lotline_schema::id::unhex(listed["bytes"].as_str().unwrap()).unwrap()).unwrap();
         let terms = Terms::read(&value).unwrap();
@@ -116,6 +127,24 @@ fn the_vectors_verify_from_the_file_alone() {
         assert!(Terms::read(&value).is_err(), "{}", file["negative_terms"][at]["why"]);
     }
     assert!(!at(&file, "/origin").is_empty());
+}
+
+#[test]
+fn no_altered_byte_of_a_report_goes_unnoticed() {
+    let mut filler = Filler::new("reports");
+    let customer = customer(&mut filler);
+    let core = deletion().seal(party(0x31), NUMBER, &signer(0x32), |bytes| filler.fill(bytes)).unwrap();
+    assert_eq!(Reported::open(&core, &customer).unwrap().deletion, deletion());
+    for at in 0..core.len() {
+        let mut altered = core.clone();
+        altered[at] ^= 1;
+        assert!(Reported::open(&altered, &customer).is_err(), "byte {at}");
+        assert!(Reported::open(&core[..at], &customer).is_err());
+    }
+    let by_other = deletion().seal(party(0x31), NUMBER, &signer(0x33), |bytes| filler.fill(bytes)).unwrap();
+    assert!(Reported::open(&by_other, &customer).is_err() && Accepted::open(&core, &customer).is_err());
+    let empty = Deletion { entries: Vec::new(), ..deletion() }.seal(party(0x31), NUMBER, &signer(0x32), |bytes| filler.fill(bytes));
+    assert!(Reported::open(&empty.unwrap(), &customer).is_err());
 }
 
 #[test]
