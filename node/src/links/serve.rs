@@ -335,8 +335,11 @@ impl Serving {
     /// The feed that the partner may follow, and how it stands with it. Whether there is such a feed is looked up last: what is
     /// forbidden and what does not exist must cost the same work, or the time of the answer would tell them apart.
     fn stands_with(&self) -> Option<(Feed, Standing)> {
-        let snapshot = self.context.handle.snapshot();
-        let (origin, now) = (self.origin.as_ref()?, self.context.handle.clock().moment().ok()?);
+        self.stands_under(&self.context.handle.snapshot(), self.context.handle.clock().moment().ok()?)
+    }
+
+    fn stands_under(&self, snapshot: &Shown, now: Moment) -> Option<(Feed, Standing)> {
+        let origin = self.origin.as_ref()?;
         if snapshot.restored.is_some() || snapshot.book.get(&self.partner.name).is_none_or(|known| !known.answers_to(&self.partner.peer)) {
             return None;
         }
@@ -356,7 +359,7 @@ impl Serving {
         let signed_by = if origin.is_org() { snapshot.party } else { origin.party() };
         let standing = Standing {
             size: feed.size(),
-            view: self.view_of(&snapshot, origin, now),
+            view: self.view_of(snapshot, origin, now),
             org_size: snapshot.orgs.get(&signed_by).map_or(0, |org| org.size()),
             term: if feed.ours { lotline_policy::term(&snapshot.policy, &viewer, origin.name(), now) } else { super::OWN_TERM.into() },
             root_at_cursor: None,
@@ -416,11 +419,12 @@ impl Serving {
         found.await?.map_err(|why| LinkError::Ours(why.to_string()))
     }
 
-    /// The rules to clear by; none while the clock cannot be believed.
+    /// The rules to clear by; none while the clock cannot be believed, and for a partner that may not follow this feed any more:
+    /// not even how many entries there are is for it.
     fn rules(&self) -> Option<Rules> {
         let (snapshot, at) = (self.context.handle.snapshot(), self.context.handle.clock().moment().ok()?);
         let origin = self.origin.as_ref().expect("authorised before anything is loaded");
-        let view = self.view_of(&snapshot, origin, at);
+        let view = self.stands_under(&snapshot, at)?.1.view;
         let until = lotline_policy::next_change(&snapshot.policy, &snapshot.viewer(&self.partner.name), origin.name(), at.now());
         Some(Rules { policy: Arc::new(snapshot.policy.about(&self.partner.name)), snapshot, at, until, view })
     }
