@@ -395,19 +395,25 @@ fn what_was_promised_and_deleted_is_reported_to_its_owner_until_that_one_answers
     oem.is_clean();
 }
 
-/// A customer's home that took three records under a promise of ninety days, a hundred days ago.
+/// A customer's home that took three records under a promise of ninety days, a hundred days ago. The last one came free.
 fn take_under_a_promise(feeds: &mut Feeds, supplier: &Forge, line: &Line) {
+    let terms = Terms::new(["audit".to_owned()].into(), Some(90), false).unwrap();
+    take_under(feeds, supplier, line, &[(terms, vec![(1, ALL), (2, ALL)])]);
+}
+
+/// The same under these terms, for these slots of these records.
+fn take_under(feeds: &mut Feeds, supplier: &Forge, line: &Line, promises: &[(Terms, Vec<(u64, u64)>)]) {
     let org = Origin::org(supplier.party());
     feeds.follow(&org).unwrap();
     let verified = accept::verify_org(&Org::new(supplier.party()), &Default::default(), supplier.org_batch(0)).unwrap();
     feeds.accept(verified, None, now()).unwrap();
-    let terms = Terms::new(["audit".to_owned()].into(), Some(90), false).unwrap();
-    let (id, then) = (terms.id(), now() - 100 * 86_400);
-    feeds.accept_terms(supplier.party(), terms.purposes().clone(), [(id, terms)].into(), then).unwrap();
+    let then = now() - 100 * 86_400;
+    let accepted = promises.iter().map(|(terms, _)| (terms.id(), terms.clone())).collect();
+    let purposes = promises.iter().flat_map(|(terms, _)| terms.purposes().clone()).collect();
+    feeds.accept_terms(supplier.party(), purposes, accepted, then).unwrap();
     feeds.follow(&line.origin).unwrap();
     let mut batch = line.batch(supplier, 0, line.size());
-    // The last record came free.
-    batch.under = vec![Under { terms: id, slots: vec![(1, ALL), (2, ALL)] }];
+    batch.under = promises.iter().map(|(terms, slots)| Under { terms: terms.id(), slots: slots.clone() }).collect();
     let feed = feeds.snapshot().feeds[line.origin.as_str()].clone();
     let keys = feeds.snapshot().orgs[&supplier.party()].clone();
     let verified = accept::verify(&keys, &line.origin, &feed.head, batch).unwrap();
@@ -458,6 +464,71 @@ fn a_promise_that_is_due_is_listed_and_kept_by_the_node_that_may() {
     service.handle.reader().settle().unwrap();
     assert_eq!(untold(service.handle.reader(), &party).unwrap(), Vec::<Vec<u8>>::new());
     service.close().unwrap();
+}
+
+/// A record that is due for two reasons goes once and whole: no order of one shows what the other forgets.
+#[test]
+fn a_record_that_is_due_twice_goes_whole() {
+    let (world, mut supplier) = (World::new(), Forge::new("supplier"));
+    let (firm, line) = (world.firm("firm"), line_of(&mut supplier));
+    let slot = |name: &str| 1u64 << lotline_schema::kind::inspection::SCHEMA.slot(name).unwrap();
+    let promise = |purpose: &str| Terms::new([purpose.to_owned()].into(), Some(90), false).unwrap();
+    let named = slot("lot") | slot("part");
+    let promises = [
+        (promise("audit"), vec![(1, named), (2, named)]),
+        (promise("claims"), vec![(1, slot("inspector") | slot("other_values")), (2, slot("inspector"))]),
+    ];
+    let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
+    let (taken, party) = (line.clone(), supplier.party());
+    service.handle.with_blocking(move |feeds| take_under(feeds, &supplier, &taken, &promises)).unwrap();
+    service.close().unwrap();
+    assert!(!holding(firm.home(), "PIN-0000").is_empty() && !holding(firm.home(), &person(1)).is_empty());
+    let counted = |records: u64| assert_eq!(firm.ok(&["status"])["due"]["records"].as_u64(), Some(records), "a record counts once");
+    counted(2);
+
+    // Two terms, both due on one day.
+    let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
+    let kept = service.handle.with_blocking(|feeds| feeds.keep_promises(now())).unwrap().unwrap();
+    assert_eq!(kept, 2);
+    let again = service.handle.with_blocking(|feeds| feeds.keep_promises(now())).unwrap().unwrap();
+    assert_eq!(again, 0);
+    let reports = untold(service.handle.reader(), &party).unwrap();
+    assert_eq!(reports.len(), 2, "one for each of the terms");
+    service.close().unwrap();
+    for secret in ["PIN-0000", "PIN-0001", &person(0), &person(1)] {
+        assert_eq!(holding(firm.home(), secret), Vec::<String>::new(), "{secret}");
+    }
+    assert_eq!((firm.count("PIN-0000"), firm.count("PIN-0002")), (0, 1));
+    firm.is_clean();
+    counted(0);
+}
+
+#[test]
+fn a_record_past_its_period_and_under_two_terms_goes_whole() {
+    let (world, mut supplier) = (World::new(), Forge::new("supplier"));
+    let firm = world.firm("firm");
+    let mut line = supplier.open("quality");
+    for lot in 0..3 {
+        let text = |text: String| lotline_schema::codec::text(text);
+        let fields = vec![text(format!("CANARY-LOT-{lot}")), text(format!("CANARY-PART-{lot}")), text(format!("CANARY-TEXT-{lot}"))];
+        line.publish(&supplier, &Record::benchmark(fields));
+    }
+    let promise = |purpose: &str| Terms::new([purpose.to_owned()].into(), Some(90), false).unwrap();
+    let promises = [(promise("audit"), vec![(1, 0b001), (2, 0b100)]), (promise("claims"), vec![(1, 0b010), (2, 0b001)])];
+    let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
+    let taken = line.clone();
+    service.handle.with_blocking(move |feeds| take_under(feeds, &supplier, &taken, &promises)).unwrap();
+    let id = service.handle.snapshot().feeds[line.origin.as_str()].id;
+    // The owner's period is over for all of it, besides.
+    let items = [(1, 0b001), (1, u64::MAX), (1, 0b010), (2, 0b001), (2, 0b100)].map(|(seq, slots)| Forget { feed: id, seq, slots });
+    assert_eq!(service.handle.with_blocking(move |feeds| feeds.forget(&items, "past its time", now())).unwrap().unwrap(), 2);
+    service.close().unwrap();
+    for secret in ["CANARY-LOT-0", "CANARY-PART-0", "CANARY-TEXT-0", "CANARY-LOT-1", "CANARY-TEXT-1"] {
+        assert_eq!(holding(firm.home(), secret), Vec::<String>::new(), "{secret}");
+    }
+    assert!(!holding(firm.home(), "CANARY-PART-1").is_empty() && !holding(firm.home(), "CANARY-LOT-2").is_empty());
+    assert_eq!(firm.ok(&["forget", "--due", "--yes"])["forgotten"], 0);
+    firm.is_clean();
 }
 
 #[test]

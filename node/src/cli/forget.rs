@@ -1,6 +1,6 @@
 //! `lotline forget`: fields go from this home for good, on its owner's word: of a lot, of a person, or what is past its time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lotline_schema::kind::Group;
 use lotline_schema::text_distance;
@@ -12,7 +12,7 @@ use super::lists::{feed_name, owner, seen};
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
 use crate::desk::Desk;
-use crate::feeds::forget::{Due, Forget, due, naming, person_slots, schema_of};
+use crate::feeds::forget::{Due, Forget, due, merged, naming, person_slots, schema_of};
 use crate::feeds::{Feed, Summary};
 use crate::service::{day_text, now};
 use crate::store::Row;
@@ -140,8 +140,8 @@ fn chosen(desk: &Desk, args: &Args) -> Result<(Vec<Loss>, String, String), Failu
             args.kind.as_ref().is_none_or(|kind| *kind == due.kind)
                 && args.partner.as_ref().is_none_or(|name| due.partner.as_ref() == Some(name))
         };
-        let found = due.into_iter().filter(wanted).map(|due| due.forget).collect();
-        return Ok((losses(desk, found)?, "past its time".into(), String::new()));
+        let found: Vec<Forget> = due.into_iter().filter(wanted).map(|due| due.forget).collect();
+        return Ok((losses(desk, merged(&found))?, "past its time".into(), String::new()));
     }
     let lot = args.lot.as_deref().unwrap_or_default();
     let mut found = Vec::new();
@@ -202,13 +202,13 @@ pub(super) fn past_their_time(desk: &Desk) -> Result<Vec<Due>, Failure> {
     Ok(due(desk.handle.reader(), &desk.handle.snapshot(), &desk.config.retention, now())?)
 }
 
-/// How many are past their time, by kind and partner.
+/// How many records are past their time, by kind and partner: one that is due for two reasons is one.
 fn due_counts(due: &[Due]) -> BTreeMap<(&str, Option<&str>), u64> {
-    let mut counts = BTreeMap::new();
+    let mut records: BTreeMap<_, BTreeSet<(u32, u64)>> = BTreeMap::new();
     for one in due {
-        *counts.entry((one.kind.as_str(), one.partner.as_deref())).or_default() += 1;
+        records.entry((one.kind.as_str(), one.partner.as_deref())).or_default().insert((one.forget.feed, one.forget.seq));
     }
-    counts
+    records.into_iter().map(|(of, records)| (of, records.len() as u64)).collect()
 }
 
 /// The same in words, with the oldest. None where nothing is.
@@ -225,8 +225,10 @@ pub(crate) fn due_in_words(due: &[Due]) -> Option<String> {
 /// The same for programs.
 pub(super) fn due_json(due: &[Due]) -> serde_json::Value {
     let count = |((kind, partner), count): ((&str, Option<&str>), u64)| json!({ "kind": kind, "partner": partner, "records": count });
-    let counts: Vec<_> = due_counts(due).into_iter().map(count).collect();
-    json!({ "records": due.len(), "oldest_since": due.first().map(|due| day_text(due.since)), "by": counts })
+    let counts = due_counts(due);
+    let records: u64 = counts.values().sum();
+    let counts: Vec<_> = counts.into_iter().map(count).collect();
+    json!({ "records": records, "oldest_since": due.first().map(|due| day_text(due.since)), "by": counts })
 }
 
 fn losses(desk: &Desk, found: Vec<Forget>) -> Result<Vec<Loss>, Failure> {

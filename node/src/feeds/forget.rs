@@ -75,6 +75,7 @@ impl Feeds {
     pub fn forget(&mut self, items: &[Forget], why: &str, now: u64) -> Result<u64, FeedError> {
         self.may_sign()?;
         self.settle()?;
+        let items = &merged(items);
         for item in items {
             self.snapshot.may_forget(self.snapshot.feed_numbered(item.feed).ok_or(StateError("feed"))?, item.seq)?;
         }
@@ -173,6 +174,13 @@ impl Snapshot {
     fn forgettable(&self) -> impl Iterator<Item = &Feed> {
         self.feeds.values().filter(|feed| !feed.origin.is_org() && self.may_forget(feed, 0).is_ok())
     }
+}
+
+/// The same, each record once: an order says what lists show of the rest, so all that goes of a record goes by one.
+pub fn merged(items: &[Forget]) -> Vec<Forget> {
+    let mut records: BTreeMap<(u32, u64), u64> = BTreeMap::new();
+    items.iter().for_each(|item| *records.entry((item.feed, item.seq)).or_default() |= item.slots);
+    records.into_iter().map(|((feed, seq), slots)| Forget { feed, seq, slots }).collect()
 }
 
 /// A record as far as these slots of it are here; none for a hidden one.
