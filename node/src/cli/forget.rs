@@ -13,7 +13,7 @@ use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
 use crate::desk::Desk;
 use crate::feeds::forget::{Due, Forget, due, merged, naming, person_slots, schema_of};
-use crate::feeds::{Feed, Summary};
+use crate::feeds::{Feed, Feeds, Summary};
 use crate::service::{day_text, now};
 use crate::store::Row;
 
@@ -91,33 +91,34 @@ impl Loss {
 
 /// Forgets.
 pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
+    // What an earlier one could not do everywhere goes first.
+    let finished = if desk.feeds(Feeds::finish_forgetting)? { "What was ordered before is gone from every file now.\n" } else { "" };
     desk.settle()?;
     let (losses, why, note) = chosen(desk, &args)?;
     if losses.is_empty() {
-        let text = format!("nothing to forget{note}");
+        let text = format!("{finished}nothing to forget{note}");
         return Ok(Answer::new(text, json!({ "records": [], "forgotten": 0, "recipients": [], "dry_run": args.dry_run })));
     }
     let items: Vec<Forget> = losses.iter().map(Loss::forget).collect();
-    let asked = items.clone();
-    let recipients = desk.feeds(move |feeds| feeds.recipients(&asked))?;
-    let preview = preview(desk, &losses) + &note;
+    let preview = finished.to_owned() + &preview(desk, &losses) + &note;
     let records: Vec<_> = losses.iter().map(|loss| loss_json(desk, loss)).collect();
-    let told: Vec<_> = recipients.iter().map(|(name, records)| json!({ "name": name, "records": records })).collect();
     if args.dry_run {
-        let text = format!("{preview}\n{}\nNothing was forgotten: this was a dry run.", tell(&recipients));
-        return Ok(Answer::new(text, json!({ "records": records, "forgotten": 0, "recipients": told, "dry_run": true })));
+        let recipients = desk.feeds(move |feeds| feeds.recipients(&items))?;
+        let text = format!("{preview}\n{}\nNothing was forgotten: this was a dry run.", tell(&recipients, &losses));
+        return Ok(Answer::new(text, json!({ "records": records, "forgotten": 0, "recipients": told(&recipients), "dry_run": true })));
     }
     let question = format!("{preview}\nForget that in this home for good? Nobody can bring it back.");
     if !confirmed_at(desk, args.yes, &question) {
         return Err(Failure::new("nothing was forgotten").exit(exit::REFUSED).hint("--dry-run shows what would go; --yes confirms"));
     }
-    let forgotten = desk.feeds(move |feeds| feeds.forget(&items, &why, now()))?;
+    // Who has it is asked after the order: from then on nobody gets it.
+    let (forgotten, recipients) = desk.feeds(move |feeds| Ok((feeds.forget(&items, &why, now())?, feeds.recipients(&items)?)))?;
     let text = format!(
         "{preview}\nForgotten: {}. Signatures, order and proofs hold as before.\n{}\nBackups made before still hold it: replace them.",
         counted(forgotten),
-        tell(&recipients)
+        tell(&recipients, &losses)
     );
-    Ok(Answer::new(text, json!({ "records": records, "forgotten": forgotten, "recipients": told, "dry_run": false })))
+    Ok(Answer::new(text, json!({ "records": records, "forgotten": forgotten, "recipients": told(&recipients), "dry_run": false })))
 }
 
 /// What is to go, why in a word or two, and what is to be said besides.
@@ -135,6 +136,8 @@ fn chosen(desk: &Desk, args: &Args) -> Result<(Vec<Loss>, String, String), Failu
         return Ok((losses(desk, found)?, "a person".into(), note));
     }
     if args.due {
+        // By a clock that jumped everything would be past its time.
+        desk.handle.clock().moment()?;
         let due = past_their_time(desk)?;
         let wanted = |due: &Due| {
             args.kind.as_ref().is_none_or(|kind| *kind == due.kind)
@@ -199,7 +202,7 @@ fn slots_of(args: &Args, summary: &Summary) -> Result<u64, Failure> {
 
 /// What is past its time, by the configuration this process was started with.
 pub(super) fn past_their_time(desk: &Desk) -> Result<Vec<Due>, Failure> {
-    Ok(due(desk.handle.reader(), &desk.handle.snapshot(), &desk.config.retention, now())?)
+    Ok(due(desk.handle.reader(), &desk.handle.snapshot(), &desk.config.retention, desk.handle.clock().believed())?)
 }
 
 /// How many records are past their time, by kind and partner: one that is due for two reasons is one.
@@ -259,13 +262,29 @@ fn preview(desk: &Desk, losses: &[Loss]) -> String {
     text.trim_end().to_owned()
 }
 
-/// Who is to be told.
-fn tell(recipients: &BTreeMap<String, u64>) -> String {
-    if recipients.is_empty() {
-        return "None of it ever left this home.".into();
-    }
+/// Who is to be told. The ledger lists what left of our own feeds; what was passed on of received records nobody wrote down.
+fn tell(recipients: &BTreeMap<String, u64>, losses: &[Loss]) -> String {
+    let (ours, received) = (losses.iter().any(|loss| loss.feed.ours), losses.iter().any(|loss| !loss.feed.ours));
     let parts: Vec<String> = recipients.iter().map(|(name, records)| format!("{} ({})", harmless(name), counted(*records))).collect();
-    format!("These have it too, and keep it until you tell them: {}.", parts.join(", "))
+    let mut said = match (parts.is_empty(), ours, received) {
+        (false, ..) => format!("These have it too, and keep it until you tell them: {}.", parts.join(", ")),
+        (true, true, false) => "None of it ever left this home.".to_owned(),
+        (true, true, true) => "None of your own records among them ever left this home.".to_owned(),
+        (true, false, _) => String::new(),
+    };
+    if received {
+        let gap = if said.is_empty() { "" } else { " " };
+        said.extend([
+            gap,
+            "What you put into bundles of received records is not recorded: whoever has such a bundle is to be told as well.",
+        ]);
+    }
+    said
+}
+
+/// The same for programs.
+fn told(recipients: &BTreeMap<String, u64>) -> Vec<serde_json::Value> {
+    recipients.iter().map(|(name, records)| json!({ "name": name, "records": records })).collect()
 }
 
 fn counted(records: u64) -> String {
