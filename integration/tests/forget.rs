@@ -6,17 +6,21 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lotline_integration::forge::{Forge, Keeper, Line};
+use lotline_integration::clock::SetClock;
+use lotline_integration::forge::{Forge, Keeper, Line, Node, Wire, record, within};
 use lotline_integration::world::{Dice, Firm, Said, World, lots_file, seed, string, text, wait, wait_until_level};
 use lotline_node::config::Home;
+use lotline_node::exchange::{CREDIT_BYTES, Message};
 use lotline_node::feeds::deletion::{Gone, ReportError, gone_of, untold};
 use lotline_node::feeds::forget::Forget;
 use lotline_node::feeds::{Backfill, FeedError, Feeds, Item, OnConflict, Submission, Under, accept};
 use lotline_node::import;
+use lotline_node::links;
 use lotline_node::service::{Service, now};
 use lotline_schema::deletion::{Deletion, Reported};
 use lotline_schema::org::Org;
 use lotline_schema::terms::Terms;
+use lotline_schema::tree::empty_root;
 use lotline_schema::{Hash, Origin, Record};
 
 const SHOW: &str = r#"["identity", "verdict", "measurements", "inspector"]"#;
@@ -395,19 +399,25 @@ fn what_was_promised_and_deleted_is_reported_to_its_owner_until_that_one_answers
     oem.is_clean();
 }
 
-/// A customer's home that took three records under a promise of ninety days, a hundred days ago.
+/// A customer's home that took three records under a promise of ninety days, a hundred days ago. The last one came free.
 fn take_under_a_promise(feeds: &mut Feeds, supplier: &Forge, line: &Line) {
+    let terms = Terms::new(["audit".to_owned()].into(), Some(90), false).unwrap();
+    take_under(feeds, supplier, line, &[(terms, vec![(1, ALL), (2, ALL)])]);
+}
+
+/// The same under these terms, for these slots of these records.
+fn take_under(feeds: &mut Feeds, supplier: &Forge, line: &Line, promises: &[(Terms, Vec<(u64, u64)>)]) {
     let org = Origin::org(supplier.party());
     feeds.follow(&org).unwrap();
     let verified = accept::verify_org(&Org::new(supplier.party()), &Default::default(), supplier.org_batch(0)).unwrap();
     feeds.accept(verified, None, now()).unwrap();
-    let terms = Terms::new(["audit".to_owned()].into(), Some(90), false).unwrap();
-    let (id, then) = (terms.id(), now() - 100 * 86_400);
-    feeds.accept_terms(supplier.party(), terms.purposes().clone(), [(id, terms)].into(), then).unwrap();
+    let then = now() - 100 * 86_400;
+    let accepted = promises.iter().map(|(terms, _)| (terms.id(), terms.clone())).collect();
+    let purposes = promises.iter().flat_map(|(terms, _)| terms.purposes().clone()).collect();
+    feeds.accept_terms(supplier.party(), purposes, accepted, then).unwrap();
     feeds.follow(&line.origin).unwrap();
     let mut batch = line.batch(supplier, 0, line.size());
-    // The last record came free.
-    batch.under = vec![Under { terms: id, slots: vec![(1, ALL), (2, ALL)] }];
+    batch.under = promises.iter().map(|(terms, slots)| Under { terms: terms.id(), slots: slots.clone() }).collect();
     let feed = feeds.snapshot().feeds[line.origin.as_str()].clone();
     let keys = feeds.snapshot().orgs[&supplier.party()].clone();
     let verified = accept::verify(&keys, &line.origin, &feed.head, batch).unwrap();
@@ -460,6 +470,71 @@ fn a_promise_that_is_due_is_listed_and_kept_by_the_node_that_may() {
     service.close().unwrap();
 }
 
+/// A record that is due for two reasons goes once and whole: no order of one shows what the other forgets.
+#[test]
+fn a_record_that_is_due_twice_goes_whole() {
+    let (world, mut supplier) = (World::new(), Forge::new("supplier"));
+    let (firm, line) = (world.firm("firm"), line_of(&mut supplier));
+    let slot = |name: &str| 1u64 << lotline_schema::kind::inspection::SCHEMA.slot(name).unwrap();
+    let promise = |purpose: &str| Terms::new([purpose.to_owned()].into(), Some(90), false).unwrap();
+    let named = slot("lot") | slot("part");
+    let promises = [
+        (promise("audit"), vec![(1, named), (2, named)]),
+        (promise("claims"), vec![(1, slot("inspector") | slot("other_values")), (2, slot("inspector"))]),
+    ];
+    let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
+    let (taken, party) = (line.clone(), supplier.party());
+    service.handle.with_blocking(move |feeds| take_under(feeds, &supplier, &taken, &promises)).unwrap();
+    service.close().unwrap();
+    assert!(!holding(firm.home(), "PIN-0000").is_empty() && !holding(firm.home(), &person(1)).is_empty());
+    let counted = |records: u64| assert_eq!(firm.ok(&["status"])["due"]["records"].as_u64(), Some(records), "a record counts once");
+    counted(2);
+
+    // Two terms, both due on one day.
+    let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
+    let kept = service.handle.with_blocking(|feeds| feeds.keep_promises()).unwrap().unwrap();
+    assert_eq!(kept, Some(2));
+    let again = service.handle.with_blocking(|feeds| feeds.keep_promises()).unwrap().unwrap();
+    assert_eq!(again, Some(0));
+    let reports = untold(service.handle.reader(), &party).unwrap();
+    assert_eq!(reports.len(), 2, "one for each of the terms");
+    service.close().unwrap();
+    for secret in ["PIN-0000", "PIN-0001", &person(0), &person(1)] {
+        assert_eq!(holding(firm.home(), secret), Vec::<String>::new(), "{secret}");
+    }
+    assert_eq!((firm.count("PIN-0000"), firm.count("PIN-0002")), (0, 1));
+    firm.is_clean();
+    counted(0);
+}
+
+#[test]
+fn a_record_past_its_period_and_under_two_terms_goes_whole() {
+    let (world, mut supplier) = (World::new(), Forge::new("supplier"));
+    let firm = world.firm("firm");
+    let mut line = supplier.open("quality");
+    for lot in 0..3 {
+        let text = |text: String| lotline_schema::codec::text(text);
+        let fields = vec![text(format!("CANARY-LOT-{lot}")), text(format!("CANARY-PART-{lot}")), text(format!("CANARY-TEXT-{lot}"))];
+        line.publish(&supplier, &Record::benchmark(fields));
+    }
+    let promise = |purpose: &str| Terms::new([purpose.to_owned()].into(), Some(90), false).unwrap();
+    let promises = [(promise("audit"), vec![(1, 0b001), (2, 0b100)]), (promise("claims"), vec![(1, 0b010), (2, 0b001)])];
+    let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
+    let taken = line.clone();
+    service.handle.with_blocking(move |feeds| take_under(feeds, &supplier, &taken, &promises)).unwrap();
+    let id = service.handle.snapshot().feeds[line.origin.as_str()].id;
+    // The owner's period is over for all of it, besides.
+    let items = [(1, 0b001), (1, u64::MAX), (1, 0b010), (2, 0b001), (2, 0b100)].map(|(seq, slots)| Forget { feed: id, seq, slots });
+    assert_eq!(service.handle.with_blocking(move |feeds| feeds.forget(&items, "past its time", now())).unwrap().unwrap(), 2);
+    service.close().unwrap();
+    for secret in ["CANARY-LOT-0", "CANARY-PART-0", "CANARY-TEXT-0", "CANARY-LOT-1", "CANARY-TEXT-1"] {
+        assert_eq!(holding(firm.home(), secret), Vec::<String>::new(), "{secret}");
+    }
+    assert!(!holding(firm.home(), "CANARY-PART-1").is_empty() && !holding(firm.home(), "CANARY-LOT-2").is_empty());
+    assert_eq!(firm.ok(&["forget", "--due", "--yes"])["forgotten"], 0);
+    firm.is_clean();
+}
+
 #[test]
 fn a_report_counts_for_records_of_ours_and_by_whom_it_is_signed() {
     let (mut owner, customer, stranger) = (Keeper::new("owner"), Forge::new("customer"), Forge::new("stranger"));
@@ -490,4 +565,113 @@ fn a_report_counts_for_records_of_ours_and_by_whom_it_is_signed() {
     let mut altered = core;
     *altered.last_mut().unwrap() ^= 1;
     assert!(matches!(owner.feeds().take_report(&party, altered), Err(ReportError::Broken(_))));
+}
+
+/// A clock that shows another year deletes nothing, and lists nothing, before its owner has said that it is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumped_is_no_reason_to_delete() {
+    let mut supplier = Forge::new("supplier");
+    let line = line_of(&mut supplier);
+    // What was received a hundred days ago under a promise of ninety is ten days from due by this clock.
+    let clock = SetClock::at(now() - 20 * 86_400);
+    let node = Node::new_by(clock.watched(), "firm").await;
+    node.with(move |feeds| take_under_a_promise(feeds, &supplier, &line)).await;
+    let listed = async || node.verb(serde_json::json!({ "Status": {} })).await.unwrap().json["due"]["records"].as_u64();
+    let forget = async || {
+        let args = serde_json::json!({
+            "lot": null, "part": null, "from": null, "fields": [], "persons": false, "everything": false, "person": null, "due": true,
+            "kind": null, "partner": null, "dry_run": false, "yes": true,
+        });
+        node.verb(serde_json::json!({ "Forget": args })).await
+    };
+    assert_eq!((listed().await, node.with(Feeds::keep_promises).await.unwrap()), (Some(0), Some(0)));
+    clock.jump(20 * 365 * 86_400);
+    assert_eq!(node.with(Feeds::keep_promises).await.unwrap(), None);
+    assert_eq!(listed().await, Some(0));
+    let refused = forget().await.unwrap_err();
+    assert!(refused.what.contains("the clock shows") && refused.hint.unwrap().contains("share resume --clock"), "{}", refused.what);
+    assert!(!holding(node.service.home.path(), &person(0)).is_empty());
+    // Set right, time passes, and the day comes.
+    clock.jump(-20 * 365 * 86_400);
+    clock.pass(Duration::from_secs(11 * 86_400));
+    assert_eq!(listed().await, Some(2));
+    assert_eq!(forget().await.unwrap().json["forgotten"], 2);
+    assert_eq!(holding(node.service.home.path(), &person(0)), Vec::<String>::new());
+    node.stop().await;
+}
+
+/// A batch that was read before a forgetting, and waits while that is done, is read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_under_way_does_not_leave_with_what_was_forgotten() {
+    const SECRET: &str = "CANARY-TEXT";
+    let (node, taker) = (Node::new("maker").await, Forge::new("oem"));
+    node.publish("quality", (0..3).map(|at| record(&format!("L-{at}"), "P-1", SECRET)).collect()).await;
+    node.know(taker.as_partner(false)).await;
+    node.know_keys_of(&taker).await;
+    node.apply("[[share]]\nname = 's'\nwith = 'oem'\nfeed = 'quality'\nparts = 'all'\nshow = 'everything'\nuntil = 'revoked'\n").await;
+    let (origin, handle) = (node.own("quality"), node.service.handle.clone());
+    let (go, told) = std::sync::mpsc::channel::<()>();
+    let id = handle.snapshot().feeds[origin.as_str()].id;
+    let items: Vec<Forget> = (1..4).map(|seq| Forget { feed: id, seq, slots: 0b100 }).collect();
+    let orders = items.clone();
+    // The feeds thread is busy: the session reads beside it, and waits with its batch.
+    let forgetting = tokio::spawn(async move {
+        let order = move |feeds: &mut Feeds| {
+            told.recv().unwrap();
+            (feeds.forget(&orders, "asked", now()).unwrap(), feeds.recipients(&orders).unwrap().len())
+        };
+        handle.with(order).await.unwrap()
+    });
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (handle, partner) = (node.service.handle.clone(), node.service.handle.snapshot().book["oem"].clone());
+    let context = links::Context { net: node.net.clone(), handle, board: node.board.clone(), capture: None };
+    let serving = tokio::spawn(links::serve(context, partner, near));
+    let mut wire = Wire::new(far);
+    wire.send(&Message::Open { origin: origin.to_string(), next: 0, root: empty_root(), view: None, credit: CREDIT_BYTES }).await;
+    assert!(matches!(within("the answer", wire.next()).await, Some(Message::Opened { .. })));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    go.send(()).unwrap();
+    assert_eq!(within("the forgetting", forgetting).await.unwrap(), (3, 0), "nobody had it, and nobody gets it");
+    loop {
+        match within("the records", wire.take(&taker)).await.unwrap() {
+            Message::Batch(batch) => {
+                let shown = |item: &Item| matches!(item, Item::View(view) if !view.disclosures.is_empty());
+                assert!(batch.items[1..].iter().all(shown), "what was not forgotten, and not a bare leaf");
+            }
+            Message::CaughtUp { .. } => break,
+            _ => {}
+        }
+    }
+    assert!(!wire.read.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()));
+    assert_eq!(node.with(move |feeds| feeds.recipients(&items).unwrap().len()).await, 0, "the ledger says that it was not sent");
+    serving.abort();
+    node.stop().await;
+}
+
+/// A disk that refuses in the middle: it is said, and the next order goes on where the last one stopped.
+#[test]
+fn a_forgetting_that_failed_halfway_is_said_and_finished_by_the_next() {
+    let world = World::new();
+    let firm = world.firm("firm");
+    configure(&firm, "");
+    firm.publish(&world.file("pin.csv", file_of(3)), &["--feed", "quality"]);
+    firm.start();
+    // The place of the segment's new file is taken.
+    let taken = firm.home().join("store/journal/00000001.new");
+    std::fs::create_dir(&taken).unwrap();
+    let failed = firm.fails(1, &["forget", "PIN-0001", "--persons", "--yes"]);
+    assert!(failed.error().contains("it is ordered"), "{}", failed.out);
+    assert_eq!(field(&firm, "PIN-0001", "inspector").0, "forgotten", "closed to everybody");
+    assert!(!holding(&firm.home().join("store/journal"), &person(1)).is_empty());
+    let alarmed =
+        || firm.ok(&["status"])["alarms"].as_array().unwrap().iter().any(|alarm| string(alarm).contains("FORGETTING IS NOT DONE"));
+    assert!(alarmed());
+    assert!(firm.fails(1, &["forget", "PIN-0001", "--persons", "--yes"]).error().contains("00000001"), "still refused");
+    std::fs::remove_dir(&taken).unwrap();
+    let finished = Said::of(&mut firm.command(["forget", "PIN-0001", "--persons", "--yes"]));
+    assert!(finished.code == 0 && finished.out.contains("gone from every file now"), "{}", finished.out);
+    assert!(!alarmed());
+    assert_eq!(holding(firm.home(), &person(1)), Vec::<String>::new());
+    assert_eq!(field(&firm, "PIN-0000", "inspector").0, "shown");
+    firm.is_clean();
 }

@@ -94,6 +94,11 @@ impl Clock {
         }
     }
 
+    /// The time by which something is over: what the clock shows, or the latest that was believed while it has jumped.
+    pub fn believed(&self) -> u64 {
+        self.moment().map_or_else(|_| self.mark(), |moment| moment.now() as u64)
+    }
+
     /// Why sharing is paused, if it is.
     pub fn jumped(&self) -> Option<Jumped> {
         self.moment().err()

@@ -267,6 +267,8 @@ pub struct Snapshot {
     pub accepting: Arc<BTreeMap<PartyId, KeptAcceptance>>,
     /// What terms each party asks us for.
     pub offers: Arc<BTreeMap<PartyId, Vec<Offer>>>,
+    /// How often something was forgotten since the start: what was read under another number may hold it.
+    pub forgettings: u64,
     /// Why nothing is signed or sent, if nothing is.
     pub restored: Option<String>,
     /// Why sharing is paused, if the clock cannot be believed.

@@ -1,6 +1,6 @@
 //! `lotline forget`: fields go from this home for good, on its owner's word: of a lot, of a person, or what is past its time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lotline_schema::kind::Group;
 use lotline_schema::text_distance;
@@ -12,8 +12,8 @@ use super::lists::{feed_name, owner, seen};
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
 use crate::desk::Desk;
-use crate::feeds::forget::{Due, Forget, due, naming, person_slots, schema_of};
-use crate::feeds::{Feed, Summary};
+use crate::feeds::forget::{Due, Forget, due, merged, naming, person_slots, schema_of};
+use crate::feeds::{Feed, Feeds, Summary};
 use crate::service::{day_text, now};
 use crate::store::Row;
 
@@ -91,33 +91,34 @@ impl Loss {
 
 /// Forgets.
 pub fn run(desk: &Desk, args: Args) -> Result<Answer, Failure> {
+    // What an earlier one could not do everywhere goes first.
+    let finished = if desk.feeds(Feeds::finish_forgetting)? { "What was ordered before is gone from every file now.\n" } else { "" };
     desk.settle()?;
     let (losses, why, note) = chosen(desk, &args)?;
     if losses.is_empty() {
-        let text = format!("nothing to forget{note}");
+        let text = format!("{finished}nothing to forget{note}");
         return Ok(Answer::new(text, json!({ "records": [], "forgotten": 0, "recipients": [], "dry_run": args.dry_run })));
     }
     let items: Vec<Forget> = losses.iter().map(Loss::forget).collect();
-    let asked = items.clone();
-    let recipients = desk.feeds(move |feeds| feeds.recipients(&asked))?;
-    let preview = preview(desk, &losses) + &note;
+    let preview = finished.to_owned() + &preview(desk, &losses) + &note;
     let records: Vec<_> = losses.iter().map(|loss| loss_json(desk, loss)).collect();
-    let told: Vec<_> = recipients.iter().map(|(name, records)| json!({ "name": name, "records": records })).collect();
     if args.dry_run {
-        let text = format!("{preview}\n{}\nNothing was forgotten: this was a dry run.", tell(&recipients));
-        return Ok(Answer::new(text, json!({ "records": records, "forgotten": 0, "recipients": told, "dry_run": true })));
+        let recipients = desk.feeds(move |feeds| feeds.recipients(&items))?;
+        let text = format!("{preview}\n{}\nNothing was forgotten: this was a dry run.", tell(&recipients, &losses));
+        return Ok(Answer::new(text, json!({ "records": records, "forgotten": 0, "recipients": told(&recipients), "dry_run": true })));
     }
     let question = format!("{preview}\nForget that in this home for good? Nobody can bring it back.");
     if !confirmed_at(desk, args.yes, &question) {
         return Err(Failure::new("nothing was forgotten").exit(exit::REFUSED).hint("--dry-run shows what would go; --yes confirms"));
     }
-    let forgotten = desk.feeds(move |feeds| feeds.forget(&items, &why, now()))?;
+    // Who has it is asked after the order: from then on nobody gets it.
+    let (forgotten, recipients) = desk.feeds(move |feeds| Ok((feeds.forget(&items, &why, now())?, feeds.recipients(&items)?)))?;
     let text = format!(
         "{preview}\nForgotten: {}. Signatures, order and proofs hold as before.\n{}\nBackups made before still hold it: replace them.",
         counted(forgotten),
-        tell(&recipients)
+        tell(&recipients, &losses)
     );
-    Ok(Answer::new(text, json!({ "records": records, "forgotten": forgotten, "recipients": told, "dry_run": false })))
+    Ok(Answer::new(text, json!({ "records": records, "forgotten": forgotten, "recipients": told(&recipients), "dry_run": false })))
 }
 
 /// What is to go, why in a word or two, and what is to be said besides.
@@ -135,13 +136,15 @@ fn chosen(desk: &Desk, args: &Args) -> Result<(Vec<Loss>, String, String), Failu
         return Ok((losses(desk, found)?, "a person".into(), note));
     }
     if args.due {
+        // By a clock that jumped everything would be past its time.
+        desk.handle.clock().moment()?;
         let due = past_their_time(desk)?;
         let wanted = |due: &Due| {
             args.kind.as_ref().is_none_or(|kind| *kind == due.kind)
                 && args.partner.as_ref().is_none_or(|name| due.partner.as_ref() == Some(name))
         };
-        let found = due.into_iter().filter(wanted).map(|due| due.forget).collect();
-        return Ok((losses(desk, found)?, "past its time".into(), String::new()));
+        let found: Vec<Forget> = due.into_iter().filter(wanted).map(|due| due.forget).collect();
+        return Ok((losses(desk, merged(&found))?, "past its time".into(), String::new()));
     }
     let lot = args.lot.as_deref().unwrap_or_default();
     let mut found = Vec::new();
@@ -199,16 +202,16 @@ fn slots_of(args: &Args, summary: &Summary) -> Result<u64, Failure> {
 
 /// What is past its time, by the configuration this process was started with.
 pub(super) fn past_their_time(desk: &Desk) -> Result<Vec<Due>, Failure> {
-    Ok(due(desk.handle.reader(), &desk.handle.snapshot(), &desk.config.retention, now())?)
+    Ok(due(desk.handle.reader(), &desk.handle.snapshot(), &desk.config.retention, desk.handle.clock().believed())?)
 }
 
-/// How many are past their time, by kind and partner.
+/// How many records are past their time, by kind and partner: one that is due for two reasons is one.
 fn due_counts(due: &[Due]) -> BTreeMap<(&str, Option<&str>), u64> {
-    let mut counts = BTreeMap::new();
+    let mut records: BTreeMap<_, BTreeSet<(u32, u64)>> = BTreeMap::new();
     for one in due {
-        *counts.entry((one.kind.as_str(), one.partner.as_deref())).or_default() += 1;
+        records.entry((one.kind.as_str(), one.partner.as_deref())).or_default().insert((one.forget.feed, one.forget.seq));
     }
-    counts
+    records.into_iter().map(|(of, records)| (of, records.len() as u64)).collect()
 }
 
 /// The same in words, with the oldest. None where nothing is.
@@ -225,8 +228,10 @@ pub(crate) fn due_in_words(due: &[Due]) -> Option<String> {
 /// The same for programs.
 pub(super) fn due_json(due: &[Due]) -> serde_json::Value {
     let count = |((kind, partner), count): ((&str, Option<&str>), u64)| json!({ "kind": kind, "partner": partner, "records": count });
-    let counts: Vec<_> = due_counts(due).into_iter().map(count).collect();
-    json!({ "records": due.len(), "oldest_since": due.first().map(|due| day_text(due.since)), "by": counts })
+    let counts = due_counts(due);
+    let records: u64 = counts.values().sum();
+    let counts: Vec<_> = counts.into_iter().map(count).collect();
+    json!({ "records": records, "oldest_since": due.first().map(|due| day_text(due.since)), "by": counts })
 }
 
 fn losses(desk: &Desk, found: Vec<Forget>) -> Result<Vec<Loss>, Failure> {
@@ -257,13 +262,29 @@ fn preview(desk: &Desk, losses: &[Loss]) -> String {
     text.trim_end().to_owned()
 }
 
-/// Who is to be told.
-fn tell(recipients: &BTreeMap<String, u64>) -> String {
-    if recipients.is_empty() {
-        return "None of it ever left this home.".into();
-    }
+/// Who is to be told. The ledger lists what left of our own feeds; what was passed on of received records nobody wrote down.
+fn tell(recipients: &BTreeMap<String, u64>, losses: &[Loss]) -> String {
+    let (ours, received) = (losses.iter().any(|loss| loss.feed.ours), losses.iter().any(|loss| !loss.feed.ours));
     let parts: Vec<String> = recipients.iter().map(|(name, records)| format!("{} ({})", harmless(name), counted(*records))).collect();
-    format!("These have it too, and keep it until you tell them: {}.", parts.join(", "))
+    let mut said = match (parts.is_empty(), ours, received) {
+        (false, ..) => format!("These have it too, and keep it until you tell them: {}.", parts.join(", ")),
+        (true, true, false) => "None of it ever left this home.".to_owned(),
+        (true, true, true) => "None of your own records among them ever left this home.".to_owned(),
+        (true, false, _) => String::new(),
+    };
+    if received {
+        let gap = if said.is_empty() { "" } else { " " };
+        said.extend([
+            gap,
+            "What you put into bundles of received records is not recorded: whoever has such a bundle is to be told as well.",
+        ]);
+    }
+    said
+}
+
+/// The same for programs.
+fn told(recipients: &BTreeMap<String, u64>) -> Vec<serde_json::Value> {
+    recipients.iter().map(|(name, records)| json!({ "name": name, "records": records })).collect()
 }
 
 fn counted(records: u64) -> String {

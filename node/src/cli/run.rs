@@ -10,12 +10,15 @@ use crate::api;
 use crate::capture::Capture;
 use crate::config::Home;
 use crate::desk;
+use crate::feeds::Feeds;
 use crate::links;
 use crate::net::{self, Address, Net};
-use crate::service::{LinkBoard, Service, ServiceError, now};
+use crate::service::{Handle, LinkBoard, Service, ServiceError, now};
 
-/// How often a node that may looks for what it promised to delete.
-const PROMISES_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
+/// How often a node that may deletes what it promised to: promises are of days, and the index is made anew each time.
+const PROMISES_EVERY: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// When it tries again if it could not.
+const PROMISES_AGAIN: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// Flags of `run`.
 #[derive(clap::Args)]
@@ -90,17 +93,10 @@ async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>
     announce(service, &board, &api);
     let stopped = until_stopped(until_stdin_ends);
     tokio::pin!(stopped);
-    let auto_delete = service.home.config()?.retention.auto_delete();
-    let mut promises = tokio::time::interval(PROMISES_EVERY);
+    let keeping = service.home.config()?.retention.auto_delete().then(|| tokio::spawn(keep_promises(service.handle.clone())));
     loop {
         tokio::select! {
             () = &mut stopped => break,
-            _ = promises.tick(), if auto_delete => match service.handle.with(|feeds| feeds.keep_promises(now())).await? {
-                Ok(0) => {}
-                Ok(records) => tracing::info!(records, "deleted as promised"),
-                // A backup under way, a full disk: `status` goes on to list it.
-                Err(why) => tracing::warn!(%why, "what was promised to be deleted is still here"),
-            },
             () = network.renamed(service) => {
                 tracing::info!("the new transport key is in use");
                 let listen = network.stop().await;
@@ -109,9 +105,31 @@ async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>
         }
     }
     tracing::info!("stopping");
+    keeping.inspect(tokio::task::JoinHandle::abort);
     api.stop().await;
     network.stop().await;
     Ok(Answer::new("", json!({ "stopped": true })))
+}
+
+/// Keeps promises to delete, at the start and then once a day.
+async fn keep_promises(handle: Handle) {
+    loop {
+        let Ok(kept) = handle.with(Feeds::keep_promises).await else { return };
+        let wait = match kept {
+            Ok(Some(records)) => {
+                tracing::info!(records, "deleted as promised");
+                PROMISES_EVERY
+            }
+            // The clock has jumped: `status` says so.
+            Ok(None) => PROMISES_AGAIN,
+            // A backup under way, a full disk: `status` goes on to list it.
+            Err(why) => {
+                tracing::warn!(%why, "what was promised to be deleted is still here");
+                PROMISES_AGAIN
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
 }
 
 /// The node's part in the network under one transport key.

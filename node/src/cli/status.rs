@@ -64,6 +64,13 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
                 .into(),
         );
     }
+    if store.forgetting {
+        alarms.push(
+            "FORGETTING IS NOT DONE: what was ordered is closed to everybody, and still in files of this home; the next `lotline forget` \
+             or start goes on with it (is the disk full?)"
+                .into(),
+        );
+    }
     let delegated = snapshot.delegated();
     for of in delegated.iter().filter(|of| of.goes_on(now()) && of.days_left(now()) <= WARN_DAYS) {
         let (name, last) = (of.origin.name(), crate::service::day_text(of.until));
@@ -124,9 +131,15 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         text.push_str(&format!("  delegated  {:<16} {}\n", of.origin.name(), super::lists::words(of, now())));
     }
     // Without its index status still answers.
-    let due = super::forget::past_their_time(desk).unwrap_or_default();
-    if let Some(words) = super::forget::due_in_words(&due) {
-        text.push_str(&format!("  retention  {words}; nothing goes by itself (lotline forget --due)\n"));
+    let due = super::forget::past_their_time(desk);
+    let goes = match desk.config.retention.auto_delete() {
+        true => "the node deletes what you promised, the rest waits for you",
+        false => "nothing goes by itself",
+    };
+    match due.as_deref().map(super::forget::due_in_words) {
+        Ok(Some(words)) => text.push_str(&format!("  retention  {words}; {goes} (lotline forget --due)\n")),
+        Ok(None) => {}
+        Err(why) => text.push_str(&format!("  retention  what is past its time cannot be told now: {}\n", why.what)),
     }
     let mut partners = Vec::new();
     for partner in snapshot.book.values() {
@@ -156,7 +169,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         "transport": { "peer": snapshot.peer, "waiting_for": snapshot.moving.as_ref().map(|_| super::keys::rotate::waiting_for(&snapshot)) },
         "successor": org.successor().map(ToString::to_string),
         "policy": { "version": policy.version(), "shares": shares, "nevers": policy.nevers().len(), "stopped": policy.stopped() },
-        "due": super::forget::due_json(&due), "feeds": feeds, "delegated": delegated.iter().map(super::lists::delegation_json).collect::<Vec<_>>(), "partners": partners, "restored": snapshot.restored,
+        "due": due.as_deref().map(super::forget::due_json).ok(), "feeds": feeds, "delegated": delegated.iter().map(super::lists::delegation_json).collect::<Vec<_>>(), "partners": partners, "restored": snapshot.restored,
         "clock": { "shows": clock.now(), "latest": clock.mark(), "jumped": clock.jumped().is_some() },
         "listening": desk.board.as_ref().map(crate::service::LinkBoard::listening),
         "store": { "journal_bytes": store.journal_bytes, "segments": store.segments, "rebuilding": store.rebuilding, "waiting": store.waiting },

@@ -15,7 +15,7 @@ use super::state::{StateError, Summary};
 use super::{Feed, FeedError, Feeds, Snapshot, terms};
 use crate::ledger::Outcome;
 use crate::retention::{Retention, SHORTEST_SLACK_SECONDS};
-use crate::store::{Batch, Entry, Reader, Row};
+use crate::store::{Batch, Entry, Reader, Row, StoreError};
 
 /// Rows read at once.
 const PAGE: usize = 512;
@@ -75,6 +75,7 @@ impl Feeds {
     pub fn forget(&mut self, items: &[Forget], why: &str, now: u64) -> Result<u64, FeedError> {
         self.may_sign()?;
         self.settle()?;
+        let items = &merged(items);
         for item in items {
             self.snapshot.may_forget(self.snapshot.feed_numbered(item.feed).ok_or(StateError("feed"))?, item.seq)?;
         }
@@ -98,23 +99,51 @@ impl Feeds {
         }
         self.report(&mut order, &ordered, now)?;
         orders.push(order);
-        self.store.forget(orders)?;
-        // Summaries of what was published a moment ago; the index is level now.
-        self.recent.clear();
-        self.show();
+        let outcome = self.store.forget(orders);
+        self.show_forgotten(outcome)?;
         Ok(records)
     }
 
-    /// Forgets what was promised to be gone by now: for a node whose owner said that it may. How many records that were.
-    pub fn keep_promises(&mut self, now: u64) -> Result<u64, FeedError> {
+    /// Goes on with what was ordered and could not be carried out everywhere. Whether there was anything.
+    pub fn finish_forgetting(&mut self) -> Result<bool, FeedError> {
+        if !self.reader.status().forgetting {
+            return Ok(false);
+        }
+        let outcome = self.store.forget(Vec::new());
+        self.show_forgotten(outcome)?;
+        Ok(true)
+    }
+
+    /// What was read before counts no more from the order on, whether it was carried out everywhere or not: who is about to
+    /// send it hears of that.
+    fn show_forgotten(&mut self, outcome: Result<(), StoreError>) -> Result<(), FeedError> {
+        if !matches!(outcome, Ok(()) | Err(StoreError::Ordered(_))) {
+            return Ok(outcome?);
+        }
+        // Whoever reads from now on gets nothing of it: the index is level, or answers nothing.
+        let level = self.settle();
+        // Summaries of what was published a moment ago.
+        self.recent.clear();
+        self.snapshot.forgettings += 1;
+        self.show();
+        outcome?;
+        level
+    }
+
+    /// Forgets what was promised to be gone by now: for a node whose owner said that it may. How many records that were; none
+    /// while the clock cannot be believed.
+    pub fn keep_promises(&mut self) -> Result<Option<u64>, FeedError> {
+        self.finish_forgetting()?;
+        let Ok(moment) = self.clock.moment() else { return Ok(None) };
         if self.may_sign().is_err() {
-            return Ok(0);
+            return Ok(Some(0));
         }
         self.settle()?;
+        let now = moment.now() as u64;
         let due = promised(&self.reader, &self.snapshot, now)?;
         match due.is_empty() {
-            true => Ok(0),
-            false => self.forget(&due.into_iter().map(|due| due.forget).collect::<Vec<_>>(), "promised", now),
+            true => Ok(Some(0)),
+            false => self.forget(&due.into_iter().map(|due| due.forget).collect::<Vec<_>>(), "promised", now).map(Some),
         }
     }
 
@@ -173,6 +202,13 @@ impl Snapshot {
     fn forgettable(&self) -> impl Iterator<Item = &Feed> {
         self.feeds.values().filter(|feed| !feed.origin.is_org() && self.may_forget(feed, 0).is_ok())
     }
+}
+
+/// The same, each record once: an order says what lists show of the rest, so all that goes of a record goes by one.
+pub fn merged(items: &[Forget]) -> Vec<Forget> {
+    let mut records: BTreeMap<(u32, u64), u64> = BTreeMap::new();
+    items.iter().for_each(|item| *records.entry((item.feed, item.seq)).or_default() |= item.slots);
+    records.into_iter().map(|((feed, seq), slots)| Forget { feed, seq, slots }).collect()
 }
 
 /// A record as far as these slots of it are here; none for a hidden one.
@@ -247,15 +283,19 @@ fn outlived(reader: &Reader, snapshot: &Snapshot, retention: &Retention, now: u6
     for feed in snapshot.forgettable() {
         let made_for = snapshot.book.values().find(|partner| feed.ours && partner.feed == feed.origin.name());
         each_record(reader, feed, |row, facts| {
+            // What went long ago is not read again.
+            if row.slots() == 0 {
+                return Ok(true);
+            }
             let Some(core) = reader.core(row)? else { return Ok(true) };
             let signed = Unverified::read(&core)?.claims().day;
-            // Entries stand in the order they were signed in: what comes after is younger still.
+            // Entries stand in the order they were signed in, but for a clock that was wrong: what comes after is younger still.
             if now < shortest.after(signed).saturating_sub(SHORTEST_SLACK_SECONDS) {
                 return Ok(false);
             }
             let customer = facts.customer.as_deref().filter(|_| feed.ours).or(made_for.map(|partner| partner.name.as_str()));
             let (slots, period) = (row.slots(), retention.of(&facts.kind, customer));
-            if let Some(period) = period.filter(|period| slots != 0 && period.after(signed) <= now) {
+            if let Some(period) = period.filter(|period| period.after(signed) <= now) {
                 let partner = match feed.ours {
                     true => customer.map(str::to_owned),
                     false => snapshot.partner_of(&feed.origin.party()).map(|partner| partner.name.clone()),
@@ -276,18 +316,23 @@ fn outlived(reader: &Reader, snapshot: &Snapshot, retention: &Retention, now: u6
     Ok(found)
 }
 
-/// Shows each record of a feed that is here, in its order, as long as the answer is yes.
+/// Shows each record of a feed that is here, in its order, until the answer is no for a whole page of them.
 fn each_record(reader: &Reader, feed: &Feed, mut each: impl FnMut(&Row, &Facts) -> Result<bool, FeedError>) -> Result<(), FeedError> {
     let mut next = 1;
     while next < feed.size() {
         let rows = reader.rows(feed.id, next, PAGE)?;
         let Some(last) = rows.last() else { break };
         next = last.seq + 1;
+        let (mut shown, mut goes_on) = (false, false);
         for row in rows.iter().filter(|row| row.has_core && row.seq < feed.size()) {
             let facts = Summary::read(&row.summary)?.facts;
-            if !facts.is_release() && !each(row, &facts)? {
-                return Ok(());
+            if !facts.is_release() {
+                shown = true;
+                goes_on |= each(row, &facts)?;
             }
+        }
+        if shown && !goes_on {
+            break;
         }
     }
     Ok(())

@@ -106,6 +106,7 @@ impl Feeds {
             book: Arc::new(read_book(&reader)?),
             lists: Arc::new(read_lists(&reader)?),
             letters: Arc::new(read_letters(&reader)?),
+            forgettings: 0,
             restored: opened.restored.as_ref().map(ToString::to_string),
             asked: Arc::new(asked),
             writers: Arc::new(delegate::read_writers(&reader)?),

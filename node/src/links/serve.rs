@@ -429,7 +429,8 @@ impl Serving {
         Some(Rules { policy: Arc::new(snapshot.policy.about(&self.partner.name)), snapshot, at, until, view })
     }
 
-    /// Whether these rules still show the partner the same view. While nothing was committed and the clock is before the next
+    /// Whether these rules still show the partner the same view, of records that nothing was forgotten of since they were
+    /// read. While nothing was committed and the clock is before the next
     /// boundary nothing need be asked.
     fn hold(&self, rules: &Rules) -> bool {
         let same = Arc::ptr_eq(&rules.snapshot, &self.context.handle.snapshot());
@@ -437,7 +438,21 @@ impl Serving {
             !now.is_set_back() && !rules.at.is_set_back() && rules.at.is_before(now) && rules.until.is_none_or(|until| now.now() < until)
         };
         same && self.context.handle.clock().moment().is_ok_and(goes_on)
-            || self.standing().is_some_and(|standing| standing.view == rules.view)
+            || self.nothing_forgotten(rules) && self.standing().is_some_and(|standing| standing.view == rules.view)
+    }
+
+    /// Whether what was read under these rules is as it was: a row read before, and its fields after something was forgotten, look
+    /// like a record that shows nothing.
+    fn nothing_forgotten(&self, rules: &Rules) -> bool {
+        rules.snapshot.forgettings == self.context.handle.snapshot().forgettings
+    }
+
+    /// What was read is thrown away. The session hears of the change before it asks again: else it would ask for the same, for
+    /// ever.
+    fn overtaken(&mut self) -> Vec<Output> {
+        let mut outputs = self.look();
+        outputs.extend(self.sender.handle(Input::Stale));
+        outputs
     }
 
     /// Sleeps until the clock shows a moment; for ever without one.
@@ -540,6 +555,7 @@ impl Serving {
         let (page, opening) = page.await?.map_err(|why| LinkError::Ours(why.to_string()))?;
         opening.into_iter().for_each(|(seq, at)| self.waiting.add(seq, at));
         match page.is_empty() {
+            true if !self.nothing_forgotten(&rules) => Ok(Some(self.overtaken())),
             true => Ok(None),
             // The cursor stays: what comes next is looked at again, and then finds these among what was sent.
             false => self.send_backfill(&rules, feed, page, writer, from, false).await.map(Some),
@@ -589,6 +605,9 @@ impl Serving {
                 (new != 0).then_some(cleared)
             };
             let (page, read) = self.clear(&rules, &feed, at, page_end, fresh).await?;
+            if page.is_empty() && !self.nothing_forgotten(&rules) {
+                return Ok(self.overtaken());
+            }
             if page.is_empty() {
                 at = read;
                 continue;
@@ -693,10 +712,7 @@ impl Serving {
         let row = row.map_err(|why| LinkError::Ours(why.to_string()))?;
         if !self.hold(rules) {
             self.concluded.push((row, Outcome::NotSent));
-            // The session hears of the change before it asks again: else it would ask for the same, for ever.
-            let mut outputs = self.look();
-            outputs.extend(self.sender.handle(Input::Stale));
-            return Ok(outputs);
+            return Ok(self.overtaken());
         }
         let mut handed = 0;
         let written = self.write_watching(&frame, rules, writer, &mut handed).await;

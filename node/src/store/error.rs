@@ -67,7 +67,9 @@ pub enum StoreError {
     #[error("a backup or an audit is under way; forget when it is done")]
     Copying,
     /// What is to be forgotten is on its way: ordered for good, and not carried out everywhere.
-    #[error("it is ordered, and was not carried out everywhere ({0}); the next start of the node or of a command carries it out")]
+    #[error(
+        "it is ordered as far as it was written, and was not carried out everywhere ({0}); the next `lotline forget` or start goes on with it"
+    )]
     Ordered(Box<StoreError>),
     /// The index is behind or broken. The journal has everything, so saving goes on.
     #[error("the store is rebuilding its index; nothing is lost, try again later")]

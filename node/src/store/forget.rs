@@ -10,7 +10,7 @@
 //! 6  rebuild  the index, from the journal
 //! ```
 //!
-//! Killed before 2, nothing was ordered. Killed after it, opening does 3 to 6 before anything is read: each step may be
+//! Killed before 2, nothing was ordered. Killed between two of its commits, what the first ones name. Killed after it, opening does 3 to 6 before anything is read: each step may be
 //! done twice. A failure of the disk in 3 to 5 leaves the same to the next start, and the slots are closed until then.
 
 use std::path::Path;
@@ -45,9 +45,10 @@ impl Store {
             return Err(StoreError::Damaged(damage));
         }
         let first = self.journal.begin_forgetting()?;
-        for order in orders {
-            step().map_err(io_error("write", shared.folder()))?;
-            self.commit(order)?;
+        for (nth, order) in orders.into_iter().enumerate() {
+            let written = step().map_err(io_error("write", shared.folder())).and_then(|()| self.commit(order).map(drop));
+            // Behind the first commit there is no way back.
+            written.map_err(|e| if nth == 0 { e } else { StoreError::Ordered(Box::new(e)) })?;
         }
         self.carry_out_live(first).map_err(|e| StoreError::Ordered(Box::new(e)))
     }

@@ -269,7 +269,7 @@ impl Standing {
 /// What is past its time, in words; without its index, or a configuration that reads, the page still answers.
 fn past_their_time(context: &Context) -> Option<String> {
     let retention = context.home.config().ok()?.retention;
-    let due = forget::due(context.handle.reader(), &context.handle.snapshot(), &retention, now()).ok()?;
+    let due = forget::due(context.handle.reader(), &context.handle.snapshot(), &retention, context.handle.clock().believed()).ok()?;
     due_in_words(&due)
 }
 
