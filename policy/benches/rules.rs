@@ -38,7 +38,7 @@ fn main() {
     time("picking out the rules about one partner", decisions / 10, |at| {
         black_box(policy.about(&viewers[at % PARTNERS].partner));
     });
-    time("decision with every reason, aim p99 50 us", decisions / 10, |at| {
+    time("explaining a decision: every field with its reason", decisions / 10, |at| {
         let (viewer, facts) = asked(at);
         black_box(decide(&policy, viewer, "quality", &SCHEMA, facts, NOW));
     });
