@@ -3,7 +3,7 @@
 //! Knows sockets (through `net`), the feeds thread (through its handle) and the sessions; decides nothing about rights,
 //! which is `policy::clear`'s, nor about truth, which is `feeds::accept`'s.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use lotline_policy::Rule;
-use lotline_schema::deletion::Reported;
 use lotline_schema::note::Checkpoint;
 use lotline_schema::requirements::Stated;
 
@@ -577,38 +576,41 @@ impl Agreed {
 /// Deletion reports on one control stream.
 #[derive(Default)]
 struct Reports {
+    /// The number of the last one said.
+    said: Option<u64>,
     /// Those said, and not answered yet.
-    said: Vec<Vec<u8>>,
-    /// How many were heard.
-    heard: usize,
+    waiting: BTreeSet<u64>,
+    /// How many were heard that we did not answer.
+    unanswered: usize,
 }
 
 impl Reports {
     /// What is to be said and was not yet.
     async fn next(&mut self, context: &Context, partner: &Partner) -> Result<Vec<Message>, LinkError> {
-        if context.handle.snapshot().restored.is_some() || self.said.len() >= REPORTS_MAX {
+        let room = REPORTS_MAX.saturating_sub(self.waiting.len());
+        if context.handle.snapshot().restored.is_some() || room == 0 {
             return Ok(Vec::new());
         }
-        let (reader, party) = (context.handle.reader().clone(), partner.party);
+        let (reader, party, after) = (context.handle.reader().clone(), partner.party, self.said);
         // An index that is being made again answers later: this is asked at least with every ping.
-        let mut reports = blocking(move || untold(&reader, &party)).await?.unwrap_or_default();
-        reports.retain(|core| !self.said.contains(core));
-        self.said.extend(reports.iter().cloned());
-        Ok(reports.into_iter().map(Message::Deleted).collect())
+        let reports = blocking(move || untold(&reader, &party, after, room)).await?.unwrap_or_default();
+        self.said = reports.last().map(|(number, _)| *number).or(self.said);
+        self.waiting.extend(reports.iter().map(|(number, _)| *number));
+        Ok(reports.into_iter().map(|(_, core)| Message::Deleted(core)).collect())
     }
 
     /// Keeps a partner's report; the answer to it.
     async fn take(&mut self, context: &Context, partner: &Partner, core: Vec<u8>) -> Result<Option<Message>, LinkError> {
-        self.heard += 1;
-        if context.handle.snapshot().restored.is_some() || self.heard > REPORTS_MAX {
+        if context.handle.snapshot().restored.is_some() || self.unanswered >= REPORTS_MAX {
             return Ok(None);
         }
         let party = partner.party;
         match context.handle.with(move |feeds| feeds.take_report(&party, core)).await? {
             Ok(number) => Ok(Some(Message::Noted(number))),
             Err(ReportError::Ours(why)) => Err(LinkError::Ours(why.to_string())),
-            // It comes again with the next connection; by then its keys, or our own feed, may be here.
+            // It comes again with the next connection; by then its keys, or our own ledger, may be here.
             Err(why) => {
+                self.unanswered += 1;
                 tracing::warn!(partner = partner.name, %why, "a deletion report was not kept");
                 Ok(None)
             }
@@ -616,9 +618,8 @@ impl Reports {
     }
 
     /// The partner has it.
-    async fn noted(&self, context: &Context, partner: &Partner, number: u64) -> Result<(), LinkError> {
-        let said = self.said.iter().any(|core| Reported::peek(core).is_some_and(|report| report.number == number));
-        if !said {
+    async fn noted(&mut self, context: &Context, partner: &Partner, number: u64) -> Result<(), LinkError> {
+        if !self.waiting.remove(&number) {
             return Ok(());
         }
         let party = partner.party;
