@@ -13,7 +13,6 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use lotline_policy::Rule;
 use lotline_schema::note::Checkpoint;
-use lotline_schema::requirements::Stated;
 
 use crate::capture::Capture;
 use crate::exchange::message::{Listing, VERSION};
@@ -53,8 +52,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const OWN_TERM: &str = "your own feed, which we write under your delegation; hides nothing";
 /// Under how many of its names a partner is dialled: the newest, and the one before, which it may go on under for a while.
 const NAMES_DIALLED: usize = 2;
-/// Letters a partner may send over one control stream: far more than anybody writes, and few enough to keep.
-const LETTERS_MAX: usize = 32;
 /// Malformed streams a partner may send before its connection is closed.
 const STRIKES_MAX: u32 = 3;
 
@@ -373,7 +370,7 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
     }
     let mut told: Option<Vec<(String, String)>> = None;
     let (mut asked, mut agreed, mut reports) = (false, Agreed::default(), Reports::default());
-    let (mut written, mut letters) = (Vec::new(), 0);
+    let mut written: Vec<Letter> = Vec::new();
     let mut following = follow::Following::new(context.clone(), peer);
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut heard = tokio::time::Instant::now();
@@ -401,13 +398,16 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
                 write(&mut writer, &ask).await?;
             }
         }
-        let post = context.handle.snapshot().letters.to(&partner.party);
-        for letter in post.iter().filter(|letter| !written.contains(*letter)) {
-            if let Some(message) = posted(&context, letter).await? {
-                write(&mut writer, &message).await?;
+        // While nothing is sent, nothing counts as sent.
+        if context.handle.snapshot().restored.is_none() {
+            let post = context.handle.snapshot().letters.to(&partner.party);
+            for letter in post.iter().filter(|letter| !written.contains(*letter)) {
+                if let Some(message) = posted(&context, letter).await? {
+                    write(&mut writer, &message).await?;
+                }
             }
+            written = post;
         }
-        written = post;
         tokio::select! {
             changed = snapshots.changed() => changed.map_err(|_| LinkError::Stopping)?,
             _ = ping.tick() => write(&mut writer, &Message::Ping).await?,
@@ -438,10 +438,7 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
                             write(&mut writer, &ask).await?;
                         }
                     }
-                    Some((Message::Letter(file), _)) if letters < LETTERS_MAX => {
-                        letters += 1;
-                        take_letter(&context, &partner, file).await?;
-                    }
+                    Some((Message::Letter(file), _)) => take_letter(&context, &partner, file).await?,
                     Some(_) => return Err(LinkError::Unexpected),
                     None => return Ok(()),
                 }
@@ -450,11 +447,8 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
     }
 }
 
-/// A letter to send; none while nothing is sent, or when it is too long for the network.
+/// A letter to send; none when it is too long for the network.
 async fn posted(context: &Context, letter: &Letter) -> Result<Option<Message>, LinkError> {
-    if context.handle.snapshot().restored.is_some() {
-        return Ok(None);
-    }
     let (reader, letter) = (context.handle.reader().clone(), letter.clone());
     let file = blocking(move || {
         reader.settle()?;
@@ -479,10 +473,7 @@ async fn take_letter(context: &Context, partner: &Partner, file: Vec<u8>) -> Res
             return Ok(());
         }
     };
-    let kept = context.handle.with(move |feeds| match &stated {
-        Stated::Requirements(requirements) => feeds.keep_request(party, requirements, &file),
-        Stated::Answer(answer) => feeds.keep_answer(party, answer, &file).map(drop),
-    });
+    let kept = context.handle.with(move |feeds| feeds.take_letter(party, &stated, &file));
     match kept.await? {
         Ok(()) => tracing::info!(partner = partner.name, "a letter about requirements is here"),
         Err(FeedError::Letter(why)) => tracing::info!(partner = partner.name, %why, "a letter does not count"),
@@ -515,20 +506,20 @@ impl Agreed {
         if snapshot.restored.is_some() {
             return Ok(messages);
         }
-        let Ok(moment) = context.handle.clock().moment() else {
-            return Ok(messages);
-        };
-        let asks = snapshot.asks(&partner.name, moment);
-        if self.told.as_ref() != Some(&asks) {
-            messages.push(Message::Terms(asks.clone()));
-            self.told = Some(asks);
-        }
+        // What we accept, and what we take back of it, needs no moment.
         let newest = snapshot.accepting.get(&party).map(|kept| &kept.core);
         if newest.is_some() && newest != self.given.as_ref() {
             let at = context.handle.clock().now();
             let core = context.handle.with(move |feeds| feeds.acceptance(&party, at)).await?;
             self.given = core.map_err(|why| LinkError::Ours(why.to_string()))?;
             messages.extend(self.given.clone().map(Message::Accept));
+        }
+        if let Ok(moment) = context.handle.clock().moment() {
+            let asks = snapshot.asks(&partner.name, moment);
+            if self.told.as_ref() != Some(&asks) {
+                messages.insert(0, Message::Terms(asks.clone()));
+                self.told = Some(asks);
+            }
         }
         Ok(messages)
     }
