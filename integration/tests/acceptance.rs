@@ -6,15 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lotline_integration::forge::{Forge, Keeper, Node, Peer, Wire, record, until};
 use lotline_node::exchange::{CREDIT_BYTES, Message};
+use lotline_node::feeds::forget::Forget;
+use lotline_node::feeds::heard::CHANGES_A_DAY_MAX;
 use lotline_node::feeds::terms::{discharge, due, obligations};
-use lotline_node::feeds::{AcceptError, KeptAcceptance, Offer, Received, Under};
+use lotline_node::feeds::witness::Evidence;
+use lotline_node::feeds::{AcceptError, Backfill, KeptAcceptance, Offer, Received, Under, accept};
 use lotline_node::keys::random;
+use lotline_node::ledger::{self, Intent, Items, Outcome, Sent};
 use lotline_node::service::now;
-use lotline_node::store::Entry;
-use lotline_schema::delivery::Receipt;
+use lotline_node::store;
+use lotline_schema::delivery::{Delivery, Receipt, Way};
+use lotline_schema::org::{Entry, Role};
 use lotline_schema::terms::{Acceptance, Accepted, Terms};
 use lotline_schema::tree::empty_root;
-use lotline_schema::{Origin, PartyId};
+use lotline_schema::{Hash, Origin, PartyId};
 
 const SHARE: &str = "[[share]]\nname = 's'\nwith = 'bad'\nfeed = 'quality'\nparts = 'all'\nshow = 'everything'\nuntil = 'revoked'\nfor = 'audit'\nthen = { pass_on = 'no' }\n";
 
@@ -185,17 +190,17 @@ fn obligations_are_kept_with_what_came_and_found_by_their_day() {
     let under = |terms: &Terms, slots: &[(u64, u64)]| Under { terms: terms.id(), slots: slots.to_vec() };
     let batch = |under: Vec<Under>| Received { under, ..line.batch(&forge, 0, 4) };
     let party = forge.party();
-    let accept = |keeper: &mut Keeper, terms: &[&Terms]| {
+    let promise = |keeper: &mut Keeper, terms: &[&Terms]| {
         let terms = terms.iter().map(|terms| (terms.id(), (*terms).clone())).collect();
         keeper.feeds().accept_terms(party, BTreeSet::new(), terms, now).unwrap().unwrap()
     };
 
     let refused = keeper.take(&origin, batch(vec![under(&ninety, &[(1, 1)])]), now);
     assert!(matches!(refused, Err(AcceptError::Terms)), "nothing was accepted");
-    accept(&mut keeper, &[&ninety]);
+    promise(&mut keeper, &[&ninety]);
     let refused = keeper.take(&origin, batch(vec![under(&ninety, &[(1, 1)]), under(&day, &[(1, 2)])]), now);
     assert!(matches!(refused, Err(AcceptError::Terms)), "one of the two was not");
-    let number = accept(&mut keeper, &[&ninety, &day]);
+    let number = promise(&mut keeper, &[&ninety, &day]);
     for (why, wrong) in [
         ("the feed's first entry has no slots", vec![under(&day, &[(0, 1)])]),
         ("no such entry", vec![under(&day, &[(4, 1)])]),
@@ -226,11 +231,99 @@ fn obligations_are_kept_with_what_came_and_found_by_their_day() {
     assert_eq!(due_at(now + 90 * DAY - 1), [(1, 0b100)]);
     assert_eq!(due_at(now + 90 * DAY), [(1, 0b100), (1, 0b11), (2, 0b1)]);
     assert_eq!(due(&reader, now + 90 * DAY, 1).unwrap().len(), 1);
+    // What came free stays free when it comes again under terms, and what was forgotten comes under none.
+    let (feed, org) = (keeper.feeds().snapshot().feeds[origin.as_str()].clone(), keeper.feeds().snapshot().orgs[&party].clone());
+    let forget = Forget { feed: feed.id, seq: 2, slots: 0b10 };
+    keeper.feeds().forget(&[forget], "asked", now).unwrap();
+    keeper.feeds().settle().unwrap();
+    let before: Vec<_> = (1..4).map(|seq| obligations(&reader, &origin, seq).unwrap()).collect();
+    let items = (1..4).map(|seq| (seq, line.entries[seq as usize].view())).collect();
+    let again = Backfill { items, policy: Some(1), under: vec![under(&ninety, &[(1, 0b111), (2, 0b111), (3, 0b111)])] };
+    let leaf_of = |seq| reader.row(feed.id, seq).unwrap().map(|row| Hash(row.leaf));
+    let verified = accept::verify_backfill(&org, &feed, again, leaf_of).unwrap();
+    let receipt = keeper.feeds().accept_backfill(verified, now + DAY).unwrap().unwrap();
+    assert_eq!(Receipt::peek(&receipt).unwrap().terms, Some(number), "it came under the acceptance all the same");
+    keeper.feeds().settle().unwrap();
+    assert_eq!((1..4).map(|seq| obligations(&reader, &origin, seq).unwrap()).collect::<Vec<_>>(), before);
     // What is gone is due no more.
     for entry in discharge(&reader, &origin, 1, 0b101).unwrap() {
-        let Entry::State { key, value } = entry else { panic!("state alone") };
+        let store::Entry::State { key, value } = entry else { panic!("state alone") };
         assert!(!key.is_empty() && value.as_ref().is_none_or(|value| !value.is_empty()));
     }
+}
+
+/// Whatever a partner says, and however often: what is kept of it is bounded, and what a receipt names is among it.
+#[test]
+fn nobody_fills_a_store_with_acceptances_or_terms() {
+    let (bad, mut keeper) = (Forge::new("bad"), Keeper::new("keeper"));
+    keeper.know_keys_of(&bad).unwrap();
+    let (party, owner) = (bad.party(), keeper.feeds().snapshot().party);
+    let take = |keeper: &mut Keeper, number: u64| {
+        let core = signed(&bad, &bad, owner, number, &[], &[]);
+        keeper.feeds().take_acceptance(&party, core).unwrap()
+    };
+    assert!((1..=15).all(|number| take(&mut keeper, number)));
+    let intent = Intent {
+        to: "bad".into(),
+        origin: "o".into(),
+        way: ledger::Way::Batch,
+        items: Items { sent: vec![Sent { seq: 1, mask: 1, shares: 0 }], shares: Vec::new() },
+        policy: Some(1),
+        digest: Hash([8; 32]),
+    };
+    let row = keeper.feeds().intend(intent, &[], &[], now()).unwrap();
+    let delivery = Delivery {
+        origin: "o".into(),
+        from: 1,
+        to: 2,
+        size: 2,
+        root: Hash([7; 32]),
+        items: Hash([8; 32]),
+        policy: Some(1),
+        terms: Some(15),
+        at: now(),
+        way: Way::Batch,
+    };
+    let receipt = Evidence::Receipt(row.clone(), bad.receipt(&delivery));
+    keeper.feeds().conclude(&[(row, Outcome::Acknowledged)], &[receipt], now()).unwrap();
+    let most = u64::from(CHANGES_A_DAY_MAX);
+    assert!((16..=most).all(|number| take(&mut keeper, number)));
+    assert!(!take(&mut keeper, most + 1), "more than a day takes in");
+    let offered = |at: u32| vec![Offer { feed: "f".into(), terms: terms(), what: at.to_string() }];
+    for at in 1..=CHANGES_A_DAY_MAX + 5 {
+        for _ in 0..2 {
+            keeper.feeds().take_offers(party, offered(at)).unwrap();
+        }
+    }
+    assert_eq!(keeper.feeds().snapshot().offers[&party], offered(CHANGES_A_DAY_MAX), "what is said again is no change");
+    keeper.restart();
+    keeper.feeds().settle().unwrap();
+    let kept = keeper.feeds().reader().states(b"accepted/", None, 999).unwrap();
+    let kept: Vec<u64> = kept.iter().map(|(key, _)| u64::from_be_bytes(*key.last_chunk().unwrap())).collect();
+    assert_eq!(kept, std::iter::once(15).chain(most - 7..=most).collect::<Vec<_>>());
+    assert_eq!(keeper.feeds().snapshot().accepted[&party].accepted.number, most);
+    assert!(take(&mut keeper, most + 1));
+}
+
+/// Who stole a key and accepts under the highest number there is stands in nobody's way once the key is revoked.
+#[test]
+fn a_revoked_key_bars_no_later_acceptance() {
+    let (mut bad, fresh, mut keeper) = (Forge::new("bad"), Forge::new("fresh"), Keeper::new("keeper"));
+    keeper.know_keys_of(&bad).unwrap();
+    let (party, owner) = (bad.party(), keeper.feeds().snapshot().party);
+    let counts = |keeper: &mut Keeper| keeper.feeds().snapshot().accepted.get(&party).map(|kept| kept.accepted.number);
+    for number in [5, 1 << 62] {
+        assert!(keeper.feeds().take_acceptance(&party, signed(&bad, &bad, owner, number, &[], &[])).unwrap());
+    }
+    assert!(!keeper.feeds().take_acceptance(&party, signed(&bad, &bad, owner, 6, &[], &[])).unwrap());
+    let from = [(Origin::org(party).to_string(), bad.org.size()), (Origin::new(party, "receipts", 1).unwrap().to_string(), 6)].into();
+    bad.state(&Entry::Rotation { role: Role::Record, key: fresh.keys.record.public(), from, reason: "stolen".into() });
+    keeper.know_keys_of(&bad).unwrap();
+    assert_eq!(counts(&mut keeper), Some(5), "the newest that its keys vouch for");
+    assert!(keeper.feeds().take_acceptance(&party, signed(&bad, &fresh, owner, 6, &[], &[])).unwrap());
+    assert_eq!(counts(&mut keeper), Some(6));
+    keeper.restart();
+    assert_eq!(counts(&mut keeper), Some(6));
 }
 
 #[test]

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use lotline_integration::forge::{Forge, Node, Peer, Wire, record, within};
 use lotline_node::exchange::message::Cosigned;
 use lotline_node::exchange::{CREDIT_BYTES, Code, Message};
+use lotline_node::feeds::deletion::gone_of;
 use lotline_node::feeds::{AcceptError, Backfill, Head, Received, accept};
+use lotline_node::keys::random;
 use lotline_node::links;
 use lotline_node::net::Protocol;
+use lotline_schema::deletion::Deletion;
 use lotline_schema::delivery::{Delivery, Way};
 use lotline_schema::note::Checkpoint;
 use lotline_schema::tree::empty_root;
@@ -262,6 +265,36 @@ async fn receipts_are_asked_for_in_vain() {
             };
             assert_eq!(said, Message::Given { receipts: Vec::new(), next: None });
         }
+    }
+}
+
+/// Nor does the answer to a deletion report say which feeds there are, and who got nothing is said to have deleted nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_reports_are_answered_alike() {
+    let house = House::new().await;
+    let peer = Peer::connect(&house.rival, &house.node).await;
+    let mut control = peer.control("rival").await;
+    let own = ["open", "private"].map(|name| ("a feed of the house", house.node.own(name).to_string()));
+    let rival = &house.rival;
+    for (number, (why, origin)) in (1..).zip(own.iter().cloned().chain(house.hidden())) {
+        let deletion = Deletion { origin, terms: Hash([1; 32]), entries: vec![(1, 1), (2, 7)], at: 77 };
+        let core = deletion.seal(rival.party(), number, &rival.keys.record, random).unwrap();
+        control.send(&Message::Deleted(core)).await;
+        control.send(&Message::Ping).await;
+        let mut said = Vec::new();
+        loop {
+            match control.next().await.unwrap() {
+                Message::Pong => break,
+                Message::Noted(number) => said.push(number),
+                _ => {}
+            }
+        }
+        assert_eq!(said, [number], "{why}");
+    }
+    let reader = house.node.service.handle.reader();
+    reader.settle().unwrap();
+    for name in ["open", "private"] {
+        assert_eq!(gone_of(reader, &rival.party(), &house.node.own(name), 1).unwrap(), [], "{name}");
     }
 }
 

@@ -15,6 +15,7 @@ use lotline_node::feeds::deletion::{Gone, ReportError, gone_of, untold};
 use lotline_node::feeds::forget::Forget;
 use lotline_node::feeds::{Backfill, FeedError, Feeds, Item, OnConflict, Submission, Under, accept};
 use lotline_node::import;
+use lotline_node::ledger::{Intent, Items, Outcome, Sent, Way};
 use lotline_node::links;
 use lotline_node::service::{Service, now};
 use lotline_schema::deletion::{Deletion, Reported};
@@ -389,7 +390,7 @@ fn what_was_promised_and_deleted_is_reported_to_its_owner_until_that_one_answers
         oem.stop();
         let service = open(&oem);
         let owner = service.handle.snapshot().book["supplier"].party;
-        let none = untold(service.handle.reader(), &owner).unwrap().is_empty();
+        let none = untold(service.handle.reader(), &owner, None, 64).unwrap().is_empty();
         service.close().unwrap();
         oem.start();
         none
@@ -459,14 +460,14 @@ fn a_promise_that_is_due_is_listed_and_kept_by_the_node_that_may() {
     firm.stop();
     let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
     let snapshot = service.handle.snapshot();
-    let reports = untold(service.handle.reader(), &party).unwrap();
-    let report = Reported::open(&reports[0], &snapshot.orgs[&snapshot.party]).unwrap();
+    let reports = untold(service.handle.reader(), &party, None, 64).unwrap();
+    let report = Reported::open(&reports[0].1, &snapshot.orgs[&snapshot.party]).unwrap();
     assert_eq!((reports.len(), report.deletion.origin.as_str()), (1, line.origin.as_str()));
     assert_eq!(report.deletion.entries, [(1, ALL), (2, ALL)]);
     // Answered, it is said no more.
     service.handle.with_blocking(move |feeds| feeds.noted(&party, report.number)).unwrap().unwrap();
     service.handle.reader().settle().unwrap();
-    assert_eq!(untold(service.handle.reader(), &party).unwrap(), Vec::<Vec<u8>>::new());
+    assert_eq!(untold(service.handle.reader(), &party, None, 64).unwrap(), Vec::new());
     service.close().unwrap();
 }
 
@@ -545,6 +546,19 @@ fn a_report_counts_for_records_of_ours_and_by_whom_it_is_signed() {
         let deletion = Deletion { origin: origin.to_string(), terms: Hash([1; 32]), entries: entries.to_vec(), at: 77 };
         deletion.seal(by.party(), number, &by.keys.record, lotline_node::keys::random).unwrap()
     };
+    // It got slots 1 and 2 of the first record, and a third that never left; of the second it got nothing.
+    let sent = |seq, mask, digest| Intent {
+        to: customer.name.clone(),
+        origin: published.origin.to_string(),
+        way: Way::Batch,
+        items: Items { sent: vec![Sent { seq, mask, shares: 1 }], shares: vec!["rule".into()] },
+        policy: Some(1),
+        digest: Hash([digest; 32]),
+    };
+    owner.feeds().put_partner(customer.as_partner(false)).unwrap();
+    owner.feeds().intend(sent(1, 0b0111, 1), &[], &[], now()).unwrap();
+    let stopped = owner.feeds().intend(sent(1, 0b1000, 2), &[], &[], now()).unwrap();
+    owner.feeds().conclude(&[(stopped, Outcome::NotSent)], &[], now()).unwrap();
     let core = report(&customer, &published.origin, 5, &[(1, 6), (900, 1)]);
     let party = customer.party();
     assert!(matches!(owner.feeds().take_report(&party, core.clone()), Err(ReportError::OrgBehind)));
@@ -552,19 +566,26 @@ fn a_report_counts_for_records_of_ours_and_by_whom_it_is_signed() {
     for _ in 0..2 {
         assert_eq!(owner.feeds().take_report(&party, core.clone()).unwrap(), 5, "once more is as good");
     }
-    owner.feeds().take_report(&party, report(&customer, &published.origin, 6, &[(1, 7)])).unwrap();
+    assert_eq!(owner.feeds().take_report(&party, report(&customer, &published.origin, 6, &[(1, u64::MAX >> 1), (2, 7)])).unwrap(), 6);
     owner.feeds().settle().unwrap();
     let gone = gone_of(owner.feeds().reader(), &party, &published.origin, 1).unwrap();
     assert_eq!(gone, [Gone { slots: 6, at: 77, number: 5 }, Gone { slots: 1, at: 77, number: 6 }], "what was known is not said twice");
+    assert_eq!(gone_of(owner.feeds().reader(), &party, &published.origin, 2).unwrap(), [], "it never got that");
     assert_eq!(gone_of(owner.feeds().reader(), &party, &published.origin, 900).unwrap(), []);
     assert_eq!(gone_of(owner.feeds().reader(), &stranger.party(), &published.origin, 1).unwrap(), []);
     let theirs = Origin::new(party, "quality", 1).unwrap();
-    assert!(matches!(owner.feeds().take_report(&party, report(&customer, &theirs, 7, &[(1, 1)])), Err(ReportError::Other)));
+    assert_eq!(owner.feeds().take_report(&party, report(&customer, &theirs, 7, &[(1, 1)])).unwrap(), 7, "answered as any other");
     let forged = report(&stranger, &published.origin, 8, &[(1, 1)]);
     assert!(matches!(owner.feeds().take_report(&party, forged), Err(ReportError::Broken(_))));
-    let mut altered = core;
+    let mut altered = core.clone();
     *altered.last_mut().unwrap() ^= 1;
     assert!(matches!(owner.feeds().take_report(&party, altered), Err(ReportError::Broken(_))));
+    // What a restored ledger lost stands in the partner's receipts: until these are here no report is answered.
+    owner.restore();
+    owner.feeds().confirm_restored(now()).unwrap();
+    assert!(matches!(owner.feeds().take_report(&party, core.clone()), Err(ReportError::LedgerBehind)));
+    owner.feeds().refill(&customer.as_partner(false), &[], true, now()).unwrap();
+    assert_eq!(owner.feeds().take_report(&party, core).unwrap(), 5);
 }
 
 /// A clock that shows another year deletes nothing, and lists nothing, before its owner has said that it is right.

@@ -36,6 +36,7 @@ mod delegate;
 pub mod deletion;
 pub mod forget;
 pub mod forks;
+pub mod heard;
 pub mod ledger;
 mod listed;
 mod open;
@@ -331,6 +332,8 @@ pub struct Feeds {
     cosigned_to: HashMap<(String, String), u64>,
     /// Identities committed since the index was last level; older ones are found through it.
     recent: HashMap<Hash, Live>,
+    /// How often partners changed today what they say.
+    heard: heard::Heard,
 }
 
 /// A live statement of ours about one inspection of one lot.

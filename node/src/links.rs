@@ -3,7 +3,7 @@
 //! Knows sockets (through `net`), the feeds thread (through its handle) and the sessions; decides nothing about rights,
 //! which is `policy::clear`'s, nor about truth, which is `feeds::accept`'s.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use lotline_policy::Rule;
-use lotline_schema::deletion::Reported;
 use lotline_schema::note::Checkpoint;
-use lotline_schema::requirements::Stated;
 
 use crate::capture::Capture;
 use crate::exchange::message::{Listing, VERSION};
@@ -54,8 +52,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const OWN_TERM: &str = "your own feed, which we write under your delegation; hides nothing";
 /// Under how many of its names a partner is dialled: the newest, and the one before, which it may go on under for a while.
 const NAMES_DIALLED: usize = 2;
-/// Letters a partner may send over one control stream: far more than anybody writes, and few enough to keep.
-const LETTERS_MAX: usize = 32;
 /// Malformed streams a partner may send before its connection is closed.
 const STRIKES_MAX: u32 = 3;
 
@@ -374,7 +370,7 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
     }
     let mut told: Option<Vec<(String, String)>> = None;
     let (mut asked, mut agreed, mut reports) = (false, Agreed::default(), Reports::default());
-    let (mut written, mut letters) = (Vec::new(), 0);
+    let mut written: Vec<Letter> = Vec::new();
     let mut following = follow::Following::new(context.clone(), peer);
     let mut ping = tokio::time::interval(PING_EVERY);
     let mut heard = tokio::time::Instant::now();
@@ -402,13 +398,16 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
                 write(&mut writer, &ask).await?;
             }
         }
-        let post = context.handle.snapshot().letters.to(&partner.party);
-        for letter in post.iter().filter(|letter| !written.contains(*letter)) {
-            if let Some(message) = posted(&context, letter).await? {
-                write(&mut writer, &message).await?;
+        // While nothing is sent, nothing counts as sent.
+        if context.handle.snapshot().restored.is_none() {
+            let post = context.handle.snapshot().letters.to(&partner.party);
+            for letter in post.iter().filter(|letter| !written.contains(*letter)) {
+                if let Some(message) = posted(&context, letter).await? {
+                    write(&mut writer, &message).await?;
+                }
             }
+            written = post;
         }
-        written = post;
         tokio::select! {
             changed = snapshots.changed() => changed.map_err(|_| LinkError::Stopping)?,
             _ = ping.tick() => write(&mut writer, &Message::Ping).await?,
@@ -439,10 +438,7 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
                             write(&mut writer, &ask).await?;
                         }
                     }
-                    Some((Message::Letter(file), _)) if letters < LETTERS_MAX => {
-                        letters += 1;
-                        take_letter(&context, &partner, file).await?;
-                    }
+                    Some((Message::Letter(file), _)) => take_letter(&context, &partner, file).await?,
                     Some(_) => return Err(LinkError::Unexpected),
                     None => return Ok(()),
                 }
@@ -451,11 +447,8 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
     }
 }
 
-/// A letter to send; none while nothing is sent, or when it is too long for the network.
+/// A letter to send; none when it is too long for the network.
 async fn posted(context: &Context, letter: &Letter) -> Result<Option<Message>, LinkError> {
-    if context.handle.snapshot().restored.is_some() {
-        return Ok(None);
-    }
     let (reader, letter) = (context.handle.reader().clone(), letter.clone());
     let file = blocking(move || {
         reader.settle()?;
@@ -480,10 +473,7 @@ async fn take_letter(context: &Context, partner: &Partner, file: Vec<u8>) -> Res
             return Ok(());
         }
     };
-    let kept = context.handle.with(move |feeds| match &stated {
-        Stated::Requirements(requirements) => feeds.keep_request(party, requirements, &file),
-        Stated::Answer(answer) => feeds.keep_answer(party, answer, &file).map(drop),
-    });
+    let kept = context.handle.with(move |feeds| feeds.take_letter(party, &stated, &file));
     match kept.await? {
         Ok(()) => tracing::info!(partner = partner.name, "a letter about requirements is here"),
         Err(FeedError::Letter(why)) => tracing::info!(partner = partner.name, %why, "a letter does not count"),
@@ -516,20 +506,20 @@ impl Agreed {
         if snapshot.restored.is_some() {
             return Ok(messages);
         }
-        let Ok(moment) = context.handle.clock().moment() else {
-            return Ok(messages);
-        };
-        let asks = snapshot.asks(&partner.name, moment);
-        if self.told.as_ref() != Some(&asks) {
-            messages.push(Message::Terms(asks.clone()));
-            self.told = Some(asks);
-        }
+        // What we accept, and what we take back of it, needs no moment.
         let newest = snapshot.accepting.get(&party).map(|kept| &kept.core);
         if newest.is_some() && newest != self.given.as_ref() {
             let at = context.handle.clock().now();
             let core = context.handle.with(move |feeds| feeds.acceptance(&party, at)).await?;
             self.given = core.map_err(|why| LinkError::Ours(why.to_string()))?;
             messages.extend(self.given.clone().map(Message::Accept));
+        }
+        if let Ok(moment) = context.handle.clock().moment() {
+            let asks = snapshot.asks(&partner.name, moment);
+            if self.told.as_ref() != Some(&asks) {
+                messages.insert(0, Message::Terms(asks.clone()));
+                self.told = Some(asks);
+            }
         }
         Ok(messages)
     }
@@ -577,38 +567,41 @@ impl Agreed {
 /// Deletion reports on one control stream.
 #[derive(Default)]
 struct Reports {
+    /// The number of the last one said.
+    said: Option<u64>,
     /// Those said, and not answered yet.
-    said: Vec<Vec<u8>>,
-    /// How many were heard.
-    heard: usize,
+    waiting: BTreeSet<u64>,
+    /// How many were heard that we did not answer.
+    unanswered: usize,
 }
 
 impl Reports {
     /// What is to be said and was not yet.
     async fn next(&mut self, context: &Context, partner: &Partner) -> Result<Vec<Message>, LinkError> {
-        if context.handle.snapshot().restored.is_some() || self.said.len() >= REPORTS_MAX {
+        let room = REPORTS_MAX.saturating_sub(self.waiting.len());
+        if context.handle.snapshot().restored.is_some() || room == 0 {
             return Ok(Vec::new());
         }
-        let (reader, party) = (context.handle.reader().clone(), partner.party);
+        let (reader, party, after) = (context.handle.reader().clone(), partner.party, self.said);
         // An index that is being made again answers later: this is asked at least with every ping.
-        let mut reports = blocking(move || untold(&reader, &party)).await?.unwrap_or_default();
-        reports.retain(|core| !self.said.contains(core));
-        self.said.extend(reports.iter().cloned());
-        Ok(reports.into_iter().map(Message::Deleted).collect())
+        let reports = blocking(move || untold(&reader, &party, after, room)).await?.unwrap_or_default();
+        self.said = reports.last().map(|(number, _)| *number).or(self.said);
+        self.waiting.extend(reports.iter().map(|(number, _)| *number));
+        Ok(reports.into_iter().map(|(_, core)| Message::Deleted(core)).collect())
     }
 
     /// Keeps a partner's report; the answer to it.
     async fn take(&mut self, context: &Context, partner: &Partner, core: Vec<u8>) -> Result<Option<Message>, LinkError> {
-        self.heard += 1;
-        if context.handle.snapshot().restored.is_some() || self.heard > REPORTS_MAX {
+        if context.handle.snapshot().restored.is_some() || self.unanswered >= REPORTS_MAX {
             return Ok(None);
         }
         let party = partner.party;
         match context.handle.with(move |feeds| feeds.take_report(&party, core)).await? {
             Ok(number) => Ok(Some(Message::Noted(number))),
             Err(ReportError::Ours(why)) => Err(LinkError::Ours(why.to_string())),
-            // It comes again with the next connection; by then its keys, or our own feed, may be here.
+            // It comes again with the next connection; by then its keys, or our own ledger, may be here.
             Err(why) => {
+                self.unanswered += 1;
                 tracing::warn!(partner = partner.name, %why, "a deletion report was not kept");
                 Ok(None)
             }
@@ -616,9 +609,8 @@ impl Reports {
     }
 
     /// The partner has it.
-    async fn noted(&self, context: &Context, partner: &Partner, number: u64) -> Result<(), LinkError> {
-        let said = self.said.iter().any(|core| Reported::peek(core).is_some_and(|report| report.number == number));
-        if !said {
+    async fn noted(&mut self, context: &Context, partner: &Partner, number: u64) -> Result<(), LinkError> {
+        if !self.waiting.remove(&number) {
             return Ok(());
         }
         let party = partner.party;

@@ -255,7 +255,7 @@ fn open(desk: &Desk, path: &Path) -> Result<(RequirementsFile, Opened, Partner),
                 failure.exit(Outcome::SignerNotEstablished.exit_code()).hint("pair with them first: lotline partner accept")
             }
             LetterError::OldKey(_) => failure.exit(exit::ALTERED).hint("ask them to sign it anew"),
-            LetterError::Elsewhere | LetterError::Older | LetterError::Unasked => failure.exit(exit::REFUSED),
+            LetterError::Elsewhere | LetterError::Older | LetterError::Unasked | LetterError::TooMany => failure.exit(exit::REFUSED),
         }
     })
 }

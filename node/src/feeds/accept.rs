@@ -443,7 +443,7 @@ impl Feeds {
         }
         let live = if delegated { self.one_word(&items)? } else { HashMap::new() };
         let mut entries = Batch::new();
-        let terms = self.oblige(&mut entries, &origin, &under, false, now)?;
+        let terms = self.oblige(&mut entries, &origin, &under, None, now)?;
         let partner = org.as_ref().and_then(|org| self.snapshot.partner_of(&org.party()));
         let renamed = match org.as_ref().zip(partner).map(|(org, partner)| self.snapshot.renamed(org, partner)) {
             // What is still to come may have the name that an invitation gave us.
@@ -509,7 +509,7 @@ impl Feeds {
         if let Some(org) = org {
             let party = org.party();
             self.snapshot.orgs.insert(party, Arc::new(org));
-            self.look_at_acceptance(&party);
+            self.look_at_acceptance(&party)?;
         }
         if let Some(partner) = renamed {
             Arc::make_mut(&mut self.snapshot.book).insert(partner.name.clone(), partner);
@@ -556,7 +556,7 @@ impl Feeds {
         let places = backfill.items.iter().map(|(seq, ..)| *seq);
         let range = places.clone().min().zip(places.max());
         let (mut entries, mut lots) = (Batch::new(), BTreeSet::new());
-        let terms = self.oblige(&mut entries, &backfill.origin, &backfill.under, true, now)?;
+        let terms = self.oblige(&mut entries, &backfill.origin, &backfill.under, Some(id), now)?;
         for (seq, sealed, view) in backfill.items {
             let row = self.reader.row(id, seq).map_err(FeedError::from)?;
             // The receipt covers what came; what was forgotten stays so.

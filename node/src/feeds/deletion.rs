@@ -11,13 +11,14 @@ use lotline_schema::deletion::{DELETED_ENTRIES_MAX, Deletion, DeletionError, Rep
 use lotline_schema::{Hash, Origin, PartyId};
 
 use super::forget::Forget;
+use super::ledger::{may_have_left, refill_due};
 use super::state::{StateError, key, put, take};
 use super::terms::obligations;
 use super::{FeedError, Feeds};
 use crate::keys::random;
 use crate::store::{Batch, Entry, Reader};
 
-/// Reports said, and heard, on one connection; the rest waits for the next.
+/// Reports of one connection that wait for their answer; what is answered makes room for the next.
 pub const REPORTS_MAX: usize = 64;
 /// What is kept of reports about one entry by one partner; no record has more slots.
 const GONE_MAX: usize = 64;
@@ -28,9 +29,9 @@ pub enum ReportError {
     /// The partner's: it does not hold.
     #[error("a deletion report does not hold: {0}")]
     Broken(#[from] DeletionError),
-    /// The partner's: it is about no record of ours.
-    #[error("a deletion report about no record of ours")]
-    Other,
+    /// Ours: a restored ledger still lacks what it sent, until the partner has given its receipts again.
+    #[error("the ledger of this home was restored, and waits for the partner's receipts")]
+    LedgerBehind,
     /// We do not have the key yet that signed it.
     #[error("the partner's org feed is not here yet")]
     OrgBehind,
@@ -89,44 +90,55 @@ impl Feeds {
         }
     }
 
-    /// Verifies and keeps a partner's report about records of ours. Returns its number, for the answer.
+    /// Verifies a partner's report, and keeps what it says of slots that may have left to that partner. Returns its number, for
+    /// the answer: the same whatever is kept, or who asks would hear which feeds there are.
     pub fn take_report(&mut self, party: &PartyId, core: Vec<u8>) -> Result<u64, ReportError> {
         let org = self.snapshot.orgs.get(party).ok_or(ReportError::OrgBehind)?;
         let Reported { number, deletion } = match Reported::open(&core, org) {
             Err(DeletionError::Key(_)) => return Err(ReportError::OrgBehind),
             opened => opened?,
         };
-        let feed = self.snapshot.feeds.get(&deletion.origin).filter(|feed| feed.ours && !feed.origin.is_org()).ok_or(ReportError::Other)?;
-        let (origin, size) = (feed.origin.clone(), feed.size());
+        let Some(partner) = self.snapshot.partner_of(party).map(|partner| partner.name.clone()) else { return Ok(number) };
         self.settle()?;
+        if refill_due(&self.reader, &partner)?.is_some() {
+            return Err(ReportError::LedgerBehind);
+        }
+        let mut left = may_have_left(&self.reader, &partner, &deletion.origin, deletion.entries.iter().map(|(seq, _)| *seq))?;
+        let Some(feed) = self.snapshot.feeds.get(&deletion.origin).filter(|feed| feed.ours && !feed.origin.is_org()) else {
+            return Ok(number);
+        };
         let mut batch = Batch::new();
-        for (seq, slots) in deletion.entries.iter().filter(|(seq, _)| *seq < size) {
-            let mut known = gone_of(&self.reader, party, &origin, *seq)?;
-            let news = known.iter().fold(*slots, |rest, gone| rest & !gone.slots);
+        for (seq, slots) in &deletion.entries {
+            let Some(row) = self.reader.row(feed.id, *seq).map_err(FeedError::from)? else { continue };
+            let slots = slots & left.remove(seq).unwrap_or(0) & (row.slots() | row.forgotten_slots());
+            let mut known = gone_of(&self.reader, party, &feed.origin, *seq)?;
+            let news = known.iter().fold(slots, |rest, gone| rest & !gone.slots);
             // Only what is new is kept: so nobody can fill the store with reports.
             if news != 0 && known.len() < GONE_MAX {
                 known.push(Gone { slots: news, at: deletion.at, number });
-                batch.push(Entry::State { key: gone_key(party, &origin, *seq), value: Some(gone_value(&known)) });
+                batch.push(Entry::State { key: gone_key(party, &feed.origin, *seq), value: Some(gone_value(&known)) });
             }
         }
         if !batch.is_empty() {
             batch.push(Entry::State { key: report_key(key::REPORTED, party, number), value: Some(core) });
-            self.store.commit(batch).map_err(FeedError::from)?;
+            self.commit(batch).map_err(FeedError::from)?;
         }
         Ok(number)
     }
 }
 
-/// Reports for an owner that it has not answered, the oldest first. None while something ordered is not gone everywhere.
-pub fn untold(reader: &Reader, owner: &PartyId) -> Result<Vec<Vec<u8>>, FeedError> {
+/// Reports for an owner that it has not answered, numbered above `after`, the oldest first, at most `max`. None while something
+/// ordered is not gone everywhere.
+pub fn untold(reader: &Reader, owner: &PartyId, after: Option<u64>, max: usize) -> Result<Vec<(u64, Vec<u8>)>, FeedError> {
     let mut reports = Vec::new();
     if reader.status().forgetting {
         return Ok(reports);
     }
     let prefix = [key::UNTOLD.as_bytes(), owner.to_string().as_bytes(), b"/"].concat();
-    for (state_key, _) in reader.states(&prefix, None, REPORTS_MAX)? {
+    let after = after.map(|number| report_key(key::UNTOLD, owner, number));
+    for (state_key, _) in reader.states(&prefix, after.as_deref(), max)? {
         let number = state_key.last_chunk::<8>().map(|number| u64::from_be_bytes(*number)).ok_or(StateError("deletion report"))?;
-        reports.extend(reader.state(&report_key(key::DELETED, owner, number))?);
+        reports.extend(reader.state(&report_key(key::DELETED, owner, number))?.map(|core| (number, core)));
     }
     Ok(reports)
 }

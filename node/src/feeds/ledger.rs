@@ -462,6 +462,28 @@ pub fn acknowledged(reader: &Reader, to: &str, origin: &str, from: u64, end: u64
     Ok(masks)
 }
 
+/// The slots of some entries, named in ascending order, that may have left to a recipient. Which they were is not known of a row
+/// that only a receipt tells of: all of them.
+pub fn may_have_left(
+    reader: &Reader,
+    to: &str,
+    origin: &str,
+    entries: impl IntoIterator<Item = u64>,
+) -> Result<HashMap<u64, u64>, FeedError> {
+    let (mut masks, entries) = (HashMap::new(), entries.into_iter().collect::<Vec<_>>());
+    for near in entries.chunk_by(|a, b| a / CHUNK_ENTRIES == b / CHUNK_ENTRIES) {
+        let (Some(first), Some(end)) = (near.first(), near.last().and_then(|last| last.checked_add(1))) else { continue };
+        for place in places_between(reader, to, origin, *first, end)?.iter().filter(|place| place.outcome != Outcome::NotSent) {
+            for sent in &place.sent {
+                *masks.entry(sent.seq).or_default() |= sent.mask;
+            }
+            let known_by_receipt = near.iter().filter(|seq| place.sent.is_empty() && (place.from..place.end).contains(seq));
+            masks.extend(known_by_receipt.map(|seq| (*seq, u64::MAX)));
+        }
+    }
+    Ok(masks)
+}
+
 /// The rows that speak of an entry, oldest first.
 pub fn rows_about(reader: &Reader, to: &str, origin: &str, seq: u64) -> Result<Vec<Row>, FeedError> {
     let mut rows = BTreeMap::new();

@@ -12,6 +12,7 @@ use lotline_schema::statement::{Body, Type, Unverified};
 use lotline_schema::{Hash, Origin, tree};
 use tokio::sync::watch;
 
+use super::heard::Heard;
 use super::listed::read_lists;
 use super::requests::read_letters;
 use super::state::{Head, Partner, StateError, Summary, key, put, take};
@@ -143,6 +144,7 @@ impl Feeds {
             pens,
             cosigned_to,
             recent,
+            heard: Heard::default(),
         };
         feeds.carry_ledger_over()?;
         Ok((feeds, opened, watching))

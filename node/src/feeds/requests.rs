@@ -11,6 +11,7 @@ use lotline_schema::codec::{self, CodecError, Value};
 use lotline_schema::requirements::{Answer, Opened, Requirement, Requirements, RequirementsError, RequirementsFile, Stated};
 use lotline_schema::{Hash, Origin, PartyId};
 
+use super::heard::{CHANGES_A_DAY_MAX, Change};
 use super::open::all_states;
 use super::state::{Partner, StateError, key, put, take};
 use super::{FeedError, Feeds, Snapshot};
@@ -82,6 +83,9 @@ pub enum LetterError {
     /// An answer to nothing we asked.
     #[error("it answers a request that this home did not sign")]
     Unasked,
+    /// One more than a day takes in.
+    #[error("more than {CHANGES_A_DAY_MAX} came today; it is left for a later connection")]
+    TooMany,
 }
 
 impl Letters {
@@ -155,6 +159,27 @@ impl Feeds {
             Some(before) if before.hash == letter.hash => Ok(()),
             Some(before) if before.number >= letter.number => Err(LetterError::Older.into()),
             _ => self.keep_letter(&letter, file, |letters| &mut letters.asked, from),
+        }
+    }
+
+    /// Keeps a letter that came over the network; one that is here already costs nothing.
+    pub fn take_letter(&mut self, from: PartyId, stated: &Stated, file: &RequirementsFile) -> Result<(), FeedError> {
+        self.settle()?;
+        let known = match stated {
+            Stated::Requirements(_) => self.snapshot.letters.asked.get(&from).is_some_and(|letter| letter.hash == file.hash()),
+            Stated::Answer(answer) => {
+                self.reader.state(&key::of(key::ANSWERED, &answer.request.to_string()))? == Some(put(codec::bytes(file.to_bytes())))
+            }
+        };
+        if known {
+            return Ok(());
+        }
+        if !self.heard.allows(from, Change::Letter, self.clock.now()) {
+            return Err(LetterError::TooMany.into());
+        }
+        match stated {
+            Stated::Requirements(requirements) => self.keep_request(from, requirements, file),
+            Stated::Answer(answer) => self.keep_answer(from, answer, file).map(drop),
         }
     }
 

@@ -74,6 +74,10 @@ pub(crate) mod key {
     /// Acceptances of ours by owner and number, and those of partners by party and number.
     pub(crate) const ACCEPTING: &str = "accepting/";
     pub(crate) const ACCEPTED: &str = "accepted/";
+    /// Acceptances of a partner that are kept because they are the latest, by party: numbers; and those that its delivery receipts
+    /// name, by party and number.
+    pub(crate) const LATEST: &str = "latest/";
+    pub(crate) const NAMED: &str = "named/";
     /// What received records stand under, by origin and place; and those that fall due, by day, origin and place.
     pub(crate) const OBLIGED: &str = "obliged/";
     pub(crate) const DUE: &str = "due/";

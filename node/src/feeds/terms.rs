@@ -13,6 +13,7 @@ use lotline_schema::terms::{Acceptance, AcceptanceError, Accepted, Terms};
 use lotline_schema::{Hash, Origin, PartyId};
 
 use super::accept::AcceptError;
+use super::heard::Change;
 use super::open::all_states;
 use super::state::{StateError, key, put, take};
 use super::{FeedError, Feeds, Snapshot};
@@ -23,6 +24,8 @@ use crate::store::{Batch, Entry, Reader};
 pub const OFFERS_MAX: usize = 64;
 /// The longest text that says what would be shown, in bytes.
 pub const OFFER_TEXT_BYTES_MAX: usize = 1024;
+/// Acceptances of a partner that are kept although no delivery receipt names them yet: one may be under way that does.
+const LATEST_KEPT: usize = 8;
 const DAY: u64 = 86_400;
 /// Keys by day that are read at once.
 const DUE_PAGE: usize = 512;
@@ -158,6 +161,10 @@ impl Feeds {
         if self.snapshot.offers.get(&party).map(Vec::as_slice).unwrap_or_default() == offers {
             return Ok(());
         }
+        if !self.heard.allows(party, Change::Terms, self.clock.now()) {
+            tracing::warn!(party = party.short(), "asks for other terms all day: what it says is left for a later connection");
+            return Ok(());
+        }
         self.commit_state(key::of(key::OFFERED, &party.to_string()), Some(put(offers_value(&offers))))?;
         std::sync::Arc::make_mut(&mut self.snapshot.offers).insert(party, offers);
         self.show();
@@ -184,7 +191,7 @@ impl Feeds {
         for (id, terms) in &acceptance.terms {
             batch.push(Entry::State { key: key::of(key::TERMS, &id.to_string()), value: Some(put(terms.to_value())) });
         }
-        self.store.commit(batch)?;
+        self.commit(batch)?;
         self.next_receipt = number + 1;
         let kept = KeptAcceptance { core, accepted: Accepted { number, acceptance } };
         std::sync::Arc::make_mut(&mut self.snapshot.accepting).insert(owner, kept);
@@ -205,8 +212,8 @@ impl Feeds {
         Ok(self.snapshot.accepting.get(owner).map(|kept| kept.core.clone()))
     }
 
-    /// Verifies what a partner accepted of our terms, keeps it as evidence, and lets it count. Whether it is news: an older one
-    /// that comes again counts for nothing.
+    /// Verifies what a partner accepted of our terms, keeps it, and lets it count. Whether it is news: an older one that comes
+    /// again counts for nothing. Older is what its keys vouch for: one by a key that was revoked since bars no later one.
     pub fn take_acceptance(&mut self, party: &PartyId, core: Vec<u8>) -> Result<bool, TermsError> {
         let org = self.snapshot.orgs.get(party).ok_or(TermsError::OrgBehind)?;
         let accepted = match Accepted::open(&core, org) {
@@ -216,37 +223,69 @@ impl Feeds {
         if accepted.acceptance.owner != self.snapshot.party {
             return Err(TermsError::Other);
         }
-        self.settle()?;
-        let newest = newest_acceptance(&self.reader, key::ACCEPTED, party)?;
-        match newest {
+        match self.snapshot.accepted.get(party) {
             Some(kept) if kept.accepted.number == accepted.number && kept.core != core => return Err(TermsError::Twice(accepted.number)),
             Some(kept) if kept.accepted.number >= accepted.number => return Ok(false),
             _ => {}
         }
-        self.commit_state(acceptance_key(key::ACCEPTED, party, accepted.number), Some(core.clone()))?;
+        if !self.heard.allows(*party, Change::Acceptance, self.clock.now()) {
+            tracing::warn!(party = party.short(), "accepts something else all day: what it says is left for a later connection");
+            return Ok(false);
+        }
+        self.settle()?;
+        let batch = self.keep_acceptance(party, accepted.number, core.clone())?;
+        self.commit(batch).map_err(FeedError::from)?;
         std::sync::Arc::make_mut(&mut self.snapshot.accepted).insert(*party, KeptAcceptance { core, accepted });
         self.show();
         Ok(true)
     }
 
-    /// A partner's keys are other ones now: what it accepted counts while they vouch for it.
-    pub(super) fn look_at_acceptance(&mut self, party: &PartyId) {
-        let (Some(kept), Some(org)) = (self.snapshot.accepted.get(party), self.snapshot.orgs.get(party)) else {
-            return;
-        };
-        if Accepted::open(&kept.core, org).is_err() {
-            std::sync::Arc::make_mut(&mut self.snapshot.accepted).remove(party);
+    /// Keeps an acceptance of a partner's among its latest. Of those before, what no delivery receipt names goes: nothing was
+    /// shown under it.
+    fn keep_acceptance(&self, party: &PartyId, number: u64, core: Vec<u8>) -> Result<Batch, FeedError> {
+        let mut batch = Batch::new();
+        let mut latest = latest(&self.reader, party)?;
+        latest.retain(|known| *known != number);
+        latest.push(number);
+        for old in latest.drain(..latest.len().saturating_sub(LATEST_KEPT)) {
+            if self.reader.state(&acceptance_key(key::NAMED, party, old))?.is_none() {
+                batch.push(Entry::State { key: acceptance_key(key::ACCEPTED, party, old), value: None });
+            }
         }
+        let latest = put(codec::array(latest.into_iter().map(codec::uint)));
+        batch.push(Entry::State { key: key::of(key::LATEST, &party.to_string()), value: Some(latest) });
+        batch.push(Entry::State { key: acceptance_key(key::ACCEPTED, party, number), value: Some(core) });
+        Ok(batch)
     }
 
-    /// Puts what received slots stand under into the batch that stores them. Returns the number of our acceptance; none when
-    /// nothing stands under terms.
+    /// A partner's keys are other ones now: the newest acceptance counts that they vouch for.
+    pub(super) fn look_at_acceptance(&mut self, party: &PartyId) -> Result<(), FeedError> {
+        let (Some(kept), Some(org)) = (self.snapshot.accepted.get(party), self.snapshot.orgs.get(party)) else {
+            return Ok(());
+        };
+        if Accepted::open(&kept.core, org).is_ok() {
+            return Ok(());
+        }
+        self.settle()?;
+        let under = [key::ACCEPTED.as_bytes(), party.to_string().as_bytes(), b"/"].concat();
+        let kept = all_states(&self.reader, &under)?.into_iter().rev().find(|(_, core)| Accepted::open(core, org).is_ok());
+        let accepted = std::sync::Arc::make_mut(&mut self.snapshot.accepted);
+        accepted.remove(party);
+        if let Some((_, core)) = kept {
+            accepted.insert(*party, read_acceptance(core)?);
+        }
+        Ok(())
+    }
+
+    /// Puts what received slots stand under into the batch that stores them. In a backfill of the feed with the number `later` only
+    /// what was neither open nor forgotten here: what came free stays free, and what was forgotten does not come back. Returns the
+    /// number of our acceptance; none when nothing stands under terms.
     pub(super) fn oblige(
         &self,
         batch: &mut Batch,
         origin: &Origin,
         under: &BTreeMap<u64, Vec<(Hash, u64)>>,
-        older: bool,
+        later: Option<u32>,
         now: u64,
     ) -> Result<Option<u64>, AcceptError> {
         if under.is_empty() {
@@ -256,21 +295,33 @@ impl Feeds {
         let Some(accepted) = accepted.filter(|_| self.snapshot.party != origin.party()) else {
             return Err(AcceptError::Terms);
         };
-        if older {
+        if later.is_some() {
             self.settle()?;
         }
         for (seq, slots) in under {
             let place = key::placed(key::OBLIGED, origin.as_str(), *seq);
             // A place is new in a batch; in a backfill some of it may be here already.
-            let mut kept = if older { read_obliged(&self.reader, &place)? } else { Vec::new() };
+            let (mut kept, here) = match later {
+                Some(feed) => {
+                    let row = self.reader.row(feed, *seq).map_err(FeedError::from)?;
+                    (read_obliged(&self.reader, &place)?, row.map_or(0, |row| row.slots() | row.forgotten_slots()))
+                }
+                None => (Vec::new(), 0),
+            };
+            let before = kept.len();
             for (id, mask) in slots {
                 let terms = accepted.acceptance.terms.get(id).ok_or(AcceptError::Terms)?;
-                kept.push((*id, *mask, now));
+                if mask & !here == 0 {
+                    continue;
+                }
+                kept.push((*id, mask & !here, now));
                 if let Some(after) = terms.delete_after() {
                     batch.push(Entry::State { key: due_key(now.saturating_add(after), origin, *seq), value: Some(put(codec::uint(0))) });
                 }
             }
-            batch.push(Entry::State { key: place, value: Some(obliged_value(&kept)) });
+            if before < kept.len() {
+                batch.push(Entry::State { key: place, value: Some(obliged_value(&kept)) });
+            }
         }
         Ok(Some(accepted.number))
     }
@@ -435,9 +486,19 @@ fn acceptance_key(prefix: &str, party: &PartyId, number: u64) -> Vec<u8> {
     key::placed(prefix, &party.to_string(), number)
 }
 
-fn newest_acceptance(reader: &Reader, prefix: &str, party: &PartyId) -> Result<Option<KeptAcceptance>, FeedError> {
-    let under = [prefix.as_bytes(), party.to_string().as_bytes(), b"/"].concat();
-    all_states(reader, &under)?.pop().map(|(_, core)| read_acceptance(core)).transpose()
+/// The state entry that says that a delivery receipt names this acceptance of a partner's.
+pub(super) fn named(party: &PartyId, number: u64) -> Entry {
+    Entry::State { key: acceptance_key(key::NAMED, party, number), value: Some(put(codec::uint(0))) }
+}
+
+/// Numbers of a partner's latest acceptances, as they came.
+fn latest(reader: &Reader, party: &PartyId) -> Result<Vec<u64>, FeedError> {
+    const WHAT: StateError = StateError("acceptances of terms");
+    let Some(value) = reader.state(&key::of(key::LATEST, &party.to_string()))? else {
+        return Ok(Vec::new());
+    };
+    let value = take(&value, "acceptances of terms")?;
+    Ok(codec::as_array(&value).and_then(|all| all.iter().map(codec::as_uint).collect()).ok_or(WHAT)?)
 }
 
 fn read_acceptance(core: Vec<u8>) -> Result<KeptAcceptance, FeedError> {
@@ -451,11 +512,11 @@ pub(super) type ByParty<T> = BTreeMap<PartyId, T>;
 pub(super) fn read_accepted(reader: &Reader, orgs: &BTreeMap<PartyId, std::sync::Arc<Org>>) -> Result<ByParty<KeptAcceptance>, FeedError> {
     let mut newest = BTreeMap::new();
     for (_, core) in all_states(reader, key::ACCEPTED.as_bytes())? {
-        if let Some((party, _)) = Accepted::claimed_by(&core) {
+        let vouched = |(party, _): &(PartyId, _)| orgs.get(party).is_some_and(|org| Accepted::open(&core, org).is_ok());
+        if let Some((party, _)) = Accepted::claimed_by(&core).filter(vouched) {
             newest.insert(party, read_acceptance(core)?);
         }
     }
-    newest.retain(|party, kept| orgs.get(party).is_some_and(|org| Accepted::open(&kept.core, org).is_ok()));
     Ok(newest)
 }
 

@@ -14,6 +14,7 @@ use lotline_schema::{Hash, Origin, PartyId};
 
 use super::accept::AcceptError;
 use super::state::{StateError, key, put, take};
+use super::terms::named;
 use super::{Feed, FeedError, Feeds};
 use crate::exchange::BATCH_ENTRIES_MAX;
 use crate::exchange::message::Cosigned;
@@ -195,6 +196,10 @@ impl Feeds {
                 Evidence::Receipt(row, core) => {
                     let delivery = Receipt::peek(core).ok_or(StateError("delivery receipt"))?;
                     batch.push(Entry::State { key: receipt_key(key::GOT, &delivery, row.number), value: Some(core.clone()) });
+                    // The acceptance that it names is evidence from now on, and stays.
+                    if let (Some(party), Some(number)) = (Receipt::claimed_by(core), delivery.terms) {
+                        batch.push(named(&party, number));
+                    }
                 }
                 Evidence::Cosignature { by, checkpoint, cosigned } => {
                     let (origin, size) = (checkpoint.origin.as_str(), checkpoint.size);
