@@ -497,7 +497,7 @@ fn a_record_that_is_due_twice_goes_whole() {
     assert_eq!(kept, Some(2));
     let again = service.handle.with_blocking(|feeds| feeds.keep_promises()).unwrap().unwrap();
     assert_eq!(again, Some(0));
-    let reports = untold(service.handle.reader(), &party).unwrap();
+    let reports = untold(service.handle.reader(), &party, None, 100).unwrap();
     assert_eq!(reports.len(), 2, "one for each of the terms");
     service.close().unwrap();
     for secret in ["PIN-0000", "PIN-0001", &person(0), &person(1)] {
