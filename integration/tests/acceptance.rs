@@ -305,6 +305,23 @@ fn nobody_fills_a_store_with_acceptances_or_terms() {
     assert!(take(&mut keeper, most + 1));
 }
 
+/// A restored home may lack what it accepted or withdrew since the backup: what it holds is said again, under a number that counts.
+#[test]
+fn a_restored_home_signs_anew_what_it_accepted() {
+    let (maker, mut keeper) = (Forge::new("maker").party(), Keeper::new("keeper"));
+    let all = BTreeMap::from([(terms().id(), terms())]);
+    let before = keeper.feeds().accept_terms(maker, ["audit".to_owned()].into(), all.clone(), now()).unwrap().unwrap();
+    let said = |keeper: &mut Keeper| Accepted::peek(&keeper.feeds().acceptance(&maker, now()).unwrap().unwrap()).unwrap();
+    assert_eq!(said(&mut keeper).number, before, "said as it was signed");
+    keeper.restore();
+    keeper.feeds().confirm_restored(now()).unwrap();
+    let after = said(&mut keeper);
+    assert!(after.number > before + 1 && after.acceptance.terms == all, "a withdrawal that was lost does not outlive it");
+    assert_eq!(said(&mut keeper).number, after.number, "once");
+    keeper.restart();
+    assert_eq!(said(&mut keeper).number, after.number, "once");
+}
+
 /// Who stole a key and accepts under the highest number there is stands in nobody's way once the key is revoked.
 #[test]
 fn a_revoked_key_bars_no_later_acceptance() {

@@ -324,6 +324,8 @@ pub struct Feeds {
     /// The head of the ledger.
     ledger: Head,
     next_receipt: u64,
+    /// 0, and after a restore the first number that was free: what has a lower one was signed before.
+    first_receipt: u64,
     /// 0, and larger after each restore: witness keys are other ones then.
     epoch: u64,
     /// Keys of feeds we asked others for, by owner and name, the newest last.

@@ -116,20 +116,24 @@ fn choose(desk: &Desk, partner: &Partner, args: &Args) -> Result<Option<Chosen>,
     if args.accept_terms.is_empty() && desk.board.is_none() && !args.yes {
         wanted.clone_from(&waiting);
     }
-    for offer in &wanted {
+    for offer in std::mem::take(&mut wanted) {
         let asked = offer.terms.purposes();
+        let words: Vec<&str> = asked.iter().map(String::as_str).collect();
         match asked.len() {
             1 => purposes.extend(asked.iter().cloned()),
             0 => {}
             _ if !asked.is_disjoint(&purposes) => {}
-            _ if args.accept_terms.is_empty() => return Ok(None),
+            _ if args.accept_terms.is_empty() => {
+                eprintln!("left out: terms {} are for {}: add --for {}", offer.terms.id().short(), words.join(" or "), words[0]);
+                continue;
+            }
             _ => {
-                let words: Vec<&str> = asked.iter().map(String::as_str).collect();
                 return Err(Failure::new(format!("these terms are for {}: say which you mean", words.join(" or ")))
                     .exit(exit::USAGE)
                     .hint(format!("add --for {}", words[0])));
             }
         }
+        wanted.push(offer);
     }
     if purposes.len() > PURPOSES_MAX {
         return Err(Failure::new(format!("more than {PURPOSES_MAX} purposes")).exit(exit::USAGE));
@@ -138,11 +142,16 @@ fn choose(desk: &Desk, partner: &Partner, args: &Args) -> Result<Option<Chosen>,
     if fresh.is_empty() && purposes == stated {
         return Ok(None);
     }
-    let shown = sentences(&partner.name, &wanted);
+    let new: Vec<&str> = purposes.difference(&stated).map(String::as_str).collect();
+    let mut shown: Vec<String> = (!wanted.is_empty()).then(|| sentences(&partner.name, &wanted)).into_iter().collect();
+    if !new.is_empty() {
+        shown.push(format!("You would state to {} that you use its records for: {}.", partner.name, new.join(", ")));
+    }
+    let shown = shown.join("\n");
     if !args.yes && desk.board.is_some() {
         return Err(Failure::new(format!("not confirmed. {shown}")).exit(exit::USAGE).hint("add --yes when that is what you promise"));
     }
-    if !args.yes && !wanted.is_empty() {
+    if !args.yes {
         eprintln!("{shown}");
     }
     if !confirmed_at(desk, args.yes, "Do you promise that?") {

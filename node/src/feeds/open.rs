@@ -125,7 +125,7 @@ impl Feeds {
         let ledger = ledger.map(|head| Head::read(&head)).transpose()?.unwrap_or_default();
         let count =
             |name: &str| -> Result<u64, FeedError> { Ok(reader.state(name.as_bytes())?.map_or(Ok(0), |value| read_count(&value))?) };
-        let (next_receipt, epoch) = (count(key::RECEIPTS)?, count(key::EPOCH)?);
+        let (next_receipt, first_receipt, epoch) = (count(key::RECEIPTS)?, count(key::FIRST_RECEIPT)?, count(key::EPOCH)?);
         let (changed, watching) = watch::channel(Arc::new(snapshot.clone()));
         let (cosigned_to, recent) = (HashMap::new(), HashMap::new());
         let marked = marked.unwrap_or(0);
@@ -140,6 +140,7 @@ impl Feeds {
             next_feed,
             ledger,
             next_receipt,
+            first_receipt,
             epoch,
             pens,
             cosigned_to,
@@ -180,12 +181,14 @@ impl Feeds {
         let epoch = (self.epoch + 1).max(now);
         let next_receipt = (self.next_receipt + RECEIPTS_LOST_MAX).max(now.saturating_mul(RECEIPTS_A_SECOND));
         batch.push(Entry::State { key: key::EPOCH.into(), value: Some(put(codec::uint(epoch))) });
-        batch.push(Entry::State { key: key::RECEIPTS.into(), value: Some(put(codec::uint(next_receipt))) });
+        for counted in [key::RECEIPTS, key::FIRST_RECEIPT] {
+            batch.push(Entry::State { key: counted.into(), value: Some(put(codec::uint(next_receipt))) });
+        }
         self.forget_pens(&mut batch);
         let ledger = self.note_restore(&mut batch, now)?;
         let origins = renewed.iter().map(|(origin, _)| origin.clone()).collect();
         self.open_feeds(renewed, batch, now)?;
-        (self.epoch, self.next_receipt, self.ledger) = (epoch, next_receipt, ledger);
+        (self.epoch, self.next_receipt, self.first_receipt, self.ledger) = (epoch, next_receipt, next_receipt, ledger);
         self.pens.clear();
         self.snapshot.asked = Arc::default();
         Ok(origins)

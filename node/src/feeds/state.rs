@@ -65,6 +65,8 @@ pub(crate) mod key {
     /// Delivery receipts we gave, by origin, end and number; and the next number.
     pub(crate) const GIVEN: &str = "given/";
     pub(crate) const RECEIPTS: &str = "receipts";
+    /// The first number that was free after the last restore.
+    pub(crate) const FIRST_RECEIPT: &str = "first-receipt";
     /// Delivery receipts we got, by origin, end and number of the ledger's row.
     pub(crate) const GOT: &str = "got/";
     /// Terms we accepted, by id: what obligations speak of.

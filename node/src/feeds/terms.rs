@@ -199,13 +199,14 @@ impl Feeds {
         Ok(Some(number))
     }
 
-    /// What we have accepted of an owner's terms, to be sent to it: signed anew where our record key is another one by now.
+    /// What we have accepted of an owner's terms, to be sent to it: signed anew where our record key is another one by now, and once
+    /// after a restore, since the owner may hold a later one that is unknown here. Numbers after a restore are beyond all before.
     pub fn acceptance(&mut self, owner: &PartyId, now: u64) -> Result<Option<Vec<u8>>, FeedError> {
         let Some(kept) = self.snapshot.accepting.get(owner).cloned() else {
             return Ok(None);
         };
         let signed_by = Accepted::claimed_by(&kept.core).map(|(_, kid)| kid);
-        if signed_by != Some(self.keys.record.kid()) {
+        if signed_by != Some(self.keys.record.kid()) || kept.accepted.number < self.first_receipt {
             let Acceptance { purposes, terms, .. } = kept.accepted.acceptance;
             self.accept_terms(*owner, purposes, terms, now)?;
         }
