@@ -313,10 +313,13 @@ fn what_is_past_its_time_is_listed_and_goes_only_on_its_owners_word() {
     let world = World::new();
     let firm = world.firm("firm");
     let years = |years: u64| now() - years * 366 * 86_400;
-    let mut published = records(6).into_iter();
+    // The first stands before all that is older: the clock was ahead.
+    let mut published = records(7);
+    published.rotate_right(1);
+    let mut published = published.into_iter();
     {
         let service = Service::open(Home::at(Some(firm.home())).unwrap(), &|_| ()).unwrap();
-        for at in [years(20), years(19), years(16), years(5), years(1), now()] {
+        for at in [now(), years(20), years(19), years(16), years(5), years(1), now()] {
             let record = published.next().unwrap();
             let one = Submission { record, owner: None, feed: "quality".into(), on_conflict: OnConflict::Refuse };
             service.handle.with_blocking(move |feeds| feeds.submit(vec![one], at)).unwrap().unwrap().remove(0).unwrap();

@@ -1186,6 +1186,26 @@ fn forgetting_that_failed_goes_on_with_the_next_order() {
     assert!(!secrets(dir.path()).contains(&2) && !secrets(dir.path()).contains(&30));
 }
 
+/// Of many orders the first may stand while the second cannot be written: that is said, and no less.
+#[test]
+fn an_order_that_stops_behind_its_first_commit_says_that_it_is_ordered() {
+    for stop in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(dir.path());
+        (0..60).for_each(|seq| commit_secret(&mut store, seq));
+        journal::STEPS_LEFT.set(Some(stop));
+        let outcome = store.forget(vec![batch([order(2, 1 << 3)]), batch([order(30, 1 << 3)])]);
+        journal::STEPS_LEFT.set(None);
+        drop(store);
+        let ordered = matches!(outcome.unwrap_err(), StoreError::Ordered(_));
+        let (store, _) = open(dir.path());
+        assert_forgotten(&store, 60, &if ordered { BTreeSet::from([2]) } else { BTreeSet::new() });
+        if ordered {
+            return;
+        }
+    }
+}
+
 #[test]
 fn readers_meanwhile_get_the_old_answer_or_none_and_later_the_new_one() {
     let dir = tempfile::tempdir().unwrap();
