@@ -231,6 +231,19 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// Whether the index shows records that have bytes in a damaged stretch: one made anew would not.
+    pub(super) fn shows(&self, damage: &Damage) -> Result<bool, StoreError> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = index.as_ref().ok_or(StoreError::Rebuilding)?;
+        match index.records_in(damage.segment, damage.offset, damage.until) {
+            Ok(shown) => Ok(!shown.is_empty()),
+            Err(e) => {
+                self.fail(&e.to_string());
+                Err(StoreError::Rebuilding)
+            }
+        }
+    }
+
     /// Takes the index out; readers find the store closed, or rebuilding, from now on.
     pub(super) fn take_index(&self) -> Option<Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner).take()

@@ -13,12 +13,15 @@
 //! Killed before 2, nothing was ordered. Killed between two of its commits, what the first ones name. Killed after it, opening does 3 to 6 before anything is read: each step may be
 //! done twice. A failure of the disk in 3 to 5 leaves the same to the next start, and the slots are closed until then.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{
     Batch, INDEX, Store, StoreError,
+    entry::{self, Orders},
     error::io_error,
     follower,
+    frame::HEAD_BYTES,
     index::Index,
     journal::{Files, step},
     manifest::Forgets,
@@ -39,11 +42,7 @@ impl Store {
         if orders.iter().all(Batch::is_empty) {
             return Ok(());
         }
-        // What cannot be read cannot be blanked.
-        let damage = shared.files.walk(shared.files.start(), self.journal.end, |_, _, _| true)?;
-        if !damage.is_empty() {
-            return Err(StoreError::Damaged(damage));
-        }
+        self.refuse_damaged(&orders)?;
         let first = self.journal.begin_forgetting()?;
         for (nth, order) in orders.into_iter().enumerate() {
             let written = step().map_err(io_error("write", shared.folder())).and_then(|()| self.commit(order).map(drop));
@@ -51,6 +50,28 @@ impl Store {
             written.map_err(|e| if nth == 0 { e } else { StoreError::Ordered(Box::new(e)) })?;
         }
         self.carry_out_live(first).map_err(|e| StoreError::Ordered(Box::new(e)))
+    }
+
+    /// What cannot be read cannot be blanked: a segment that holds something of this must be whole. Damage elsewhere is in the
+    /// way as long as the index shows what stood there, since it would be gone from the new one.
+    fn refuse_damaged(&self, orders: &[Batch]) -> Result<(), StoreError> {
+        let (mut wanted, mut holding) = (Orders::new(), BTreeSet::new());
+        orders.iter().for_each(|order| entry::orders(&order.bytes[HEAD_BYTES..], &mut wanted));
+        let found = self.shared.files.walk(self.shared.files.start(), self.journal.end, |at, _, body| {
+            if entry::blank(&mut body.to_vec(), &wanted) == Some(true) {
+                holding.insert(at.segment);
+            }
+            true
+        });
+        let mut in_the_way = Vec::new();
+        for damage in found? {
+            if holding.contains(&damage.segment) || self.shared.shows(&damage)? {
+                in_the_way.push(damage);
+            } else {
+                tracing::warn!(%damage, "a damaged stretch of the journal stays as it is");
+            }
+        }
+        if in_the_way.is_empty() { Ok(()) } else { Err(StoreError::Damaged(in_the_way)) }
     }
 
     fn carry_out_live(&mut self, first: u32) -> Result<(), StoreError> {

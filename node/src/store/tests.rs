@@ -1272,6 +1272,28 @@ fn a_backup_knows_what_was_forgotten_and_a_damaged_journal_forgets_nothing() {
     assert_eq!(store.reader().row(1, 11).unwrap().unwrap().forgotten, []);
 }
 
+/// Damage that the owner went on without forbids forgetting only where it may hide what is to go.
+#[test]
+fn old_damage_elsewhere_does_not_forbid_forgetting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    (0..200).for_each(|seq| commit_secret(&mut store, seq));
+    store.close().unwrap();
+    flip(&segment(dir.path(), 1), 3000, 4);
+    let (mut store, _) = open(dir.path());
+    assert!(matches!(store.forget(vec![batch([order(199, 1 << 3)])]), Err(StoreError::Damaged(_))), "the index shows what stood there");
+    drop(store);
+    fs::remove_dir_all(dir.path().join(INDEX)).unwrap();
+    let (mut store, _) = Store::open_damaged(dir.path(), SMALL, &|_| ()).unwrap();
+    store.settle().unwrap();
+    let beside = 1;
+    assert!(matches!(store.forget(vec![batch([order(beside, 1 << 3)])]), Err(StoreError::Damaged(_))), "in the damaged segment");
+    store.forget(vec![batch([order(199, 1 << 3)])]).unwrap();
+    assert!(!secrets(dir.path()).contains(&199) && secrets(dir.path()).contains(&beside));
+    assert_eq!(store.reader().row(1, 199).unwrap().unwrap().forgotten_slots(), 1 << 3);
+    assert_eq!(store.reader().row(1, beside).unwrap().unwrap().forgotten, []);
+}
+
 #[test]
 fn no_flipped_bit_goes_unnoticed_in_what_was_blanked() {
     let dir = tempfile::tempdir().unwrap();
