@@ -95,6 +95,9 @@ fn nothing_before_acceptance_exact_fields_after_and_a_withdrawal_cuts() {
     assert!(status(oem).contains("supplier asks you for terms that wait"), "{}", status(oem));
     assert!(status(supplier).contains("oem has not accepted terms"), "{}", status(supplier));
     assert!(oem.fails(2, &["subscribe", "supplier", "--accept-terms", "all"]).error().contains("delete it 90 days after receipt"));
+    assert!(
+        oem.fails(2, &["subscribe", "supplier", "--for", "containment"]).error().contains("that you use its records for: containment.")
+    );
     oem.fails(5, &["subscribe", "supplier", "--accept-terms", "0123456789", "--yes"]);
 
     let accepted = firms.accept();

@@ -19,6 +19,7 @@ use super::lists::{find_record, seen};
 use crate::answer::{Answer, Failure, exit};
 use crate::desk::Desk;
 use crate::exchange::message::view_bytes;
+use crate::feeds::terms::OFFERS_MAX;
 use crate::feeds::{Feed, Summary, Whole, with_release};
 use crate::service::now;
 use crate::store::Row;
@@ -305,6 +306,15 @@ fn apply(desk: &Desk, file: Option<PathBuf>, yes: bool) -> Result<Answer, Failur
     }
     let version = desk.feeds(move |feeds| feeds.apply_policy(policy, false, now()))?;
     text.push_str(&format!("Version {version} of your rules is in force."));
+    let snapshot = desk.handle.snapshot();
+    for partner in snapshot.book.keys() {
+        let asked = snapshot.asks_in_all(partner, now() as i64).len();
+        if asked > OFFERS_MAX {
+            text.push_str(&format!(
+                "\nnote: {partner} would be asked for terms of {asked} feeds, and is told of the first {OFFERS_MAX}: let fewer feeds ask it for terms"
+            ));
+        }
+    }
     Ok(Answer::new(text, json!({ "version": version, "changes": difference.words(), "difference": difference })))
 }
 

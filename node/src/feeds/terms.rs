@@ -122,8 +122,15 @@ impl Snapshot {
         }
     }
 
-    /// The terms that our rules ask a partner for now, by feed; nothing while this home waits for its owner.
+    /// The terms that our rules ask a partner for now, by feed, as many as it is told of; nothing while this home waits for its owner.
     pub fn asks(&self, partner: &str, now: impl Into<Moment>) -> Vec<Offer> {
+        let mut offers = self.asks_in_all(partner, now);
+        offers.truncate(OFFERS_MAX);
+        offers
+    }
+
+    /// The same, those among it that are too many to be told.
+    pub fn asks_in_all(&self, partner: &str, now: impl Into<Moment>) -> Vec<Offer> {
         let now = now.into();
         let mut offers: Vec<Offer> = Vec::new();
         if self.restored.is_some() {
@@ -139,7 +146,6 @@ impl Snapshot {
                 }
             }
         }
-        offers.truncate(OFFERS_MAX);
         for offer in &mut offers {
             let end = (0..=OFFER_TEXT_BYTES_MAX.min(offer.what.len())).rev().find(|end| offer.what.is_char_boundary(*end));
             offer.what.truncate(end.unwrap_or(0));
