@@ -21,7 +21,7 @@ pub(crate) mod forget;
 pub(crate) mod init;
 pub(crate) mod input;
 mod keys;
-mod ledger;
+pub(crate) mod ledger;
 pub(crate) mod lists;
 mod members;
 mod partner;

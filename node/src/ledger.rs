@@ -201,7 +201,7 @@ pub struct Row {
     pub items: Vec<Sent>,
     /// Names of the shares that opened something.
     pub shares: Vec<String>,
-    /// Under which policy version; none for a full disclosure confirmed by hand.
+    /// Under which policy version; none for what hides nothing, goes to its owner, or is a full disclosure confirmed by hand.
     pub policy: Option<u64>,
     /// SHA-256 over the items as sent.
     pub digest: Hash,

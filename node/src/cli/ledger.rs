@@ -91,7 +91,8 @@ fn what(row: &Row) -> String {
     format!("{feed} {place}: {}", if parts.is_empty() { "the feed's first entry".to_owned() } else { parts.join(", ") })
 }
 
-fn under(row: &Row, us: &PartyId) -> String {
+/// Under which rules it left, or why under none.
+pub(crate) fn under(row: &Row, us: &PartyId) -> String {
     match row.policy {
         Some(version) => format!("rules version {version}"),
         None if row.origin.ends_with("/org/1") => "no rules: it hides nothing".into(),

@@ -494,11 +494,7 @@ impl LedgerLine {
             to: harmless(&row.to),
             what: harmless(&what),
             fields: groups_of(mask),
-            under: match row.policy {
-                Some(version) => format!("rules v{version}"),
-                None if row.is_to_owner(&snapshot.party) => "no rules: it is theirs".into(),
-                None => "full disclosure, confirmed by hand".into(),
-            },
+            under: crate::cli::ledger::under(row, &snapshot.party),
             outcome: match row.outcome {
                 ledger::Outcome::Acknowledged => Tag::good(row.outcome.name()),
                 ledger::Outcome::Exported | ledger::Outcome::NotSent => Tag::calm("·", row.outcome.name()),
