@@ -573,18 +573,23 @@ struct Reports {
     waiting: BTreeSet<u64>,
     /// How many were heard that we did not answer.
     unanswered: usize,
+    /// How often something had been forgotten when there was nothing more to say: only a forgetting makes a report.
+    level: Option<u64>,
 }
 
 impl Reports {
     /// What is to be said and was not yet.
     async fn next(&mut self, context: &Context, partner: &Partner) -> Result<Vec<Message>, LinkError> {
-        let room = REPORTS_MAX.saturating_sub(self.waiting.len());
-        if context.handle.snapshot().restored.is_some() || room == 0 {
+        let (room, snapshot) = (REPORTS_MAX.saturating_sub(self.waiting.len()), context.handle.snapshot());
+        if snapshot.restored.is_some() || room == 0 || self.level == Some(snapshot.forgettings) {
             return Ok(Vec::new());
         }
         let (reader, party, after) = (context.handle.reader().clone(), partner.party, self.said);
-        // An index that is being made again answers later: this is asked at least with every ping.
-        let reports = blocking(move || untold(&reader, &party, after, room)).await?.unwrap_or_default();
+        // An index that is being made again answers later: then this is asked at least with every ping.
+        let Ok(reports) = blocking(move || untold(&reader, &party, after, room)).await? else {
+            return Ok(Vec::new());
+        };
+        self.level = (reports.len() < room).then_some(snapshot.forgettings);
         self.said = reports.last().map(|(number, _)| *number).or(self.said);
         self.waiting.extend(reports.iter().map(|(number, _)| *number));
         Ok(reports.into_iter().map(|(_, core)| Message::Deleted(core)).collect())

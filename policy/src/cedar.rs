@@ -150,7 +150,7 @@ fn said(rule: &Rule, condition: Condition) -> Option<String> {
             let hours = quoted(&format!("{}h", delay.seconds() / 3_600));
             format!("resource has recorded && context.now >= resource.recorded.offset(duration({hours}))")
         }),
-        Condition::Purpose => rule.purposes.as_ref().map(|purposes| format!("context.purposes.containsAny({})", set(purposes))),
+        Condition::Purpose => rule.purposes().map(|purposes| format!("context.purposes.containsAny({})", set(purposes))),
         Condition::Terms => rule.terms.as_ref().map(|terms| format!("context.terms.contains({})", quoted(&terms.id().to_string()))),
     }
 }

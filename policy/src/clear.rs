@@ -107,18 +107,7 @@ pub fn clear(policy: &Policy, viewer: &Viewer, item: &Item<'_>, now: impl Into<M
         _ => (0, Vec::new(), Vec::new(), None),
     };
     let view = (mask != 0).then(|| item.view(mask));
-    let mut by_terms: Vec<(Hash, u64)> = Vec::new();
-    for (at, slots) in under {
-        let Some(id) = policy.shares()[at].terms.as_ref().map(Terms::id) else {
-            continue;
-        };
-        match by_terms.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, all)) => *all |= slots,
-            None => by_terms.push((id, slots)),
-        }
-    }
-    let cleared = Cleared::new(&viewer.partner, item, mask, Basis::Policy(policy.version()), view);
-    Cleared { shares, under: by_terms, opens_at, ..cleared }
+    Cleared { shares, under, opens_at, ..Cleared::new(&viewer.partner, item, mask, Basis::Policy(policy.version()), view) }
 }
 
 /// The mask of a release that is shown: it has no slots, and the ledger must still know that it left.

@@ -37,7 +37,7 @@ impl Viewer {
     }
 
     fn states(&self, share: &Rule) -> bool {
-        share.purposes.as_ref().is_none_or(|purposes| !purposes.is_disjoint(&self.purposes))
+        share.purposes().is_none_or(|purposes| !purposes.is_disjoint(&self.purposes))
     }
 
     fn accepts(&self, share: &Rule) -> bool {
@@ -196,22 +196,26 @@ impl Question<'_> {
         policy.shares.iter().enumerate().filter(|(_, rule)| mask != 0 && opens(rule)).map(|(at, _)| at).collect()
     }
 
-    /// Of the slots shown, those that would not be without terms: each with the first share by name that shows it, as in a
-    /// reason. Shares by their place. Statistics that leave only together with their values stand under the terms of those.
-    pub(crate) fn under_terms(&self, policy: &Policy, mask: u64) -> Vec<(usize, u64)> {
+    /// Of the slots shown, those that would not be without terms, by the id of the terms: each with the first share by name that
+    /// shows it, as in a reason. Statistics that leave only together with their values stand under the terms of those.
+    pub(crate) fn under_terms(&self, policy: &Policy, mask: u64) -> Vec<(Hash, u64)> {
         if mask == 0 || !policy.shares.iter().any(|share| share.terms.is_some()) {
             return Vec::new();
         }
         let nobody = Viewer::new(self.viewer.partner.as_str());
         let free = Question { viewer: &nobody, ..*self }.mask(policy);
-        let (mut rest, mut under) = (mask & !free, Vec::new());
-        for (at, share) in policy.shares.iter().enumerate().filter(|(_, share)| share.terms.is_some() && self.holds(share)) {
+        let (mut rest, mut under) = (mask & !free, Vec::<(Hash, u64)>::new());
+        let held = policy.shares.iter().filter(|share| self.holds(share));
+        for (share, id) in held.filter_map(|share| Some((share, share.terms.as_ref()?.id()))) {
             let named = share.mask(self.schema);
             let with_values =
                 |slot: &usize| self.facts.thin & bit(*slot) != 0 && self.values_of(*slot).is_some_and(|of| named & bit(of) != 0);
             let slots = rest & (0..self.schema.fields.len()).filter(with_values).fold(named, |mask, slot| mask | bit(slot));
             rest &= !slots;
-            under.extend((slots != 0).then_some((at, slots)));
+            match under.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, all)) => *all |= slots,
+                None => under.extend((slots != 0).then_some((id, slots))),
+            }
         }
         under
     }

@@ -61,7 +61,7 @@ impl Reason {
             Reason::NoRule { nearest: None } => "hidden, no share shows it".into(),
             Reason::NoRule { nearest: Some(NearMiss { rule, condition: condition @ (Condition::Purpose | Condition::Terms) }) } => {
                 let share = policy.shares().iter().find(|share| share.name == *rule);
-                let purposes = share.and_then(|share| share.purposes.as_ref()).map_or_else(String::new, or);
+                let purposes = share.and_then(Rule::purposes).map_or_else(String::new, or);
                 let promises = share.and_then(|share| share.terms.as_ref()).map(Terms::promises).unwrap_or_default().join("; ");
                 let but = match condition {
                     Condition::Purpose => format!("has not stated the purpose {purposes}"),
@@ -131,7 +131,7 @@ impl Rule {
                 Some(delay) => format!("shows a record {} after it was signed", delay.words()),
                 None => "shows a record at once".into(),
             },
-            Condition::Purpose => match &self.purposes {
+            Condition::Purpose => match self.purposes() {
                 Some(purposes) => format!("asks for the purpose {}", or(purposes)),
                 None => "asks for no purpose".into(),
             },

@@ -365,7 +365,7 @@ impl Reader<'_> {
         let lots = optional(self.lots(section));
         let show = self.show(section);
         let (mut kinds, mut only, mut from, mut until) = (Some(None), Some((None, false)), Some(None), Some(None));
-        let (mut delay, mut purposes, mut terms) = (Some(None), None, Some(None));
+        let (mut delay, mut terms) = (Some(None), Some(None));
         // A never has no such keys: refused above, and it must hold whatever they say.
         if section.share {
             kinds = optional(self.kinds(section));
@@ -373,8 +373,7 @@ impl Reader<'_> {
             from = optional(section.table.get("from").map(|value| self.day(section, "from", value)));
             until = self.until(section, from.flatten());
             delay = optional(section.table.get("delay").map(|value| self.delay(section, value, kinds.as_ref()?.as_ref())));
-            purposes = self.purposes(section);
-            terms = self.terms(section, purposes.as_ref());
+            terms = self.terms(section);
         }
         let (name, (with, partners), show) = (name?, with?, show?);
         let list_until = self.list_until(section, &with, from.flatten());
@@ -395,7 +394,6 @@ impl Reader<'_> {
             from: from?,
             until: until?,
             list_until,
-            purposes,
             terms: terms?,
             masks,
         })
@@ -684,8 +682,8 @@ impl Reader<'_> {
     }
 
     /// What the partner must promise: its purposes, and what `then` says. Outside: was there a slip.
-    fn terms(&mut self, section: &Section<'_>, purposes: Option<&BTreeSet<String>>) -> Option<Option<Terms>> {
-        let rule = section.name.as_deref();
+    fn terms(&mut self, section: &Section<'_>) -> Option<Option<Terms>> {
+        let (purposes, rule) = (self.purposes(section).unwrap_or_default(), section.name.as_deref());
         let mut deleted = None;
         if let Some(value) = section.table.get("then") {
             let next = "write then = { delete_after = \"90d\", pass_on = \"no\" }, or one of the two";
@@ -706,9 +704,9 @@ impl Reader<'_> {
                 self.slip(rule, value.span(), what, None, "write pass_on = \"no\", or remove it");
             }
             let stays = table.contains_key("pass_on");
-            return Some(Terms::new(purposes.cloned().unwrap_or_default(), deleted, stays));
+            return Some(Terms::new(purposes, deleted, stays));
         }
-        Some(purposes.and_then(|purposes| Terms::new(purposes.clone(), None, false)))
+        Some(Terms::new(purposes, None, false))
     }
 
     /// After how many days the partner deletes what it received.

@@ -108,9 +108,9 @@ impl Policy {
         &self.groups
     }
 
-    /// Names of purposes that the file declares, beside those there are anyway.
-    pub fn purposes(&self) -> &BTreeSet<String> {
-        &self.purposes
+    /// Every purpose that can be stated: those there are anyway, and what the file declares.
+    pub fn purposes(&self) -> impl Iterator<Item = &str> {
+        PURPOSES.into_iter().chain(self.purposes.iter().map(String::as_str))
     }
 
     /// The tests of the file, in its order. Those of a policy that [`parse`](crate::parse()) accepted hold.
@@ -284,8 +284,6 @@ pub struct Rule {
     pub until: Option<i64>,
     /// Of a share with the members of a list: the first second that list no longer holds. A never holds on after it.
     pub list_until: Option<i64>,
-    /// The partner must have stated one of these purposes; none: any use.
-    pub purposes: Option<BTreeSet<String>>,
     /// The terms that the partner must have accepted: its purposes and what else it must promise; none: no terms.
     pub terms: Option<Terms>,
     /// `show` as slots.
@@ -312,9 +310,14 @@ impl Rule {
             Condition::Until => self.until.is_some(),
             Condition::List => self.list_until.is_some(),
             Condition::Delay => self.delay.is_some(),
-            Condition::Purpose => self.purposes.is_some(),
+            Condition::Purpose => self.purposes().is_some(),
             Condition::Terms => self.terms.is_some(),
         }
+    }
+
+    /// The partner must have stated one of these purposes, which are part of its terms; none: any use.
+    pub fn purposes(&self) -> Option<&BTreeSet<String>> {
+        self.terms.as_ref().map(Terms::purposes).filter(|purposes| !purposes.is_empty())
     }
 
     /// The moments at which it begins and ends.

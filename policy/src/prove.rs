@@ -14,7 +14,7 @@ use lotline_schema::terms::Terms;
 use crate::decide::{Question, Viewer};
 use crate::explain::{list, moment, names_of};
 use crate::parse::{day_of, is_field, meant};
-use crate::policy::{Condition, Feeds, MEMBERS_OF, Masks, Only, PURPOSES, Parts, Policy, Rule, Show};
+use crate::policy::{Condition, Feeds, MEMBERS_OF, Masks, Only, Parts, Policy, Rule, Show};
 
 /// A day, in seconds.
 const DAY: i64 = 86_400;
@@ -348,10 +348,10 @@ impl Point {
             // Nevers ask neither, and shares only add: what a share asks for is enough, and no more can be stated than is asked about.
             Condition::Purpose => {
                 let asked = |purposes: &BTreeSet<String>| scope.purpose.as_ref().is_none_or(|asked| purposes.contains(asked));
-                if share.purposes.as_ref().is_some_and(|purposes| !asked(purposes)) {
+                if share.purposes().is_some_and(|purposes| !asked(purposes)) {
                     return Vec::new();
                 }
-                let stated = scope.purpose.clone().or(share.purposes.as_ref().and_then(|purposes| purposes.first().cloned()));
+                let stated = scope.purpose.clone().or(share.purposes().and_then(|purposes| purposes.first().cloned()));
                 vec![with(&|point| point.viewer.purposes = stated.iter().cloned().collect())]
             }
             Condition::Terms => vec![with(&|point| point.viewer.terms = share.terms.iter().map(Terms::id).collect())],
@@ -499,7 +499,7 @@ impl Sentence {
             },
             "for" => {
                 let purpose = self.next("a purpose")?;
-                let known: Vec<&str> = PURPOSES.into_iter().chain(policy.purposes.iter().map(String::as_str)).collect();
+                let known: Vec<&str> = policy.purposes().collect();
                 if !known.contains(&purpose.as_str()) {
                     return Err(Unread::new(format!("no purpose is called `{purpose}`"), meant(&purpose, &known)));
                 }

@@ -361,6 +361,15 @@ impl SchemaClaim {
     }
 }
 
+/// The kind of this name in the version that this program writes, if it knows one.
+///
+/// ```
+/// assert!(lotline_schema::kind::called("inspection").is_some() && lotline_schema::kind::called("inspektion").is_none());
+/// ```
+pub fn called(name: &str) -> Option<&'static Schema> {
+    known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == name)
+}
+
 /// Every schema this program knows, with its hash.
 pub fn known() -> &'static [(&'static Schema, Hash)] {
     static KNOWN: std::sync::OnceLock<Vec<(&'static Schema, Hash)>> = std::sync::OnceLock::new();

@@ -196,7 +196,7 @@ impl Staying {
             return Ok(Some(sealed));
         }
         self.records += 1;
-        let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == one.summary.facts.kind);
+        let schema = kind::called(&one.summary.facts.kind);
         match (schema, self.fields.iter_mut().find(|(known, _)| schema.is_some_and(|schema| std::ptr::eq(*known, schema)))) {
             (_, Some((_, mask))) => *mask |= stays,
             (schema, None) => self.fields.extend(schema.map(|schema| (schema, stays))),

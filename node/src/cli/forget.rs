@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lotline_schema::kind::Group;
+use lotline_schema::kind::{self, Group};
 use lotline_schema::text_distance;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,8 +12,9 @@ use super::lists::{feed_name, owner, seen};
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
 use crate::desk::Desk;
-use crate::feeds::forget::{Due, Forget, due, merged, naming, person_slots, schema_of};
+use crate::feeds::forget::{Due, Forget, due, merged, naming, person_slots};
 use crate::feeds::{Feed, Feeds, Summary};
+use crate::retention::Retention;
 use crate::service::{day_text, now};
 use crate::store::Row;
 
@@ -81,7 +82,7 @@ impl Loss {
 
     /// The fields that go, in words.
     fn fields(&self) -> String {
-        match schema_of(&self.summary.facts) {
+        match kind::called(&self.summary.facts.kind) {
             Some(_) if self.slots == self.row.slots() => "everything".into(),
             Some(schema) => seen(schema, self.slots).join(", "),
             None => format!("{} fields", self.slots.count_ones()),
@@ -179,7 +180,7 @@ fn slots_of(args: &Args, summary: &Summary) -> Result<u64, Failure> {
     if args.everything {
         return Ok(u64::MAX);
     }
-    let schema = schema_of(&summary.facts)
+    let schema = kind::called(&summary.facts.kind)
         .ok_or_else(|| Failure::new("a kind of record this program does not know").exit(exit::USAGE).hint("--everything needs no names"))?;
     if args.persons {
         return Ok(person_slots(schema));
@@ -214,15 +215,19 @@ fn due_counts(due: &[Due]) -> BTreeMap<(&str, Option<&str>), u64> {
     records.into_iter().map(|(of, records)| (of, records.len() as u64)).collect()
 }
 
-/// The same in words, with the oldest. None where nothing is.
-pub(crate) fn due_in_words(due: &[Due]) -> Option<String> {
+/// The same in words, with the oldest and what becomes of them. None where nothing is.
+pub(crate) fn due_in_words(due: &[Due], retention: &Retention) -> Option<String> {
     let oldest = due.first()?;
     let part = |((kind, partner), count): ((&str, Option<&str>), u64)| match partner {
         Some(partner) => format!("{count} {kind} of {}", harmless(partner)),
         None => format!("{count} {kind}"),
     };
     let parts: Vec<String> = due_counts(due).into_iter().map(part).collect();
-    Some(format!("{} past their time, the oldest since {}", parts.join(", "), day_text(oldest.since)))
+    let goes = match retention.auto_delete() {
+        true => "the node deletes what you promised, the rest waits for you",
+        false => "nothing goes by itself",
+    };
+    Some(format!("{} past their time, the oldest since {}; {goes}", parts.join(", "), day_text(oldest.since)))
 }
 
 /// The same for programs.
@@ -292,7 +297,7 @@ fn counted(records: u64) -> String {
 }
 
 fn loss_json(desk: &Desk, loss: &Loss) -> serde_json::Value {
-    let fields = schema_of(&loss.summary.facts).map(|schema| seen(schema, loss.slots));
+    let fields = kind::called(&loss.summary.facts.kind).map(|schema| seen(schema, loss.slots));
     json!({
         "origin": loss.feed.origin.to_string(), "seq": loss.row.seq, "whose": owner(desk, &loss.feed),
         "lot": loss.summary.facts.lot, "part": loss.summary.facts.part, "fields": fields, "slots": loss.slots,

@@ -205,7 +205,7 @@ impl About {
             leaf,
             part: summary.facts.part.clone().unwrap_or_default(),
             superseded: summary.superseded_by.is_some(),
-            schema: kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == summary.facts.kind),
+            schema: kind::called(&summary.facts.kind),
             received,
             releases,
         })

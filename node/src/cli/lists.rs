@@ -1,7 +1,7 @@
 //! `lotline feeds`, `records`, `show`: what is here, as far as it can be seen here.
 
 use lotline_schema::Hash;
-use lotline_schema::kind::{Group, Schema};
+use lotline_schema::kind::{self, Group, Schema};
 use lotline_schema::slot::Disclosure;
 use lotline_schema::view::{SealedView, VerifiedView};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,6 @@ use crate::certificate::{Certificate, harmless};
 use crate::desk::Desk;
 use crate::evidence::Attested;
 use crate::feeds::deletion::{Gone, gone_of};
-use crate::feeds::forget::schema_of;
 use crate::feeds::terms::{Obligation, obligations};
 use crate::feeds::{Delegated, Feed, Released, Summary, released_by, revoked};
 use crate::service::{day_text, now, time_text};
@@ -123,7 +122,7 @@ pub fn records(desk: &Desk, args: RecordsArgs) -> Result<Answer, Failure> {
     for (feed, row, summary) in &rows {
         let of = &summary.facts;
         let cell = |text: &Option<String>| harmless(text.as_deref().unwrap_or("–"));
-        let lost = schema_of(of).map_or_else(Vec::new, |schema| seen(schema, of.forgotten));
+        let lost = kind::called(&of.kind).map_or_else(Vec::new, |schema| seen(schema, of.forgotten));
         let lot = if lost.contains(&"lot") { "(forgotten)".to_owned() } else { cell(&of.lot) };
         let pieces = of.pieces.map_or(String::new(), |(inspected, failed)| format!("{failed} of {inspected} fail"));
         let old = if summary.superseded_by.is_some() { "  superseded" } else { "" };

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use lotline_policy::parse::meant;
-use lotline_policy::{Claim, MemberList, PURPOSES, Policy, SENTENCES, Viewer, World, cedar, clear, decide, parse};
+use lotline_policy::{Claim, MemberList, Policy, SENTENCES, Viewer, World, cedar, clear, decide, parse};
 use lotline_schema::terms::Terms;
 use lotline_schema::{Facts, Hash, kind};
 use serde::{Deserialize, Serialize};
@@ -376,7 +376,7 @@ fn explain(desk: &Desk, lot: &str, partner: &str, part: Option<&str>) -> Result<
 
 /// A partner that has stated these purposes, or all that rules ask for, and accepted every term that it is asked for.
 fn supposed(policy: &Policy, partner: &str, purposes: &[String], all: bool) -> Result<Viewer, Failure> {
-    let known: Vec<&str> = PURPOSES.into_iter().chain(policy.purposes().iter().map(String::as_str)).collect();
+    let known: Vec<&str> = policy.purposes().collect();
     if let Some(unknown) = purposes.iter().find(|purpose| !known.contains(&purpose.as_str())) {
         let near = meant(unknown, &known).map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
         return Err(Failure::new(format!("no purpose is called `{unknown}`{near}"))

@@ -407,7 +407,7 @@ fn shared_already(desk: &Desk, of: &Requirement, partner: &str) -> Result<(usize
     let (policy, at, viewer) = (desk.handle.snapshot().policy.clone(), now() as i64, desk.handle.snapshot().viewer(partner));
     let (mut shared, mut all) = (0, 0);
     policy::each_own(desk, &policy, |feed, _, facts| {
-        let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == facts.kind);
+        let schema = kind::called(&facts.kind);
         let part = match of.parts.is_empty() {
             true => facts.customer.as_deref() == Some(partner),
             false => facts.part.as_ref().is_some_and(|part| of.parts.contains(part)),
@@ -658,7 +658,7 @@ impl Standing {
                 for row in rows.iter().filter(|row| row.has_core) {
                     let summary = Summary::read(&row.summary)?;
                     let facts = &summary.facts;
-                    let schema = kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == facts.kind);
+                    let schema = kind::called(&facts.kind);
                     let part = of.parts.is_empty() || facts.part.as_ref().is_some_and(|part| of.parts.contains(part));
                     let kinds = of.kinds.is_empty() || of.kinds.contains(&facts.kind);
                     let withdrawn = snapshot.orgs.get(&supplier).is_some_and(|org| org.withdrawn(&Hash(row.leaf)).is_some());

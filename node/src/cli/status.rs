@@ -132,12 +132,8 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
     }
     // Without its index status still answers.
     let due = super::forget::past_their_time(desk);
-    let goes = match desk.config.retention.auto_delete() {
-        true => "the node deletes what you promised, the rest waits for you",
-        false => "nothing goes by itself",
-    };
-    match due.as_deref().map(super::forget::due_in_words) {
-        Ok(Some(words)) => text.push_str(&format!("  retention  {words}; {goes} (lotline forget --due)\n")),
+    match due.as_deref().map(|due| super::forget::due_in_words(due, &desk.config.retention)) {
+        Ok(Some(words)) => text.push_str(&format!("  retention  {words} (lotline forget --due)\n")),
         Ok(None) => {}
         Err(why) => text.push_str(&format!("  retention  what is past its time cannot be told now: {}\n", why.what)),
     }

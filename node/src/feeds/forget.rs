@@ -225,18 +225,13 @@ pub fn person_slots(schema: &Schema) -> u64 {
     persons.fold(0, |mask, (slot, _)| mask | 1 << slot)
 }
 
-/// The kind that a record's summary names, if this program knows it.
-pub fn schema_of(facts: &Facts) -> Option<&'static Schema> {
-    kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == facts.kind)
-}
-
 /// Records whose fields about persons hold exactly this name: those that can be forgotten here, and how many others stand in
 /// feeds that we only write.
 pub fn naming(reader: &Reader, snapshot: &Snapshot, person: &str) -> Result<(Vec<Forget>, u64), FeedError> {
     let (mut found, mut theirs) = (Vec::new(), 0);
     for feed in snapshot.feeds.values().filter(|feed| !feed.origin.is_org()) {
         each_record(reader, feed, |row, facts| {
-            let persons = schema_of(facts).map_or(0, person_slots) & row.slots();
+            let persons = kind::called(&facts.kind).map_or(0, person_slots) & row.slots();
             let view = if persons == 0 { None } else { opened(reader, row, persons)? };
             let named = view.iter().flat_map(VerifiedView::slots).enumerate().filter(|(_, opened)| {
                 let value = opened.as_ref().and_then(|opened| opened.value());

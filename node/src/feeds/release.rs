@@ -243,7 +243,7 @@ impl Whole {
             leaf: self.leaf,
             core: &self.core,
             disclosures: &self.disclosures,
-            schema: kind::known().iter().map(|(schema, _)| *schema).find(|schema| schema.name == self.facts.kind),
+            schema: kind::called(&self.facts.kind),
             facts: &self.facts,
         }
     }

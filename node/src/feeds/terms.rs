@@ -133,7 +133,7 @@ impl Snapshot {
     pub fn asks_in_all(&self, partner: &str, now: impl Into<Moment>) -> Vec<Offer> {
         let now = now.into();
         let mut offers: Vec<Offer> = Vec::new();
-        if self.restored.is_some() {
+        if self.restored.is_some() || self.policy.shares().iter().all(|share| share.terms.is_none()) {
             return offers;
         }
         let viewer = self.viewer(partner);

@@ -514,12 +514,13 @@ impl Serving {
         from: u64,
         writer: &mut (impl AsyncWrite + Unpin + Send),
     ) -> Result<Option<Vec<Output>>, LinkError> {
+        let waits = || self.context.handle.snapshot().policy.waits_for_releases(&self.partner.name, feed.origin.name());
+        if feed.origin.is_org() || !waits() {
+            return Ok(None);
+        }
         let Some(rules) = self.rules() else {
             return Ok(Some(self.look()));
         };
-        if feed.origin.is_org() || !rules.snapshot.policy.waits_for_releases(&self.partner.name, feed.origin.name()) {
-            return Ok(None);
-        }
         let (reader, of, wanted) =
             (self.context.handle.reader().clone(), feed.clone(), (feed.size() - from).min(BATCH_ENTRIES_MAX as u64) as usize);
         let waited = blocking(move || released_before(&reader, &of, from, wanted)).await?;

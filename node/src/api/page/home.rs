@@ -236,7 +236,7 @@ impl Standing {
             notices.push(Notice { tone: CALM, symbol: "→", text: Prose::of(text) });
         }
         if let Some(due) = due {
-            let text = format!("{due}. Nothing goes by itself: `lotline forget --due` shows it, and asks.");
+            let text = format!("{due}: `lotline forget --due` shows it, and asks.");
             notices.push(Notice { tone: CALM, symbol: "→", text: Prose::of(&text) });
         }
         let (tone, symbol, headline) = match notices.iter().map(|notice| notice.tone).collect::<BTreeSet<_>>() {
@@ -270,7 +270,7 @@ impl Standing {
 fn past_their_time(context: &Context) -> Option<String> {
     let retention = context.home.config().ok()?.retention;
     let due = forget::due(context.handle.reader(), &context.handle.snapshot(), &retention, context.handle.clock().believed()).ok()?;
-    due_in_words(&due)
+    due_in_words(&due, &retention)
 }
 
 /// A record that can be seen here.
