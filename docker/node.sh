@@ -16,7 +16,7 @@ if [ ! -e "$LOTLINE_HOME/lotline.toml" ]; then
 fi
 
 # Written whole, then named: nobody reads half an invitation.
-lotline partner invite >/tmp/invitation
+lotline partner invite --offline >/tmp/invitation
 sed -n 1p /tmp/invitation >"/shared/invitations/.$NAME"
 mv "/shared/invitations/.$NAME" "/shared/invitations/$NAME"
 for partner in $PARTNERS; do

@@ -22,6 +22,7 @@ use lotline_node::feeds::{
 use lotline_node::keys::{Founding, Keys, random};
 use lotline_node::links;
 use lotline_node::net::{self, Event, Net, PeerId, Protocol, Stream, transport_peer_id};
+use lotline_node::pairing::Pairings;
 use lotline_node::service::{LinkBoard, Service, now};
 use lotline_node::store::StoreError;
 use lotline_policy::Policy;
@@ -385,6 +386,8 @@ pub struct Node {
     pub net: Net,
     /// How its links stand.
     pub board: LinkBoard,
+    /// Who is expected to pair.
+    pub pairings: Pairings,
     /// The folder of its home; gone when dropped.
     pub folder: TempDir,
     linking: JoinHandle<()>,
@@ -424,14 +427,24 @@ impl Node {
         let listen = vec!["127.0.0.1:0".parse().expect("an address")];
         let (net, events) = Net::start(net::Config::new(service.keys.transport_seed(), listen)).await.expect("the network starts");
         let board = LinkBoard::default();
-        let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), capture: None };
+        board.set_listening(net.listen_addresses().await.iter().map(ToString::to_string).collect());
+        let (pairings, _) = Pairings::open(service.handle.clone(), &service.home.invitations_file()).expect("its invitations are read");
+        pairings.use_net(net.clone(), board.listening()).await;
+        let context = links::Context {
+            net: net.clone(),
+            handle: service.handle.clone(),
+            board: board.clone(),
+            pairings: Some(pairings.clone()),
+            capture: None,
+        };
         let linking = tokio::spawn(links::run(context, events));
-        Node { service, net, board, folder, linking }
+        Node { service, net, board, pairings, folder, linking }
     }
 
     /// Ends in order; the folder stays.
     pub async fn stop(self) -> (TempDir, Home) {
-        let Node { service, net, board: _, folder, linking } = self;
+        let Node { service, net, board: _, pairings, folder, linking } = self;
+        drop(pairings);
         let home = service.home.clone();
         net.shutdown().await;
         within("the links to end", linking).await.expect("the links end in order");
@@ -472,7 +485,8 @@ impl Node {
     pub async fn verb(&self, verb: serde_json::Value) -> Result<Answer, Failure> {
         let verb: HomeVerb = serde_json::from_value(verb).expect("a verb as the command line sends it");
         let config = self.service.home.config().expect("the configuration reads");
-        let desk = Desk { home: self.service.home.clone(), config, handle: self.service.handle.clone(), board: Some(self.board.clone()) };
+        let (home, handle) = (self.service.home.clone(), self.service.handle.clone());
+        let desk = Desk { home, config, handle, board: Some(self.board.clone()), pairings: Some(self.pairings.clone()) };
         within("a verb", tokio::task::spawn_blocking(move || verb.perform(&desk))).await.expect("no panic in a verb")
     }
 

@@ -337,7 +337,7 @@ impl Firm {
 
     /// The line for a partner.
     pub fn invitation(&self) -> String {
-        string(&self.ok(&["partner", "invite"])["invitation"])
+        string(&self.ok(&["partner", "invite", "--offline"])["invitation"])
     }
 
     /// Its identity.

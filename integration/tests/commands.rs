@@ -110,7 +110,7 @@ const ASKING: &[&[&str]] = &[
     &["audit"],
     &["ledger"],
     &["keys", "show"],
-    &["partner", "invite"],
+    &["partner", "invite", "--offline"],
     &["partner", "trust-file"],
     &["members", "list"],
     &["share", "list"],

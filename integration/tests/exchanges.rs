@@ -372,6 +372,7 @@ impl World {
             net: self.node.net.clone(),
             handle: self.node.service.handle.clone(),
             board: self.node.board.clone(),
+            pairings: None,
             capture: None,
         };
         let (near, far) = tokio::io::duplex(64 * 1024);
@@ -649,6 +650,7 @@ async fn a_planted_leak_is_found_in_each_place() {
         net: world.node.net.clone(),
         handle: world.node.service.handle.clone(),
         board: world.node.board.clone(),
+        pairings: None,
         capture: None,
     };
     let serving = tokio::spawn(links::serve(context, world.node.service.handle.snapshot().book["p0"].clone(), near));

@@ -182,7 +182,13 @@ async fn answer(house: &House, forge: &Forge, said: &[Message]) -> Vec<u8> {
 impl House {
     fn context(&self) -> links::Context {
         let node = &self.node;
-        links::Context { net: node.net.clone(), handle: node.service.handle.clone(), board: node.board.clone(), capture: None }
+        links::Context {
+            net: node.net.clone(),
+            handle: node.service.handle.clone(),
+            board: node.board.clone(),
+            pairings: None,
+            capture: None,
+        }
     }
 }
 

@@ -648,7 +648,7 @@ async fn a_batch_under_way_does_not_leave_with_what_was_forgotten() {
     });
     let (near, far) = tokio::io::duplex(1 << 16);
     let (handle, partner) = (node.service.handle.clone(), node.service.handle.snapshot().book["oem"].clone());
-    let context = links::Context { net: node.net.clone(), handle, board: node.board.clone(), capture: None };
+    let context = links::Context { net: node.net.clone(), handle, board: node.board.clone(), pairings: None, capture: None };
     let serving = tokio::spawn(links::serve(context, partner, near));
     let mut wire = Wire::new(far);
     wire.send(&Message::Open { origin: origin.to_string(), next: 0, root: empty_root(), view: None, credit: CREDIT_BYTES }).await;

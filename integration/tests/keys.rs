@@ -984,7 +984,7 @@ fn a_home_restored_from_before_a_new_transport_key_is_let_in_by_its_old_invitati
     let said = Said::of(&mut restored.command(["restore", &backup, "--passphrase-file", &passphrase])).out;
     assert!(said.contains("partner invite") && said.contains("keys rotate transport"), "{said}");
     restored.start();
-    let invitation = string(&restored.ok(&["partner", "invite"])["invitation"]);
+    let invitation = string(&restored.ok(&["partner", "invite", "--offline"])["invitation"]);
     oem.ok(&["partner", "accept", &invitation, "--as", "supplier"]);
     assert_eq!(known_at(&oem, "supplier"), (lost, 1));
     let given_back = || restored.ok(&["keys", "show"])["changes"].as_array().is_some_and(|changes| changes.len() == 1);

@@ -230,6 +230,7 @@ impl Home {
             net: self.node.net.clone(),
             handle: self.node.service.handle.clone(),
             board: self.node.board.clone(),
+            pairings: None,
             capture: None,
         };
         let stalls = Arc::new(AtomicBool::new(phase == Phase::CatchUp));

@@ -24,6 +24,7 @@ use crate::answer::{Answer, Failure, exit};
 use crate::cli::HomeVerb;
 use crate::config::Home;
 use crate::desk::Desk;
+use crate::pairing::Pairings;
 use crate::platform;
 use crate::service::{Handle, LinkBoard};
 
@@ -50,6 +51,16 @@ pub struct Context {
     pub handle: Handle,
     /// How the links stand.
     pub board: LinkBoard,
+    /// Pairings by code.
+    pub pairings: Pairings,
+}
+
+impl Context {
+    /// The desk at which verbs are done inside this node.
+    pub fn desk(self) -> Result<Desk, Failure> {
+        let config = self.home.config()?;
+        Ok(Desk { home: self.home, config, handle: self.handle, board: Some(self.board), pairings: Some(self.pairings) })
+    }
 }
 
 /// The API, answering.
@@ -143,10 +154,7 @@ async fn verb(State(context): State<Context>, body: Bytes) -> (StatusCode, Json<
             return (StatusCode::BAD_REQUEST, Json(Said::Failure(failure.hint(hint))));
         }
     };
-    let done = tokio::task::spawn_blocking(move || {
-        let config = context.home.config()?;
-        verb.perform(&Desk { home: context.home, config, handle: context.handle, board: Some(context.board) })
-    });
+    let done = tokio::task::spawn_blocking(move || verb.perform(&context.desk()?));
     let said = match done.await {
         Ok(Ok(answer)) => Said::Answer(answer),
         Ok(Err(failure)) => Said::Failure(failure),

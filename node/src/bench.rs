@@ -169,7 +169,8 @@ impl Bench {
             .await
             .map_err(Failure::new)?;
         let board = LinkBoard::default();
-        let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), capture: None };
+        let context =
+            links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), pairings: None, capture: None };
         let linking = tokio::spawn(links::run(context, events));
         let address = net.listen_addresses().await.first().map(ToString::to_string).unwrap_or_default();
         let (exe, home) = (std::env::current_exe()?, customer.path().to_path_buf());
@@ -349,7 +350,7 @@ fn partner(of: &Invitation, name: &str) -> crate::feeds::Partner {
 
 /// Both know each other, and the customer follows.
 async fn pair(service: &Service, exe: &Path, home: &Path, address: &str, name: &str) -> Result<(), Failure> {
-    let line = call(exe, home, &["partner", "invite"])?["invitation"].as_str().unwrap_or_default().to_owned();
+    let line = call(exe, home, &["partner", "invite", "--offline"])?["invitation"].as_str().unwrap_or_default().to_owned();
     let partner = partner(&Invitation::read(&line).map_err(Failure::new)?, name);
     let ours = invitation(&service.handle.snapshot(), address.to_owned());
     call(exe, home, &["partner", "accept", &ours.to_text(), "--as", "supplier", "--subscribe"])?;

@@ -97,7 +97,7 @@ pub enum HomeVerb {
     Publish(publish::Args),
     /// Partners: invite, accept, list, vouch for, remove.
     #[command(subcommand)]
-    #[command(after_help = "Example: lotline partner invite\n         lotline partner accept lotline-1-… --as oem-a")]
+    #[command(after_help = "Example: lotline partner invite\n         lotline partner accept K7M-4QX-9TP oem.example:4001")]
     Partner(partner::Verb),
     /// Stop or resume sharing without touching any file.
     #[command(subcommand)]
@@ -275,6 +275,7 @@ fn perform(cli: Cli) -> Result<Answer, Failure> {
         }
         Verb::Home(verb) => match verb.without_home() {
             Some(answer) => answer,
+            None if let Some(answer) = partner::at_terminal(&home()?, &verb) => answer,
             None => match release::wanted(&verb) {
                 Some((by, secret)) => release::publish_and_release(&home()?, &by, secret.as_deref(), verb.made_absolute()),
                 None => desk::at_home(home()?, verb.made_absolute()),

@@ -114,6 +114,11 @@ impl Home {
         self.path.join("api-token")
     }
 
+    /// Invitations that were made for single suppliers and wait for them: secret until used.
+    pub fn invitations_file(&self) -> PathBuf {
+        self.path.join("invitations.json")
+    }
+
     /// Whether it has been set up.
     pub fn exists(&self) -> bool {
         self.config_file().exists()

@@ -226,7 +226,7 @@ impl Stage {
     fn pair(&self) -> Result<String, Failure> {
         self.chapter("Each customer and the supplier exchange one line (by mail, say). It carries no secret and no right.");
         let invite = |who| -> Result<String, Failure> {
-            Ok(self.call(who, &["partner", "invite"])?["invitation"].as_str().unwrap_or_default().to_owned())
+            Ok(self.call(who, &["partner", "invite", "--offline"])?["invitation"].as_str().unwrap_or_default().to_owned())
         };
         let supplier = invite("supplier")?;
         for who in ["oem-a", "oem-b", "competitor"] {

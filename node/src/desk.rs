@@ -7,6 +7,7 @@ use crate::api;
 use crate::cli::HomeVerb;
 use crate::config::{Config, Home};
 use crate::feeds::{FeedError, Feeds};
+use crate::pairing::Pairings;
 use crate::service::{Handle, LinkBoard, Service, ServiceError};
 use crate::store::StoreError;
 
@@ -20,6 +21,8 @@ pub struct Desk {
     pub handle: Handle,
     /// How the links stand, inside a running node.
     pub board: Option<LinkBoard>,
+    /// Pairings by code, inside a running node.
+    pub pairings: Option<Pairings>,
 }
 
 impl Desk {
@@ -74,7 +77,8 @@ fn here(service: Service, verb: HomeVerb) -> Result<Answer, Failure> {
 
 /// Does a verb, and says whether the index failed meanwhile.
 fn once(service: Service, verb: HomeVerb) -> Result<(Result<Answer, Failure>, bool), Failure> {
-    let desk = Desk { home: service.home.clone(), config: service.home.config()?, handle: service.handle.clone(), board: None };
+    let desk =
+        Desk { home: service.home.clone(), config: service.home.config()?, handle: service.handle.clone(), board: None, pairings: None };
     warn_of(&service);
     let answer = verb.perform(&desk);
     let index_failed = desk.handle.reader().status().index_failed;

@@ -12,6 +12,11 @@ const CHECK_BYTES: usize = 4;
 /// The longest invitation we read.
 const TEXT_BYTES_MAX: usize = 4096;
 
+/// Whether a text begins like the line of an invitation.
+pub fn looks_like_one(text: &str) -> bool {
+    text.trim_start().starts_with(PREFIX)
+}
+
 /// Who invites.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitation {

@@ -24,6 +24,7 @@ pub mod keys;
 pub mod ledger;
 pub mod links;
 pub mod net;
+pub mod pairing;
 pub mod platform;
 pub mod retention;
 pub mod service;

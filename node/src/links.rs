@@ -23,6 +23,7 @@ use crate::feeds::terms::TermsError;
 use crate::feeds::witness::{self, ReceiptError};
 use crate::feeds::{Feed, FeedError, Feeds, LETTER_BYTES_MAX, Letter, LetterError, Offer, Partner, Snapshot};
 use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
+use crate::pairing::Pairings;
 use crate::service::{Handle, LinkBoard};
 
 mod controls;
@@ -64,6 +65,8 @@ pub struct Context {
     pub handle: Handle,
     /// How the links stand.
     pub board: LinkBoard,
+    /// Who is expected to pair; none: nobody ever is.
+    pub pairings: Option<Pairings>,
     /// Where to write what the transport is handed, when the owner wants that.
     pub capture: Option<Capture>,
 }
@@ -195,23 +198,25 @@ impl Links {
     /// Tells the network who may connect, when the partner book changed.
     async fn take_book(&mut self, known: &mut BTreeMap<String, Partner>) {
         let book = self.context.handle.snapshot().book.clone();
-        if *book == *known {
-            return;
-        }
-        // One that has a new transport key may still come under the old one.
-        let at = |partner: &Partner| {
-            let addresses: Vec<_> = partner.addresses.iter().filter_map(|address| address.parse::<Address>().ok()).collect();
-            let at = |(at, peer): (usize, &str)| {
-                let addresses = if at < NAMES_DIALLED { addresses.clone() } else { Vec::new() };
-                Some(crate::net::Partner { peer: peer.parse().ok()?, addresses })
+        if *book != *known {
+            // One that has a new transport key may still come under the old one.
+            let at = |partner: &Partner| {
+                let addresses: Vec<_> = partner.addresses.iter().filter_map(|address| address.parse::<Address>().ok()).collect();
+                let at = |(at, peer): (usize, &str)| {
+                    let addresses = if at < NAMES_DIALLED { addresses.clone() } else { Vec::new() };
+                    Some(crate::net::Partner { peer: peer.parse().ok()?, addresses })
+                };
+                partner.peers().enumerate().filter_map(at).collect::<Vec<_>>()
             };
-            partner.peers().enumerate().filter_map(at).collect::<Vec<_>>()
-        };
-        self.context.net.set_partners(book.values().flat_map(at).collect()).await;
-        *known = BTreeMap::clone(&book);
-        // An old invitation that was accepted once more gives back no name to who is here under a newer one.
-        for peer in self.connected.clone() {
-            self.seen_at(peer).await;
+            self.context.net.set_partners(book.values().flat_map(at).collect()).await;
+            *known = BTreeMap::clone(&book);
+        }
+        // An old invitation that was accepted once more gives back no name to who is here under a newer one. Looked at also when
+        // the book is the one we know: it may have changed and changed back since.
+        if book.values().any(|partner| !partner.before.is_empty()) {
+            for peer in self.connected.clone() {
+                self.seen_at(peer).await;
+            }
         }
     }
 
@@ -258,6 +263,13 @@ impl Links {
                     link.trouble = Some(format!("cannot connect: {why}"));
                 }
             }),
+            Event::Guest { stream } => {
+                if let Some(pairings) = &self.context.pairings {
+                    pairings.guest(stream);
+                }
+            }
+            // Offered to guests alone.
+            Event::Stream { protocol: Protocol::Pair, .. } => {}
             Event::Refused { peer } => tracing::info!(%peer, "turned an unknown peer away"),
         }
     }

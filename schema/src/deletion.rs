@@ -5,12 +5,11 @@
 
 use crate::codec::{self, CodecError, Fields, Value};
 use crate::cose::Signer;
-use crate::id::{Hash, Origin, PartyId};
-use crate::org::{Org, Role};
-use crate::statement::{self, Body, Place, StatementError, Type, Unverified};
+use crate::id::{Hash, PartyId};
+use crate::numbered::{self, Fault};
+use crate::org::Org;
+use crate::statement::{self, StatementError, Type};
 
-/// The pseudo feed that numbers what a receiver signs.
-const FEED: &str = "receipts";
 const FORM: CodecError = CodecError::Shape("a deletion report out of form");
 
 /// The most entries in one report.
@@ -48,6 +47,17 @@ pub enum DeletionError {
     Key(String),
 }
 
+impl From<Fault> for DeletionError {
+    fn from(fault: Fault) -> DeletionError {
+        match fault {
+            Fault::Statement(error) => error.into(),
+            Fault::TooLarge(bytes) => DeletionError::TooLarge(bytes),
+            Fault::Elsewhere => DeletionError::Elsewhere,
+            Fault::Key(kid) => DeletionError::Key(kid.short()),
+        }
+    }
+}
+
 /// A report whose signature holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reported {
@@ -60,7 +70,7 @@ pub struct Reported {
 impl Deletion {
     /// Signs it with the receiver's record key, under its next number.
     pub fn seal(&self, receiver: PartyId, number: u64, signer: &Signer, random: impl FnMut(&mut [u8])) -> Result<Vec<u8>, StatementError> {
-        let place = Place { origin: origin(receiver), seq: number, now: self.at, supersedes: None };
+        let place = numbered::place(receiver, number, self.at);
         let one = |(seq, slots): &(u64, u64)| codec::array([codec::uint(*seq), codec::uint(*slots)]);
         let entry = codec::map([
             (1, codec::text(self.origin.as_str())),
@@ -94,43 +104,21 @@ impl Deletion {
 impl Reported {
     /// What a report says and its number, before anything is checked: for those one signed or verified oneself.
     pub fn peek(core: &[u8]) -> Option<Reported> {
-        let unverified = Unverified::read(core).ok()?;
-        let claims = unverified.claims();
-        match &claims.body {
-            Body::Entry(entry) if claims.typ == Type::Deletion => {
-                Some(Reported { number: claims.seq, deletion: Deletion::read(entry).ok()? })
-            }
-            _ => None,
-        }
+        let (number, entry) = numbered::peek(core, Type::Deletion)?;
+        Some(Reported { number, deletion: Deletion::read(&entry).ok()? })
     }
 
     /// Verifies a report against its receiver's org feed. Whose feed it is about is the caller's to compare.
     pub fn open(core: &[u8], receiver: &Org) -> Result<Reported, DeletionError> {
-        if core.len() > DELETION_BYTES_MAX {
-            return Err(DeletionError::TooLarge(core.len()));
-        }
-        let unverified = Unverified::read(core)?;
-        let (claims, origin) = (unverified.claims(), origin(receiver.party()));
-        if claims.typ != Type::Deletion || claims.issuer != receiver.issuer() || claims.origin != origin.as_str() {
-            return Err(DeletionError::Elsewhere);
-        }
-        let (kid, number) = (claims.kid, claims.seq);
-        let key = receiver.key_for(Role::Record, &kid, origin.as_str(), number).ok_or_else(|| DeletionError::Key(kid.short()))?;
-        let verified = unverified.verify(key)?;
-        match &verified.claims().body {
-            Body::Entry(entry) => Ok(Reported { number, deletion: Deletion::read(entry).map_err(StatementError::from)? }),
-            Body::Slots(..) => Err(DeletionError::Elsewhere),
-        }
+        let (number, entry) = numbered::open(core, receiver, Type::Deletion, DELETION_BYTES_MAX)?;
+        Ok(Reported { number, deletion: Deletion::read(&entry).map_err(StatementError::from)? })
     }
-}
-
-fn origin(receiver: PartyId) -> Origin {
-    Origin::new(receiver, FEED, 1).expect("a fixed name")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::org::Role;
     use crate::org::{self, Entry};
 
     #[test]

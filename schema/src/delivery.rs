@@ -6,14 +6,13 @@
 
 use crate::codec::{self, CodecError, Fields, Value};
 use crate::cose::Signer;
-use crate::id::{Hash, Origin, PartyId};
-use crate::org::{Org, Role};
-use crate::statement::{self, Body, Place, StatementError, Type, Unverified};
+use crate::id::{Hash, PartyId};
+use crate::numbered::{self, Fault};
+use crate::org::Org;
+use crate::statement::{self, Body, StatementError, Type, Unverified};
 
 /// The largest receipt we read, in bytes; ours have about 700.
 pub const RECEIPT_BYTES_MAX: usize = 4096;
-/// Name of the pseudo feed that numbers an organisation's receipts.
-const FEED: &str = "receipts";
 
 /// How the entries came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +75,17 @@ pub enum DeliveryError {
     Key(String),
 }
 
+impl From<Fault> for DeliveryError {
+    fn from(fault: Fault) -> DeliveryError {
+        match fault {
+            Fault::Statement(error) => error.into(),
+            Fault::TooLarge(bytes) => DeliveryError::TooLarge(bytes),
+            Fault::Elsewhere => DeliveryError::Elsewhere,
+            Fault::Key(kid) => DeliveryError::Key(kid.short()),
+        }
+    }
+}
+
 /// A receipt whose signature holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Receipt {
@@ -90,8 +100,7 @@ pub struct Receipt {
 impl Delivery {
     /// Signs it with the receiver's record key, under its next number.
     pub fn seal(&self, receiver: PartyId, number: u64, signer: &Signer, random: impl FnMut(&mut [u8])) -> Result<Vec<u8>, StatementError> {
-        let origin = Origin::new(receiver, FEED, 1).expect("a fixed name");
-        let place = Place { origin, seq: number, now: self.at, supersedes: None };
+        let place = numbered::place(receiver, number, self.at);
         let number_or_none = |number: Option<u64>| codec::optional(number, codec::uint);
         let entry = codec::map([
             (1, codec::text(self.origin.as_str())),
@@ -162,21 +171,8 @@ impl Receipt {
 
     /// Verifies a receipt against its receiver's org feed.
     pub fn open(core: &[u8], receiver: &Org) -> Result<Receipt, DeliveryError> {
-        if core.len() > RECEIPT_BYTES_MAX {
-            return Err(DeliveryError::TooLarge(core.len()));
-        }
-        let unverified = Unverified::read(core)?;
-        let (claims, origin) = (unverified.claims(), Origin::new(receiver.party(), FEED, 1).expect("a fixed name"));
-        if claims.typ != Type::Receipt || claims.issuer != receiver.issuer() || claims.origin != origin.as_str() {
-            return Err(DeliveryError::Elsewhere);
-        }
-        let (kid, number) = (claims.kid, claims.seq);
-        let key = receiver.key_for(Role::Record, &kid, origin.as_str(), number).ok_or_else(|| DeliveryError::Key(kid.short()))?;
-        let verified = unverified.verify(key)?;
-        let Body::Entry(entry) = &verified.claims().body else {
-            return Err(DeliveryError::Elsewhere);
-        };
-        let delivery = Delivery::read(entry).map_err(StatementError::from)?;
+        let (number, entry) = numbered::open(core, receiver, Type::Receipt, RECEIPT_BYTES_MAX)?;
+        let delivery = Delivery::read(&entry).map_err(StatementError::from)?;
         Ok(Receipt { receiver: receiver.party(), number, delivery })
     }
 }

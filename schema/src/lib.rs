@@ -21,6 +21,7 @@ pub mod id;
 pub mod kind;
 pub mod members;
 pub mod note;
+mod numbered;
 pub mod org;
 pub mod quorum;
 pub mod receipt;

@@ -91,8 +91,12 @@ pub fn witness_seed(secret: &[u8; 32], origin: &Origin, epoch: u64) -> [u8; 32] 
     hmac(secret, format!("lotline witness v1\n{origin}\n{epoch}").as_bytes())
 }
 
-/// HMAC-SHA-256 (RFC 2104) with a key of at most one block.
-fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
+/// HMAC-SHA-256 (RFC 2104) with a key of at most one block, which are 64 bytes.
+///
+/// # Panics
+///
+/// If the key is longer.
+pub fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut block = [0u8; 64];
     block[..key.len()].copy_from_slice(key);
     let inner = Hash::of(&[&block.map(|byte| byte ^ 0x36), message]);

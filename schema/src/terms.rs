@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::codec::{self, CodecError, Fields, Value};
 use crate::cose::Signer;
-use crate::id::{Hash, Origin, PartyId};
-use crate::org::{Org, Role};
-use crate::statement::{self, Body, Place, StatementError, Type, Unverified};
+use crate::id::{Hash, PartyId};
+use crate::numbered::{self, Fault};
+use crate::org::Org;
+use crate::statement::{self, StatementError, Type, Unverified};
 
 const VERSION: u64 = 1;
 const DAY: u64 = 86_400;
-/// The pseudo feed that numbers what a receiver signs: its delivery receipts and its acceptances, in one row.
-const FEED: &str = "receipts";
 const PASS_ON_NO: &str = "no";
 
 /// The longest name of a purpose, in characters.
@@ -170,6 +169,17 @@ pub enum AcceptanceError {
     Key(String),
 }
 
+impl From<Fault> for AcceptanceError {
+    fn from(fault: Fault) -> AcceptanceError {
+        match fault {
+            Fault::Statement(error) => error.into(),
+            Fault::TooLarge(bytes) => AcceptanceError::TooLarge(bytes),
+            Fault::Elsewhere => AcceptanceError::Elsewhere,
+            Fault::Key(kid) => AcceptanceError::Key(kid.short()),
+        }
+    }
+}
+
 /// An acceptance whose signature holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Accepted {
@@ -191,7 +201,7 @@ impl Acceptance {
         if !self.fits() {
             return Ok(None);
         }
-        let place = Place { origin: origin(receiver), seq: number, now: self.at, supersedes: None };
+        let place = numbered::place(receiver, number, self.at);
         let entry = codec::map([
             (1, codec::text(self.owner.to_string())),
             (2, codec::array(self.purposes.iter().map(|purpose| codec::text(purpose.as_str())))),
@@ -227,33 +237,14 @@ impl Acceptance {
 impl Accepted {
     /// What an acceptance says and its number, before anything is checked: for those one signed or verified oneself.
     pub fn peek(core: &[u8]) -> Option<Accepted> {
-        let unverified = Unverified::read(core).ok()?;
-        let claims = unverified.claims();
-        match &claims.body {
-            Body::Entry(entry) if claims.typ == Type::Acceptance => {
-                Some(Accepted { number: claims.seq, acceptance: Acceptance::read(entry).ok()? })
-            }
-            _ => None,
-        }
+        let (number, entry) = numbered::peek(core, Type::Acceptance)?;
+        Some(Accepted { number, acceptance: Acceptance::read(&entry).ok()? })
     }
 
     /// Verifies an acceptance against its receiver's org feed. Whose terms it is about is the caller's to compare.
     pub fn open(core: &[u8], receiver: &Org) -> Result<Accepted, AcceptanceError> {
-        if core.len() > ACCEPTANCE_BYTES_MAX {
-            return Err(AcceptanceError::TooLarge(core.len()));
-        }
-        let unverified = Unverified::read(core)?;
-        let (claims, origin) = (unverified.claims(), origin(receiver.party()));
-        if claims.typ != Type::Acceptance || claims.issuer != receiver.issuer() || claims.origin != origin.as_str() {
-            return Err(AcceptanceError::Elsewhere);
-        }
-        let (kid, number) = (claims.kid, claims.seq);
-        let key = receiver.key_for(Role::Record, &kid, origin.as_str(), number).ok_or_else(|| AcceptanceError::Key(kid.short()))?;
-        let verified = unverified.verify(key)?;
-        match &verified.claims().body {
-            Body::Entry(entry) => Ok(Accepted { number, acceptance: Acceptance::read(entry).map_err(StatementError::from)? }),
-            Body::Slots(..) => Err(AcceptanceError::Elsewhere),
-        }
+        let (number, entry) = numbered::open(core, receiver, Type::Acceptance, ACCEPTANCE_BYTES_MAX)?;
+        Ok(Accepted { number, acceptance: Acceptance::read(&entry).map_err(StatementError::from)? })
     }
 
     /// Who claims to have signed it, and with which key, before anything is checked.
@@ -261,8 +252,4 @@ impl Accepted {
         let unverified = Unverified::read(core).ok()?;
         Some((unverified.claims().issuer.parse().ok()?, unverified.claims().kid))
     }
-}
-
-fn origin(receiver: PartyId) -> Origin {
-    Origin::new(receiver, FEED, 1).expect("a fixed name")
 }

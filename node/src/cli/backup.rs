@@ -110,7 +110,7 @@ fn write_sealed(home: &Home, store: &Path, out: &mut std::fs::File, secret: Stri
 }
 
 /// What to do when partners know the node under a transport key that is newer than the backup.
-pub(super) const OLD_NAME: &str = "its transport key was rotated after the backup: send them the line of `lotline partner invite`, which they \
+pub(super) const OLD_NAME: &str = "its transport key was rotated after the backup: send them the line of `lotline partner invite --offline`, which they \
     accept once more, and after the confirmation name a new key with `lotline keys rotate transport`";
 
 /// Restores a backup into a new home, or confirms one.

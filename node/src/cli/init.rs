@@ -123,7 +123,7 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
     Ok(Answer::new(
         format!(
             "{name} is set up in {}\n  identity    {party}\n  six words   {}\n  recovery    {} (keep it away from this computer)\n\n\
-             Next: lotline run              the node, with its page\n      lotline partner invite   the line to send to a partner\n      lotline publish FILE …   check, sign and publish a measuring file",
+             Next: lotline run              the node, with its page\n      lotline partner invite   a code for a partner\n      lotline publish FILE …   check, sign and publish a measuring file",
             home.path().display(),
             party.six_words(),
             kit.display(),

@@ -1,4 +1,5 @@
-//! `lotline partner`: invite, accept, list, remove. Both sides accept the other's invitation; neither trusts a server.
+//! `lotline partner`: invite, accept, list, remove. By a code between two running nodes, or by a long line each side gives the
+//! other; neither trusts a server.
 
 use std::path::PathBuf;
 
@@ -9,27 +10,108 @@ use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
 use crate::desk::Desk;
 use crate::feeds::{Partner, vouchers};
-use crate::invitation::Invitation;
+use crate::invitation::{Invitation, looks_like_one};
 use crate::keys::random;
 use crate::service::{now, time_text};
 
+mod pair;
 mod vouch;
+
+pub use pair::{at_terminal, reached_at};
 
 /// What to do with partners.
 #[derive(clap::Subcommand, Serialize, Deserialize, Clone, Debug)]
 pub enum Verb {
-    /// Print the line that a partner needs to add you.
-    Invite,
-    /// Add a partner by the line it gave you.
+    /// Pair with a partner: shows a code for it, and waits for it. Beside a running node.
+    #[command(
+        after_help = "Example: lotline partner invite\n         lotline partner invite --at oem.example:4001\n         lotline partner invite --from suppliers.csv --group suppliers\n         lotline partner invite --offline"
+    )]
+    Invite {
+        /// Where your partner is reached, when you are not: this node then calls there.
+        #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["offline", "from"])]
+        #[serde(default)]
+        at: Option<String>,
+        /// Print a long line for your partner instead, who then gives you one of its own. Needs no running node.
+        #[arg(long, conflicts_with = "from")]
+        #[serde(default)]
+        offline: bool,
+        /// One invitation for each supplier in this list (columns supplier, name, group): who comes with its code is in the
+        /// partner book at once.
+        #[arg(long, value_name = "FILE")]
+        #[serde(default)]
+        from: Option<PathBuf>,
+        /// With --from: the day on which the invitations end, as 2027-07-01 (else in 30 days).
+        #[arg(long, value_name = "DAY", requires = "from")]
+        #[serde(default)]
+        until: Option<String>,
+        /// What you call this partner, in your rules and on your screens.
+        #[arg(long = "as", value_name = "NAME", conflicts_with = "from")]
+        #[serde(default)]
+        name: Option<String>,
+        /// The group of partners it joins. A new name makes a new group.
+        #[arg(long)]
+        #[serde(default)]
+        group: Option<String>,
+        /// Follow every feed it offers.
+        #[arg(long, conflicts_with = "from")]
+        #[serde(default)]
+        subscribe: bool,
+        /// Do not ask whether the digits are the same. The code alone then says who came.
+        #[arg(long, conflicts_with = "from")]
+        #[serde(default)]
+        yes: bool,
+    },
+    /// Pair with a partner by the code and host it told you, or by the long line it gave you.
+    #[command(
+        after_help = "Example: lotline partner accept K7M-4QX-9TP oem.example:4001\n         lotline partner accept lotline-1-… --as oem-a"
+    )]
     Accept {
-        /// The invitation.
+        /// The code, or the long line.
+        #[arg(value_name = "CODE")]
         invitation: String,
+        /// The host it told you, as oem.example:4001; not needed where your partner calls you.
+        #[arg(value_name = "HOST:PORT")]
+        #[serde(default)]
+        host: Option<String>,
         /// What you call this partner, in your rules and on your screens.
         #[arg(long = "as", value_name = "NAME")]
         name: Option<String>,
+        /// The group of partners it joins. A new name makes a new group.
+        #[arg(long)]
+        #[serde(default)]
+        group: Option<String>,
         /// Follow every feed it offers.
         #[arg(long)]
         subscribe: bool,
+        /// Do not ask whether the digits are the same. The code alone then says who came.
+        #[arg(long)]
+        #[serde(default)]
+        yes: bool,
+    },
+    /// Pairings that wait for somebody, or for your word.
+    Pairings {
+        /// Only this one.
+        pairing: Option<u64>,
+    },
+    /// Put who came into the partner book: both screens show the same six digits.
+    #[command(after_help = "Example: lotline partner confirm 3 --as oem-a --group customers")]
+    Confirm {
+        /// The number of the pairing.
+        pairing: u64,
+        /// What you call this partner, in your rules and on your screens.
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<String>,
+        /// The group of partners it joins. A new name makes a new group.
+        #[arg(long)]
+        group: Option<String>,
+        /// Follow every feed it offers.
+        #[arg(long)]
+        subscribe: bool,
+    },
+    /// End a pairing: the digits differ, or nobody came.
+    Decline {
+        /// The number of the pairing.
+        pairing: u64,
     },
     /// State what you checked about a partner: signed, kept, and put into bundles of its records for others.
     #[command(
@@ -56,6 +138,7 @@ impl Verb {
     pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
             Verb::TrustFile { output } => output.iter_mut().collect(),
+            Verb::Invite { from, .. } => from.iter_mut().collect(),
             _ => Vec::new(),
         }
     }
@@ -64,8 +147,16 @@ impl Verb {
 /// Does it.
 pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     match verb {
-        Verb::Invite => invite(desk),
-        Verb::Accept { invitation, name, subscribe } => accept(desk, &invitation, name, subscribe),
+        Verb::Invite { offline: true, .. } => invite_offline(desk),
+        Verb::Invite { from: Some(file), group, until, .. } => pair::invite_all(desk, &file, group.as_deref(), until.as_deref()),
+        Verb::Invite { at, .. } => pair::invite(desk, at),
+        Verb::Accept { invitation, name, group, subscribe, .. } if looks_like_one(&invitation) => {
+            accept_offline(desk, &invitation, name, group, subscribe)
+        }
+        Verb::Accept { invitation, host, .. } => pair::accept(desk, &invitation, host.as_deref()),
+        Verb::Pairings { pairing } => pair::list(desk, pairing),
+        Verb::Confirm { pairing, name, group, subscribe } => pair::confirm(desk, pairing, name, group, subscribe),
+        Verb::Decline { pairing } => pair::decline(desk, pairing),
         Verb::Vouch(args) => vouch::run(desk, args),
         Verb::TrustFile { output } => vouch::trust_file(desk, output.as_deref()),
         Verb::List => Ok(list(desk)),
@@ -79,20 +170,19 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     }
 }
 
-fn invite(desk: &Desk) -> Result<Answer, Failure> {
+/// The verb with which a running node puts an invited supplier into the book that has come.
+pub(super) fn confirm_bound(pairing: u64) -> super::HomeVerb {
+    super::HomeVerb::Partner(Verb::Confirm { pairing, name: None, group: None, subscribe: true })
+}
+
+fn invite_offline(desk: &Desk) -> Result<Answer, Failure> {
     let snapshot = desk.handle.snapshot();
-    // What partners are told: the announced addresses, else the ones listened on, with their real ports.
     let listening = desk.board.as_ref().map(crate::service::LinkBoard::listening).unwrap_or_default();
-    let addresses =
-        [&desk.config.announce, &listening, &desk.config.listen].into_iter().find(|list| !list.is_empty()).cloned().unwrap_or_default();
-    let addresses = addresses.iter().filter_map(|address| address.parse::<crate::net::Address>().ok()).map(|address| address.to_string());
     let invitation = Invitation {
         party: snapshot.party,
         name: snapshot.name.clone(),
         peer: snapshot.peer.clone(),
-        addresses: addresses
-            .filter(|address| !address.contains("/0.0.0.0/") && !address.contains("/ip6/::/") && !address.ends_with("/tcp/0"))
-            .collect(),
+        addresses: reached_at(&desk.config, &listening).iter().map(ToString::to_string).collect(),
     };
     let line = invitation.to_text();
     let listens = !desk.config.listen.is_empty() || !listening.is_empty();
@@ -108,8 +198,16 @@ fn invite(desk: &Desk) -> Result<Answer, Failure> {
     Ok(Answer::new(text, json!({ "invitation": line, "addresses": invitation.addresses, "six_words": snapshot.party.six_words() })))
 }
 
-fn accept(desk: &Desk, line: &str, name: Option<String>, subscribe: bool) -> Result<Answer, Failure> {
+fn accept_offline(desk: &Desk, line: &str, name: Option<String>, group: Option<String>, subscribe: bool) -> Result<Answer, Failure> {
     let invitation = Invitation::read(line).map_err(|why| Failure::new(why).exit(exit::USAGE))?;
+    let Some(group) = group else {
+        return add(desk, &invitation, name, subscribe);
+    };
+    pair::add_to_group(desk, &invitation, name, &group, subscribe)
+}
+
+/// Puts who invited into the partner book.
+fn add(desk: &Desk, invitation: &Invitation, name: Option<String>, subscribe: bool) -> Result<Answer, Failure> {
     let snapshot = desk.handle.snapshot();
     if invitation.party == snapshot.party {
         return Err(Failure::new("this is your own invitation").hint("accept the line your partner sends you"));
@@ -120,7 +218,7 @@ fn accept(desk: &Desk, line: &str, name: Option<String>, subscribe: bool) -> Res
     }
     let known = snapshot.partner_of(&invitation.party).map(|known| known.name.clone());
     let name = known.or(name).unwrap_or_else(|| short_name(&invitation.name));
-    if name.is_empty() || name.len() > 64 || name == "*" || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    if !pair::names_a_partner(&name) {
         return Err(Failure::new(format!("`{name}` cannot name a partner"))
             .exit(exit::USAGE)
             .hint("give a short name without spaces with --as"));

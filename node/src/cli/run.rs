@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::partner;
 use crate::answer::{Answer, Failure, exit};
 use crate::api;
 use crate::capture::Capture;
@@ -13,6 +14,7 @@ use crate::desk;
 use crate::feeds::Feeds;
 use crate::links;
 use crate::net::{self, Address, Net};
+use crate::pairing::Pairings;
 use crate::service::{Handle, LinkBoard, Service, ServiceError, now};
 
 /// How often a node that may deletes what it promised to: promises are of days, and the index is made anew each time.
@@ -88,8 +90,13 @@ async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>
     // Rules or the book may have changed since the last partner acknowledged.
     service.handle.with(|feeds| feeds.move_when_known(now())).await??;
     let board = LinkBoard::default();
-    let mut network = Network::start(service, listen, &board, capture.clone()).await?;
-    let api = api::start(api::Context { home: service.home.clone(), handle: service.handle.clone(), board: board.clone() }).await?;
+    let (pairings, met) = Pairings::open(service.handle.clone(), &service.home.invitations_file())
+        .map_err(|why| Failure::new(why).hint("put the file away to start without it; the invitations in it are then worth nothing"))?;
+    let context =
+        api::Context { home: service.home.clone(), handle: service.handle.clone(), board: board.clone(), pairings: pairings.clone() };
+    let mut network = Network::start(service, listen, &context, capture.clone()).await?;
+    let pairing = [tokio::spawn(pairings.watch()), tokio::spawn(put_into_book(context.clone(), met))];
+    let api = api::start(context.clone()).await?;
     announce(service, &board, &api);
     let stopped = until_stopped(until_stdin_ends);
     tokio::pin!(stopped);
@@ -100,12 +107,14 @@ async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>
             () = network.renamed(service) => {
                 tracing::info!("the new transport key is in use");
                 let listen = network.stop().await;
-                network = Network::start(service, listen, &board, capture.clone()).await?;
+                network = Network::start(service, listen, &context, capture.clone()).await?;
             }
         }
     }
     tracing::info!("stopping");
     keeping.inspect(tokio::task::JoinHandle::abort);
+    pairing.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(context);
     api.stop().await;
     network.stop().await;
     Ok(Answer::new("", json!({ "stopped": true })))
@@ -132,6 +141,19 @@ async fn keep_promises(handle: Handle) {
     }
 }
 
+/// Suppliers that were invited by their number and came: nobody is asked.
+async fn put_into_book(context: api::Context, mut met: tokio::sync::mpsc::Receiver<u64>) {
+    while let Some(number) = met.recv().await {
+        let context = context.clone();
+        let done = tokio::task::spawn_blocking(move || partner::confirm_bound(number).perform(&context.desk()?));
+        match done.await {
+            Ok(Ok(answer)) => tracing::info!(partner = %answer.json["name"], "an invited supplier is in the partner book"),
+            Ok(Err(why)) => tracing::warn!(%why, "an invited supplier came and is not in the partner book"),
+            Err(_) => return,
+        }
+    }
+}
+
 /// The node's part in the network under one transport key.
 struct Network {
     net: Net,
@@ -139,7 +161,7 @@ struct Network {
 }
 
 impl Network {
-    async fn start(service: &Service, listen: Vec<Address>, board: &LinkBoard, capture: Option<Capture>) -> Result<Network, Failure> {
+    async fn start(service: &Service, listen: Vec<Address>, context: &api::Context, capture: Option<Capture>) -> Result<Network, Failure> {
         let mut seed = service.handle.with(|feeds| feeds.keys().transport_seed()).await?;
         let config = net::Config::new(seed, listen);
         zeroize::Zeroize::zeroize(&mut seed);
@@ -149,8 +171,12 @@ impl Network {
             }
             other => Failure::new(other),
         })?;
+        let (board, pairings) = (&context.board, context.pairings.clone());
         board.set_listening(net.listen_addresses().await.iter().map(ToString::to_string).collect());
-        let context = links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), capture };
+        let reached = partner::reached_at(&service.home.config()?, &board.listening());
+        pairings.use_net(net.clone(), reached.iter().map(ToString::to_string).collect()).await;
+        let context =
+            links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), pairings: Some(pairings), capture };
         Ok(Network { net, linking: tokio::spawn(links::run(context, events)) })
     }
 

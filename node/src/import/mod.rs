@@ -151,6 +151,28 @@ pub fn read(path: &Path, options: &Options, progress: &dyn Fn(u64, u64)) -> Resu
     csv::read(path, options, progress)
 }
 
+/// The rows of a plain list, with the line each begins on: for lists that are no measurements. The delimiter is the one of `;`,
+/// tab and `,` that its first line has most of.
+pub fn list(path: &Path, rows_max: usize) -> Result<Vec<(u64, Vec<String>)>, ImportError> {
+    let file = std::fs::File::open(path).map_err(ImportError::Io)?;
+    let mut text = text::Text::of(file, None, |_| ())?;
+    let (sample, _) = text.sample()?;
+    let first = sample.lines().next().unwrap_or_default();
+    let count = |delimiter: &char| first.matches(*delimiter).count();
+    let delimiter = [';', '\t', ','].into_iter().rev().max_by_key(count).unwrap_or(',');
+    let mut rows = rows::Rows::new(text, delimiter);
+    let (mut row, mut found) = (rows::Row::default(), Vec::new());
+    while rows.next(&mut row)? {
+        if row.filled() > 0 {
+            found.push((row.line, row.cells().map(str::to_owned).collect()));
+        }
+        if found.len() > rows_max {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 fn quoted(names: &[String]) -> String {
     const SHOWN: usize = 40;
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();

@@ -241,7 +241,12 @@ pub struct Picture {
 const QUIET: usize = 4;
 
 impl Picture {
-    fn of(bytes: &[u8]) -> Picture {
+    /// Of these bytes.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than fit (2331).
+    pub fn of(bytes: &[u8]) -> Picture {
         let code = qrcode::QrCode::with_error_correction_level(bytes, qrcode::EcLevel::M).expect("a sealed key is far below what fits");
         let width = code.width();
         Picture { dark: code.to_colors().into_iter().map(|color| color == qrcode::Color::Dark).collect(), width }
@@ -254,11 +259,20 @@ impl Picture {
 
     /// Two rows of modules a line: dark where ink is.
     pub fn to_text(&self) -> String {
+        self.lines(|dark| dark)
+    }
+
+    /// The same for a terminal, where ink is light.
+    pub fn to_terminal(&self) -> String {
+        self.lines(|dark| !dark)
+    }
+
+    fn lines(&self, ink: impl Fn(bool) -> bool) -> String {
         let size = self.width + 2 * QUIET;
         let mut text = String::new();
         for y in (0..size).step_by(2) {
             let line: String = (0..size)
-                .map(|x| match (self.is_dark(x, y), self.is_dark(x, y + 1)) {
+                .map(|x| match (ink(self.is_dark(x, y)), ink(self.is_dark(x, y + 1))) {
                     (true, true) => '\u{2588}',
                     (true, false) => '\u{2580}',
                     (false, true) => '\u{2584}',

@@ -68,7 +68,8 @@ impl Node {
 
     fn links(&self, net: &Net, events: mpsc::Receiver<Event>) -> (LinkBoard, JoinHandle<()>) {
         let board = LinkBoard::default();
-        let context = Context { net: net.clone(), handle: self.service.handle.clone(), board: board.clone(), capture: None };
+        let context =
+            Context { net: net.clone(), handle: self.service.handle.clone(), board: board.clone(), pairings: None, capture: None };
         (board, tokio::spawn(run(context, events)))
     }
 }

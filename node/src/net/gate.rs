@@ -1,12 +1,14 @@
-//! Who may connect: partners on the list, and nobody else.
+//! Who may connect: partners on the list; and while an invitation is open, a few guests, for pairing alone.
 //!
 //! First in the behaviour struct, since a behaviour that refuses later leaves the earlier ones with stale state
-//! (rust-libp2p#4870). An unknown peer proves its key and is dropped before a stream or a protocol list exists.
+//! (rust-libp2p#4870). An unknown peer proves its key and is dropped before a stream or a protocol list exists; a guest is
+//! offered one protocol and no other.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     convert::Infallible,
     net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -23,6 +25,32 @@ const COUNTED_ADDRESSES_MAX: usize = 1024;
 
 /// The window in which refusals from one source address are counted.
 const COUNTED_FOR: Duration = Duration::from_secs(60);
+
+/// Guests connected at once, whoever dialled.
+const GUESTS_MAX: usize = 16;
+
+/// Guests from one source address in a minute. A whole firm may sit behind one.
+const GUESTS_PER_MINUTE_MAX: u32 = 30;
+
+/// The connections on which nothing but pairing is offered. Who asks sees what `gate` has decided, which decides first.
+#[derive(Clone, Default)]
+pub(super) struct Guests(Arc<Mutex<HashSet<ConnectionId>>>);
+
+impl Guests {
+    pub(super) fn contains(&self, id: ConnectionId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    /// False: there are too many.
+    fn add(&self, id: ConnectionId) -> bool {
+        let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        guests.len() < GUESTS_MAX && guests.insert(id)
+    }
+
+    fn remove(&self, id: ConnectionId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+}
 
 /// The peer is not on the list.
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +78,45 @@ pub(super) struct Behaviour {
     /// Bounded by the limit on pending connections, which stands behind us.
     pending: HashMap<ConnectionId, IpAddr>,
     refused: HashMap<IpAddr, (u32, Instant)>,
+    /// Whether guests may come.
+    open: bool,
+    guests: Guests,
+    guests_of: HashMap<IpAddr, (u32, Instant)>,
+    /// Our dials to somebody whose key we do not know yet.
+    visits: HashSet<ConnectionId>,
 }
 
 impl Behaviour {
     pub(super) fn new(quota: Quota) -> Self {
-        Self { partners: BTreeSet::new(), quota, pending: HashMap::new(), refused: HashMap::new() }
+        Self {
+            partners: BTreeSet::new(),
+            quota,
+            pending: HashMap::new(),
+            refused: HashMap::new(),
+            open: false,
+            guests: Guests::default(),
+            guests_of: HashMap::new(),
+            visits: HashSet::new(),
+        }
+    }
+
+    /// The connections of guests, for the behaviours behind this one.
+    pub(super) fn guests(&self) -> Guests {
+        self.guests.clone()
+    }
+
+    /// Lets guests come, or no more. Those who are here finish.
+    pub(super) fn open(&mut self, open: bool) {
+        if open && !self.open {
+            // They may have knocked too early.
+            self.refused.clear();
+        }
+        self.open = open;
+    }
+
+    /// A dial of ours to somebody unknown, for pairing.
+    pub(super) fn visit(&mut self, id: ConnectionId) {
+        self.visits.insert(id);
     }
 
     /// Replace the list. Returns who is no longer on it; the caller disconnects them.
@@ -69,6 +131,18 @@ impl Behaviour {
 
     fn admit(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
         if self.partners.contains(peer) { Ok(()) } else { Err(ConnectionDenied::new(NotAPartner)) }
+    }
+
+    /// Whether an unknown peer may come in for pairing.
+    fn admit_guest(&mut self, id: ConnectionId, source: IpAddr, now: Instant) -> Result<(), ConnectionDenied> {
+        self.guests_of.retain(|_, (_, since)| now.saturating_duration_since(*since) < COUNTED_FOR);
+        let room = self.guests_of.len() < COUNTED_ADDRESSES_MAX || self.guests_of.contains_key(&source);
+        if !self.open || !room {
+            return Err(ConnectionDenied::new(NotAPartner));
+        }
+        let came = self.guests_of.entry(source).or_insert((0, now));
+        came.0 += 1;
+        if came.0 <= GUESTS_PER_MINUTE_MAX && self.guests.add(id) { Ok(()) } else { Err(ConnectionDenied::new(NotAPartner)) }
     }
 
     fn admit_handshake(&mut self, source: IpAddr, now: Instant) -> Result<(), ConnectionDenied> {
@@ -117,37 +191,57 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending.remove(&id);
-        self.admit(&peer).inspect_err(|_| self.count_refusal(source_of(remote), Instant::now()))?;
+        if self.admit(&peer).is_err() {
+            let (source, now) = (source_of(remote), Instant::now());
+            self.admit_guest(id, source, now).inspect_err(|_| self.count_refusal(source, now))?;
+        }
         Ok(dummy::ConnectionHandler)
     }
 
     fn handle_pending_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         peer: Option<PeerId>,
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if self.visits.contains(&id) {
+            return Ok(Vec::new());
+        }
         self.admit(&peer.ok_or_else(|| ConnectionDenied::new(NotAPartner))?)?;
         Ok(Vec::new())
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         // Again: the partner may have been removed while the dial was under way.
-        self.admit(&peer)?;
+        let visit = self.visits.remove(&id);
+        if let Err(denied) = self.admit(&peer)
+            && !(visit && self.guests.add(id))
+        {
+            return Err(denied);
+        }
         Ok(dummy::ConnectionHandler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        if let FromSwarm::ListenFailure(failure) = event {
-            self.pending.remove(&failure.connection_id);
+        match event {
+            FromSwarm::ListenFailure(failure) => {
+                self.pending.remove(&failure.connection_id);
+                self.guests.remove(failure.connection_id);
+            }
+            FromSwarm::DialFailure(failure) => {
+                self.visits.remove(&failure.connection_id);
+                self.guests.remove(failure.connection_id);
+            }
+            FromSwarm::ConnectionClosed(closed) => self.guests.remove(closed.connection_id),
+            _ => {}
         }
     }
 
@@ -203,6 +297,30 @@ mod tests {
         assert!(knock(&mut gate, 4, 1) && enter(&mut gate, 4, 1, peer));
         assert_eq!(gate.set(BTreeSet::new()), [peer]);
         assert!(!enter(&mut gate, 5, 1, peer));
+    }
+
+    #[test]
+    fn guests_come_while_it_is_open_a_few_at_once_and_not_too_often() {
+        let mut gate = Behaviour::new(QUOTA);
+        let arrive = |gate: &mut Behaviour, id: usize, host: u8| knock(gate, id, host) && enter(gate, id, host, PeerId::random());
+        assert!(!arrive(&mut gate, 0, 1), "nobody is invited");
+        gate.open(true);
+        for id in 1..=GUESTS_MAX {
+            assert!(arrive(&mut gate, id, u8::try_from(id).unwrap()));
+            assert!(gate.guests().contains(ConnectionId::new_unchecked(id)));
+        }
+        assert!(!arrive(&mut gate, 100, 100), "one too many");
+        gate.open(false);
+        gate.guests.remove(ConnectionId::new_unchecked(1));
+        assert!(!arrive(&mut gate, 101, 101), "the door is shut again");
+        gate.open(true);
+        let came = (200..300).filter(|id| {
+            let id = *id;
+            let entered = gate.admit_guest(ConnectionId::new_unchecked(id), source_of(&remote(9)), Instant::now()).is_ok();
+            gate.guests.remove(ConnectionId::new_unchecked(id));
+            entered
+        });
+        assert_eq!(came.count(), GUESTS_PER_MINUTE_MAX as usize - 1, "host 9 came once before");
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! are known, and the one that can reach the other dials (docs/design.md). Reading order:
 //! - [`Net`], the handle, and [`Event`], what it reports;
 //! - `task`: the loop that owns the swarm;
-//! - `gate`: admission; `dial`: when to call whom; `streams`: opening and counting;
+//! - `gate`: admission, `guests`: what those who pair have no part in; `dial`: when to call whom; `streams`: opening and counting;
 //! - `transport`: TCP, TLS and yamux; `address`: ids and addresses.
 //!
-//! Invariants: an unknown peer gets nothing after the handshake; every call of [`Net`] ends; whatever a peer does, our
+//! Invariants: an unknown peer gets nothing after the handshake, and while an invitation is open a stream for pairing and nothing else; every call of [`Net`] ends; whatever a peer does, our
 //! memory is bounded by the numbers in [`Config`].
 
 use std::{fmt, io, time::Duration};
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 mod address;
 mod dial;
 mod gate;
+mod guests;
 mod streams;
 mod task;
 #[cfg(test)]
@@ -102,7 +103,7 @@ pub struct Partner {
     pub addresses: Vec<Address>,
 }
 
-/// What happened on the network. Once the channel is full, `Stream` (then closed), `DialFailed` and `Refused` may be
+/// What happened on the network. Once the channel is full, `Stream` and `Guest` (then closed), `DialFailed` and `Refused` may be
 /// left out; the others never are.
 #[derive(Debug)]
 pub enum Event {
@@ -140,6 +141,11 @@ pub enum Event {
         peer: PeerId,
         /// The reason, for people.
         why: String,
+    },
+    /// A guest opened a stream for pairing; [`Stream::peer`] is the key it has proven.
+    Guest {
+        /// The stream.
+        stream: Stream,
     },
     /// A peer that is no partner was turned away.
     Refused {
@@ -187,6 +193,27 @@ impl Net {
             answer.await.map_err(|_| OpenError::Closed)?
         };
         tokio::time::timeout(self.open_timeout, answer).await.map_err(|_| OpenError::TimedOut)?
+    }
+
+    /// Dial somebody whose key is not known yet, and open a stream for pairing. [`Stream::peer`] says what key it has proven, which
+    /// means nothing before the code was compared.
+    pub async fn visit(&self, address: Address) -> Result<Stream, OpenError> {
+        let answer = async {
+            let (reply, answer) = oneshot::channel();
+            self.commands.send(Command::Visit { address, reply }).await.map_err(|_| OpenError::Stopped)?;
+            answer.await.map_err(|_| OpenError::Closed)?
+        };
+        tokio::time::timeout(self.open_timeout, answer).await.map_err(|_| OpenError::TimedOut)?
+    }
+
+    /// Close the connection with a guest, or with one whose guest we are: the conversation is over.
+    pub async fn part(&self, stream: Stream) {
+        let _ = self.commands.send(Command::Part { connection: stream.connection() }).await;
+    }
+
+    /// Let unknown peers in for pairing and nothing else, or no more: [`Event::Guest`]. On return it is in force.
+    pub async fn admit_guests(&self, open: bool) {
+        self.ask(|reply| Command::AdmitGuests { open, reply }).await;
     }
 
     /// Replace the list of those who may connect. On return it is in force: whoever is no longer on it is disconnected,
@@ -256,6 +283,12 @@ pub enum OpenError {
     /// No connection with this peer.
     #[error("not connected to the partner")]
     NotConnected,
+    /// Nobody answers there.
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
+    /// Whoever answers there is a partner already.
+    #[error("whoever answers there is in the partner book already")]
+    Known,
     /// Ours: too many streams with this peer are open already.
     #[error("too many streams with the partner are open")]
     TooManyStreams,

@@ -7,12 +7,12 @@
 //! - every stream, pending or open, in or out, holds a place of its peer. Queues here hold only streams that have one.
 
 use std::{
-    array,
     collections::{BTreeMap, VecDeque},
     convert::Infallible,
     future::{Ready, ready},
-    io,
+    io, iter,
     pin::Pin,
+    slice,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -37,7 +37,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
 };
 
-use super::OpenError;
+use super::{OpenError, gate::Guests};
+
+/// Streams with a guest: one conversation, and one to spare.
+const GUEST_STREAMS_MAX: usize = 2;
 
 /// Ping failures in a row after which a connection is given up.
 const PING_FAILURES_MAX: u32 = 3;
@@ -49,16 +52,22 @@ pub enum Protocol {
     Control,
     /// One followed feed.
     Feed,
+    /// Getting to know each other by a code: with guests, and with nobody else.
+    Pair,
 }
 
 impl Protocol {
-    const ALL: [Self; 2] = [Self::Control, Self::Feed];
+    /// What partners are offered.
+    const PARTNERS: &'static [Self] = &[Self::Control, Self::Feed];
+    /// What guests are offered.
+    const GUESTS: &'static [Self] = &[Self::Pair];
 
     /// The name both sides agree on.
     pub fn name(self) -> &'static str {
         match self {
             Self::Control => "/lotline/ctl/1",
             Self::Feed => "/lotline/feed/1",
+            Self::Pair => "/lotline/pair/1",
         }
     }
 }
@@ -87,6 +96,15 @@ impl Stream {
     fn new(inner: libp2p::Stream, link: Arc<Link>, place: OwnedSemaphorePermit) -> Self {
         let (read_end, write_end) = (End(Some(link.ended.clone())), End(Some(link.ended.clone())));
         Self { inner: Box::new(inner), link, read_end, write_end, _place: place }
+    }
+
+    /// Who is at the other end: the key that TLS has proven.
+    pub fn peer(&self) -> super::PeerId {
+        super::PeerId(self.link.peer)
+    }
+
+    pub(super) fn connection(&self) -> ConnectionId {
+        self.link.connection
     }
 
     fn check(&self) -> io::Result<()> {
@@ -162,6 +180,10 @@ impl End {
 /// What a connection and its streams know of each other.
 #[derive(Debug)]
 struct Link {
+    peer: PeerId,
+    connection: ConnectionId,
+    /// What the peer may open.
+    served: &'static [Protocol],
     /// The places for streams, shared by all connections of the peer.
     places: Arc<Semaphore>,
     since: Instant,
@@ -175,9 +197,12 @@ struct Link {
 }
 
 impl Link {
-    fn new(places: Arc<Semaphore>) -> Self {
+    fn new(peer: PeerId, connection: ConnectionId, served: &'static [Protocol], places: Arc<Semaphore>) -> Self {
         let (open, ended) = end::channel();
         Self {
+            peer,
+            connection,
+            served,
             places,
             since: Instant::now(),
             heard_ms: AtomicU64::new(0),
@@ -219,16 +244,16 @@ pub(super) struct Opening {
 #[derive(Debug)]
 pub(super) struct Arrival(Protocol, Stream);
 
-/// The inbound offer: every protocol we serve, whichever the peer names.
+/// The inbound offer: every protocol we serve this peer, whichever it names.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Served;
+pub(super) struct Served(&'static [Protocol]);
 
 impl UpgradeInfo for Served {
     type Info = Protocol;
-    type InfoIter = array::IntoIter<Protocol, { Protocol::ALL.len() }>;
+    type InfoIter = iter::Copied<slice::Iter<'static, Protocol>>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        Protocol::ALL.into_iter()
+        self.0.iter().copied()
     }
 }
 
@@ -280,7 +305,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Opening;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Served> {
-        SubstreamProtocol::new(Served, ()).with_timeout(self.open_timeout)
+        SubstreamProtocol::new(Served(self.link.served), ()).with_timeout(self.open_timeout)
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Opening, Arrival>> {
@@ -348,6 +373,7 @@ pub(super) struct Behaviour {
     open_timeout: Duration,
     // Invariant: no entry without a connection.
     peers: BTreeMap<PeerId, Peer>,
+    guests: Guests,
     /// The link whose connection the other behaviours are deciding on.
     candidate: Option<(ConnectionId, Arc<Link>)>,
     /// Drained by the swarm on each turn; openings and arrivals in it hold a place.
@@ -367,9 +393,9 @@ struct Connection {
 }
 
 impl Behaviour {
-    pub(super) fn new(streams_max: usize, open_timeout: Duration) -> Self {
+    pub(super) fn new(streams_max: usize, open_timeout: Duration, guests: Guests) -> Self {
         let (peers, queue) = (BTreeMap::new(), VecDeque::new());
-        Self { streams_max, open_timeout, peers, candidate: None, queue }
+        Self { streams_max, open_timeout, peers, guests, candidate: None, queue }
     }
 
     pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
@@ -385,6 +411,19 @@ impl Behaviour {
                 event: Opening { protocol, place, reply },
             }),
             Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Open a pairing stream on a connection that we dialled for that. `reply` is used or dropped in the end.
+    pub(super) fn visit(&mut self, peer: PeerId, id: ConnectionId, reply: oneshot::Sender<Result<Stream, OpenError>>) {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned();
+        match place.ok().filter(|_| self.guests.contains(id)) {
+            Some(place) => self.queue.push_back(ToSwarm::NotifyHandler {
+                peer_id: peer,
+                handler: NotifyHandler::One(id),
+                event: Opening { protocol: Protocol::Pair, place, reply },
+            }),
+            None => drop(reply.send(Err(OpenError::Known))),
         }
     }
 
@@ -428,9 +467,15 @@ impl Behaviour {
     }
 
     fn admit(&mut self, peer: PeerId, id: ConnectionId) -> Handler {
-        let known = self.peers.get(&peer).map(|peer| peer.places.clone());
-        let link = Arc::new(Link::new(known.unwrap_or_else(|| Arc::new(Semaphore::new(self.streams_max)))));
-        self.candidate = Some((id, link.clone()));
+        let link = if self.guests.contains(id) {
+            Arc::new(Link::new(peer, id, Protocol::GUESTS, Arc::new(Semaphore::new(GUEST_STREAMS_MAX))))
+        } else {
+            let known = self.peers.get(&peer).map(|peer| peer.places.clone());
+            let link = Link::new(peer, id, Protocol::PARTNERS, known.unwrap_or_else(|| Arc::new(Semaphore::new(self.streams_max))));
+            let link = Arc::new(link);
+            self.candidate = Some((id, link.clone()));
+            link
+        };
         Handler { link, open_timeout: self.open_timeout, openings: VecDeque::new(), arrivals: VecDeque::new() }
     }
 

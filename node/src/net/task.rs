@@ -1,7 +1,7 @@
 //! The network task: the one owner of the swarm. It takes one turn at a time and applies it without waiting.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     error::Error,
     ops::ControlFlow,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use libp2p::{
     multiaddr::Protocol as Part,
     ping,
     swarm::{
-        self, DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent,
+        self, ConnectionId, DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -29,7 +29,7 @@ use super::{
     Address, Config, Event, NetError, OpenError, Partner, PeerId, Protocol, Stream,
     address::keypair,
     dial::Dialer,
-    gate, streams,
+    gate, guests, streams,
     transport::{check_free, transport},
 };
 
@@ -51,12 +51,15 @@ struct Behaviour {
     memory: memory_connection_limits::Behaviour,
     limits: connection_limits::Behaviour,
     streams: streams::Behaviour,
-    ping: ping::Behaviour,
+    ping: guests::NotFor<ping::Behaviour>,
 }
 
 /// What a [`super::Net`] asks of the task.
 pub(super) enum Command {
     Open { peer: PeerId, protocol: Protocol, reply: oneshot::Sender<Result<Stream, OpenError>> },
+    Visit { address: Address, reply: oneshot::Sender<Result<Stream, OpenError>> },
+    AdmitGuests { open: bool, reply: oneshot::Sender<()> },
+    Part { connection: ConnectionId },
     SetPartners { partners: Vec<Partner>, reply: oneshot::Sender<()> },
     Redial { peer: PeerId },
     Disconnect { peer: PeerId },
@@ -80,6 +83,8 @@ enum Turn {
 pub(super) struct Task {
     swarm: Swarm<Behaviour>,
     dialer: Dialer,
+    /// Dials to somebody unknown, for pairing, and who waits for them. One that ends without an answer is dropped here.
+    visits: HashMap<ConnectionId, oneshot::Sender<Result<Stream, OpenError>>>,
     /// What each listener was told to listen on.
     hosts: Vec<(ListenerId, Address)>,
     listening: Vec<(ListenerId, Address)>,
@@ -102,6 +107,7 @@ impl Task {
         let mut task = Self {
             swarm: Swarm::new(transport, behaviour(config), key.public().to_peer_id(), tuning),
             dialer: Dialer::new(config.backoff),
+            visits: HashMap::new(),
             hosts: Vec::new(),
             listening: Vec::new(),
             commands,
@@ -181,6 +187,12 @@ impl Task {
             Command::Open { peer, protocol, reply } => {
                 self.swarm.behaviour_mut().streams.open(peer.0, protocol, reply);
             }
+            Command::Visit { address, reply } => self.visit(&address, reply),
+            Command::AdmitGuests { open, reply } => {
+                self.swarm.behaviour_mut().gate.open(open);
+                let _ = reply.send(());
+            }
+            Command::Part { connection } => drop(self.swarm.close_connection(connection)),
             Command::SetPartners { partners, reply } => {
                 self.set_partners(&partners);
                 let _ = reply.send(());
@@ -226,6 +238,18 @@ impl Task {
         }
     }
 
+    /// Dial somebody whose key is not known yet.
+    fn visit(&mut self, address: &Address, reply: oneshot::Sender<Result<Stream, OpenError>>) {
+        self.visits.retain(|_, waiting| !waiting.is_closed());
+        let dial = DialOpts::unknown_peer_id().address(address.to_multiaddr()).build();
+        let id = dial.connection_id();
+        self.swarm.behaviour_mut().gate.visit(id);
+        match self.swarm.dial(dial) {
+            Ok(()) => drop(self.visits.insert(id, reply)),
+            Err(error) => drop(reply.send(Err(OpenError::Unreachable(reason(&error))))),
+        }
+    }
+
     fn dial_failed(&mut self, peer: PeerId, error: &DialError) {
         self.dialer.failed(peer, Instant::now(), jitter());
         let why = reason(error);
@@ -237,12 +261,19 @@ impl Task {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.apply_streams(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping)) => self.apply_ping(&ping),
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, connection_id, .. } => {
+                if let Some(reply) = self.visits.remove(&connection_id) {
+                    self.swarm.behaviour_mut().streams.visit(peer_id, connection_id, reply);
+                }
                 // Not left to `Connected`, which comes a turn later: the partner would be dialled once more meanwhile.
                 self.dialer.connected(PeerId(peer_id), endpoint.is_dialer(), Instant::now());
             }
-            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
-                self.dial_failed(PeerId(peer), &error);
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                if let Some(reply) = self.visits.remove(&connection_id) {
+                    let _ = reply.send(Err(OpenError::Unreachable(reason(&error))));
+                } else if let Some(peer) = peer_id {
+                    self.dial_failed(PeerId(peer), &error);
+                }
             }
             SwarmEvent::IncomingConnectionError { peer_id, error, send_back_addr, .. } => {
                 tracing::debug!(from = %send_back_addr, error = last_source(&error), "connection refused");
@@ -280,6 +311,7 @@ impl Task {
                 self.dialer.disconnected(peer, Instant::now(), jitter());
                 self.emit(Event::Disconnected { peer });
             }
+            streams::Event::Arrived { protocol: Protocol::Pair, stream, .. } => self.emit(Event::Guest { stream }),
             streams::Event::Arrived { peer, protocol, stream } => {
                 self.emit(Event::Stream { peer: PeerId(peer), protocol, stream });
             }
@@ -296,7 +328,7 @@ impl Task {
     /// Hand an event over or, if the reader is behind, keep it; what may be lost then is lost: a stream closes, and the
     /// peer opens it again when its own deadline has passed.
     fn emit(&mut self, event: Event) {
-        let may_be_lost = matches!(event, Event::Stream { .. } | Event::DialFailed { .. } | Event::Refused { .. });
+        let may_be_lost = matches!(event, Event::Stream { .. } | Event::Guest { .. } | Event::DialFailed { .. } | Event::Refused { .. });
         let left = if self.waiting.is_empty() {
             match self.events.try_send(event) {
                 Err(mpsc::error::TrySendError::Full(event)) => Some(event),
@@ -342,12 +374,14 @@ fn behaviour(config: &Config) -> Behaviour {
         unknown_per_minute_max: config.unknown_per_minute_max.max(1),
     };
     let ping = ping::Config::new().with_interval(config.ping_interval).with_timeout(config.ping_timeout);
+    let gate = gate::Behaviour::new(quota);
+    let guests = gate.guests();
     Behaviour {
-        gate: gate::Behaviour::new(quota),
+        gate,
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.memory_bytes_max),
         limits: connection_limits::Behaviour::new(limits),
-        streams: streams::Behaviour::new(config.streams_per_peer_max, config.open_timeout),
-        ping: ping::Behaviour::new(ping),
+        streams: streams::Behaviour::new(config.streams_per_peer_max, config.open_timeout, guests.clone()),
+        ping: guests::NotFor::new(guests, ping::Behaviour::new(ping)),
     }
 }
 

@@ -129,6 +129,58 @@ async fn exchange(near: &mut Stream, far: &mut Stream) {
     assert_eq!(&read, b"thanks");
 }
 
+/// Who takes the other for a partner, and is none itself, is a guest: nothing but pairing is there for it, not even a ping.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_offered_pairing_and_nothing_else() {
+    let quiet = |name| Config { ping_interval: Duration::from_secs(3600), ..config(name) };
+    let (mut host, mut guest) = (Node::start(quiet(1)).await, Node::start(quiet(2)).await);
+    assert!(guest.net.visit(host.address().await).await.is_err(), "nobody is invited");
+    host.net.admit_guests(true).await;
+    guest.dials(host.peer(), vec![host.address().await]).await;
+    guest.connected().await;
+    for protocol in [Protocol::Control, Protocol::Feed] {
+        let opened = guest.net.open(host.peer(), protocol).await;
+        assert!(matches!(opened, Err(OpenError::Unsupported(_))), "{opened:?}");
+    }
+    let mut near = guest.net.open(host.peer(), Protocol::Pair).await.unwrap();
+    // To the host it is no partner: no word of a connection, and the stream is a guest's.
+    let mut far = match host.events.recv().await.unwrap() {
+        Event::Listening(_) | Event::Refused { .. } => host.until(|event| Some(guest_stream(event))).await,
+        event => guest_stream(event),
+    };
+    assert_eq!((far.peer(), near.peer()), (guest.peer(), host.peer()));
+    exchange(&mut near, &mut far).await;
+    assert!(matches!(host.net.open(guest.peer(), Protocol::Control).await, Err(OpenError::NotConnected)));
+    host.net.part(far).await;
+    guest.disconnected().await;
+}
+
+fn guest_stream(event: Event) -> Stream {
+    match event {
+        Event::Guest { stream } => stream,
+        other => panic!("expected a guest: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visit_reaches_whoever_is_there_and_a_partner_is_no_guest() {
+    let (mut host, visitor) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    host.net.admit_guests(true).await;
+    let mut near = visitor.net.visit(host.address().await).await.unwrap();
+    let mut far = host.until(|event| if let Event::Guest { stream } = event { Some(stream) } else { None }).await;
+    exchange(&mut near, &mut far).await;
+    visitor.net.part(near).await;
+    let nowhere = visitor.net.visit("127.0.0.1:1".parse().unwrap()).await;
+    assert!(matches!(nowhere, Err(OpenError::Unreachable(_))), "{nowhere:?}");
+    let oneself = visitor.net.visit(visitor.address().await).await;
+    assert!(matches!(oneself, Err(OpenError::Unreachable(_))), "{oneself:?}");
+    visitor.expects(host.peer()).await;
+    assert!(matches!(visitor.net.visit(host.address().await).await, Err(OpenError::Known)));
+    host.net.admit_guests(false).await;
+    visitor.net.set_partners(Vec::new()).await;
+    assert!(visitor.net.visit(host.address().await).await.is_err());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn partners_open_streams_both_ways_over_the_diallers_connection() {
     let (mut alice, mut bob) = pair().await;

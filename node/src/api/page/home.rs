@@ -221,7 +221,7 @@ impl Standing {
             say(WARN, &format!("Sharing is stopped with {}. `lotline share resume` goes on.", words::listed(&names)));
         }
         if snapshot.book.is_empty() {
-            say(CALM, "No partners yet. `lotline partner invite` prints the line to send to one.");
+            say(CALM, "No partners yet. `lotline partner invite` shows a code for one.");
         }
         if policy.shares().is_empty() {
             say(CALM, "Nothing is shared yet: no rule shows anything to anybody. Write one into policy.toml, then `lotline policy apply`.");

@@ -135,8 +135,7 @@ fn moving(desk: &Desk, rotated: &Rotated, at_once: bool) -> Result<Answer, Failu
 }
 
 /// What to do for partners that do not know a new key which is in use.
-const ANEW: &str =
-    "Partners that do not know it yet cannot connect: send them a new line of `lotline partner invite`, or a file of `lotline carry`.";
+const ANEW: &str = "Partners that do not know it yet cannot connect: send them a new line of `lotline partner invite --offline`, or a file of `lotline carry`.";
 
 /// The key that is named already, at once.
 fn move_now(desk: &Desk, root: &crate::keys::kit::Secret) -> Result<Answer, Failure> {

@@ -88,6 +88,45 @@ impl RuleFile {
         Some(format!("{}{}", &text[..lines[top].start], &text[lines[last].end..]))
     }
 
+    /// The file with one more partner in a group, which is made if there is none. A partner that is in it already stays once.
+    pub fn with_member(&self, group: &str, partner: &str) -> String {
+        let text = &self.text;
+        let quoted = |name: &str| Value::from(name).to_string();
+        let parsed = DeTable::parse(text).ok();
+        let groups = parsed.as_ref().and_then(|table| table.get_ref().get("groups")).and_then(|groups| groups.get_ref().as_table());
+        let members = groups.and_then(|groups| groups.get(group));
+        let Some(members) = members else {
+            // Below [groups], or below everything else.
+            let line = format!("{} = [{}]\n", quoted(group), quoted(partner));
+            let header = line_ranges(text)
+                .into_iter()
+                .find(|line| text[line.clone()].split('#').next().is_some_and(|line| line.trim() == "[groups]"));
+            return match header {
+                Some(header) if text[header.clone()].ends_with('\n') => format!("{}{line}{}", &text[..header.end], &text[header.end..]),
+                Some(header) => format!("{}\n{line}{}", &text[..header.end], &text[header.end..]),
+                None => {
+                    let gap = if text.is_empty() {
+                        ""
+                    } else if text.ends_with('\n') {
+                        "\n"
+                    } else {
+                        "\n\n"
+                    };
+                    format!("{text}{gap}[groups]\n{line}")
+                }
+            };
+        };
+        let is_in =
+            members.get_ref().as_array().is_some_and(|members| members.iter().any(|member| member.get_ref().as_str() == Some(partner)));
+        if is_in {
+            return text.clone();
+        }
+        let last = members.get_ref().as_array().and_then(|members| members.last().map(|member| member.span().end));
+        let at = last.unwrap_or(members.span().start + 1);
+        let comma = if last.is_some() { ", " } else { "" };
+        format!("{}{comma}{}{}", &text[..at], quoted(partner), &text[at..])
+    }
+
     /// Puts a changed text in force and into the file, after showing what it does.
     pub fn put(self, desk: &Desk, text: String, words: &str, consent: Consent, more: Value) -> Result<Answer, Failure> {
         let before = desk.handle.snapshot().policy.clone();
@@ -164,6 +203,24 @@ mod tests {
     use super::*;
 
     const FILE: &str = "# ours\n[groups]\nall-of-them = [\"a\"] # here\n\n[[share]]\nname = \"one\"\nshow = [\n  \"identity\", # [[share]]\n]\n\n# kept\n[[never]]\nname = \"n\"\n";
+
+    #[test]
+    fn a_partner_joins_a_group_and_all_else_stays() {
+        let file = |text: &str| RuleFile { path: PathBuf::new(), found: None, text: text.into(), version: 1 };
+        let joined = |text: &str, group: &str| file(text).with_member(group, "oem-b");
+        assert_eq!(joined("", "all"), "[groups]\n\"all\" = [\"oem-b\"]\n");
+        assert_eq!(joined("x = 1", "all"), "x = 1\n\n[groups]\n\"all\" = [\"oem-b\"]\n");
+        assert_eq!(joined("[groups] # ours\na = []", "a"), "[groups] # ours\na = [\"oem-b\"]");
+        assert_eq!(joined("[groups] # ours\na = []", "b"), "[groups] # ours\n\"b\" = [\"oem-b\"]\na = []");
+        assert_eq!(joined(FILE, "all-of-them"), FILE.replace("[\"a\"] # here", "[\"a\", \"oem-b\"] # here"));
+        let many = "[groups]\na = [\n  \"x\",\n  \"y\", # last\n]\n";
+        assert_eq!(joined(many, "a"), many.replace("\"y\", # last", "\"y\", \"oem-b\", # last"));
+        for text in ["", FILE, many] {
+            let once = joined(text, "a");
+            assert_eq!(joined(&once, "a"), once, "twice is once");
+            assert!(DeTable::parse(&once).is_ok());
+        }
+    }
 
     #[test]
     fn what_is_added_comes_out_again_byte_for_byte() {
