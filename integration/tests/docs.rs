@@ -291,6 +291,24 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
+/// Events of the audit log stand in the sources as `event = "…"`, or as what a connection's event is called.
+#[test]
+fn every_event_of_the_audit_log_is_in_the_table_and_no_other() {
+    let mut found = Vec::new();
+    sources(&project().join("node/src"), &mut found);
+    let mut named = BTreeSet::new();
+    for source in &found {
+        for mark in ["event = \"", "self.note(peer, \""] {
+            let after = source.split(mark).skip(1);
+            named.extend(after.filter_map(|after| after.split_once('"')).map(|(event, _)| event.to_owned()));
+        }
+    }
+    let told: BTreeSet<String> =
+        first_cells(&read("docs/operating.md"), "events").iter().flat_map(|cell| cell.split(", ")).map(|event| event.trim_matches('`').to_owned()).collect();
+    assert!(told.len() > 8);
+    assert_eq!(named, told);
+}
+
 #[test]
 fn every_environment_variable_is_in_the_table_and_no_other() {
     let mut texts = Vec::new();

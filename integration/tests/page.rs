@@ -11,7 +11,7 @@ use lotline_integration::world::{Firm, World};
 use serde_json::{Value, json};
 
 /// Every kind of address, with what it takes to ask there.
-const ROUTES: [(&str, &str); 9] = [
+const ROUTES: [(&str, &str); 10] = [
     ("GET", "/"),
     ("GET", "/?q=L-1"),
     ("GET", "/record/z6Mk%2Fquality%2F1/1"),
@@ -20,6 +20,7 @@ const ROUTES: [(&str, &str); 9] = [
     ("GET", "/static/style.css"),
     ("GET", "/api/v1/health?nonce=00"),
     ("POST", "/api/v1/verb"),
+    ("GET", "/metrics"),
     ("GET", "/nothing/at/all"),
 ];
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use crate::config::Home;
 use crate::desk::Desk;
 use crate::pairing::Pairings;
 use crate::platform;
-use crate::service::{Handle, LinkBoard};
+use crate::service::{AUDIT, Handle, LinkBoard};
 
 mod auth;
 pub mod client;
@@ -41,6 +41,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 const VERB: &str = "/api/v1/verb";
 const HEALTH: &str = "/api/v1/health";
+const METRICS: &str = "/metrics";
 
 /// What the API works with.
 #[derive(Clone)]
@@ -100,6 +101,7 @@ pub async fn start(context: Context) -> Result<Running, Failure> {
     let page_link = format!("http://{address}/?token={}", keys.page());
     let home = context.home.clone();
     platform::write_secret(&home.token_file(), keys.token().as_bytes())?;
+    platform::write_secret(&home.metrics_token_file(), keys.metrics().as_bytes())?;
     let run_file = RunFile { api: address, pid: std::process::id(), page: page_link.clone() };
     platform::write_secret(&home.run_file(), &serde_json::to_vec(&run_file).map_err(Failure::new)?)?;
     let (stop, stopped) = oneshot::channel();
@@ -139,7 +141,8 @@ fn routes(context: Context, gate: Gate) -> Router {
     let gate = Arc::new(gate);
     let verbs = Router::new().route(VERB, post(verb)).layer(DefaultBodyLimit::max(VERB_BYTES_MAX)).with_state(context.clone());
     let health = Router::new().route(HEALTH, get(health)).with_state(gate.clone());
-    let everything = verbs.merge(health).merge(page::routes(context)).fallback(page::nothing_here);
+    let metrics = Router::new().route(METRICS, get(metrics)).with_state(context.clone());
+    let everything = verbs.merge(health).merge(metrics).merge(page::routes(context)).fallback(page::nothing_here);
     // Outermost, so that nothing is said to a stranger, not even which addresses exist.
     everything.layer(axum::middleware::from_fn_with_state(gate, auth::guard))
 }
@@ -154,6 +157,7 @@ async fn verb(State(context): State<Context>, body: Bytes) -> (StatusCode, Json<
             return (StatusCode::BAD_REQUEST, Json(Said::Failure(failure.hint(hint))));
         }
     };
+    let name = verb.name();
     let done = tokio::task::spawn_blocking(move || verb.perform(&context.desk()?));
     let said = match done.await {
         Ok(Ok(answer)) => Said::Answer(answer),
@@ -162,7 +166,21 @@ async fn verb(State(context): State<Context>, body: Bytes) -> (StatusCode, Json<
             Said::Failure(Failure::new("the command broke off inside the node").hint("look at what the node printed, and please report it"))
         }
     };
+    let exit = match &said {
+        Said::Answer(answer) => answer.exit,
+        Said::Failure(failure) => failure.exit,
+    };
+    tracing::info!(target: AUDIT, event = "command", verb = name, exit);
     (StatusCode::OK, Json(said))
+}
+
+/// For a monitoring program: see [`crate::metrics`].
+async fn metrics(State(context): State<Context>) -> Response {
+    let told = tokio::task::spawn_blocking(move || Ok::<_, Failure>(crate::metrics::text(&context.desk()?))).await;
+    match told {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text).into_response(),
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
 }
 
 /// Proves that this is the node of this home, to a client that has not shown its token yet.

@@ -195,6 +195,24 @@ impl HomeVerb {
         }
     }
 
+    /// The verb as it is typed, without its flags: for the audit log, which holds no content.
+    pub(crate) fn name(&self) -> String {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        let mut words = Vec::new();
+        // A verb is {"Keys": {"Show": ..}}, or {"Status": {..}} with flags in lower case.
+        while let Some((word, inner)) =
+            value.as_object().and_then(|object| object.iter().next()).map(|(word, inner)| (word.clone(), inner.clone()))
+        {
+            if !word.starts_with(char::is_uppercase) {
+                break;
+            }
+            words.push(word);
+            value = inner;
+        }
+        words.extend(value.as_str().map(str::to_owned));
+        words.join(" ").to_lowercase()
+    }
+
     /// Verbs that are about a file alone: done here, with or without a home.
     fn without_home(&self) -> Option<Result<Answer, Failure>> {
         match self {

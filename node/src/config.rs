@@ -114,6 +114,11 @@ impl Home {
         self.path.join("api-token")
     }
 
+    /// The key with which a monitoring program reads the metrics.
+    pub fn metrics_token_file(&self) -> PathBuf {
+        self.path.join("metrics-token")
+    }
+
     /// Invitations that were made for single suppliers and wait for them: secret until used.
     pub fn invitations_file(&self) -> PathBuf {
         self.path.join("invitations.json")

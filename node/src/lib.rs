@@ -23,6 +23,7 @@ pub mod invitation;
 pub mod keys;
 pub mod ledger;
 pub mod links;
+pub mod metrics;
 pub mod net;
 pub mod pairing;
 pub mod platform;

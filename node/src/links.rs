@@ -24,7 +24,7 @@ use crate::feeds::witness::{self, ReceiptError};
 use crate::feeds::{Feed, FeedError, Feeds, LETTER_BYTES_MAX, Letter, LetterError, Offer, Partner, Snapshot};
 use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
 use crate::pairing::Pairings;
-use crate::service::{Handle, LinkBoard};
+use crate::service::{AUDIT, Handle, LinkBoard, Path};
 
 mod controls;
 mod follow;
@@ -226,11 +226,16 @@ impl Links {
                 let addresses = self.context.net.listen_addresses().await;
                 self.context.board.set_listening(addresses.iter().map(ToString::to_string).collect());
             }
-            Event::Connected { peer, dialed_by_us } => {
+            Event::Connected { peer, dialed_by_us, remote } => {
+                let since = self.context.handle.now();
                 self.with_name(peer, |link| {
                     link.connected = true;
                     link.trouble = None;
+                    link.dials_failed = 0;
+                    link.connections += 1;
+                    link.path = Some(Path { remote: remote.clone(), dialled_by_us: dialed_by_us, since });
                 });
+                self.note(peer, "connected", &remote);
                 tracing::info!(%peer, dialed_by_us, "connected");
                 self.connected.insert(peer);
                 self.seen_at(peer).await;
@@ -241,7 +246,12 @@ impl Links {
             Event::Dialed { peer } => self.dialled(peer),
             Event::Disconnected { peer } => {
                 tracing::info!(%peer, "disconnected");
-                self.with_name(peer, |link| link.connected = false);
+                self.note(peer, "disconnected", "");
+                self.with_name(peer, |link| {
+                    link.connected = false;
+                    link.path = None;
+                    link.credit.clear();
+                });
                 self.redial_others(peer).await;
                 self.connected.remove(&peer);
                 self.dialled.remove(&peer);
@@ -258,6 +268,7 @@ impl Links {
                 self.tasks.spawn(async move { Ended { peer, control: None, result: serve::serve(context, partner, stream).await } });
             }
             Event::DialFailed { peer, why } => self.with_name(peer, |link| {
+                link.dials_failed += 1;
                 // Under another name it may be connected all the same.
                 if !link.connected {
                     link.trouble = Some(format!("cannot connect: {why}"));
@@ -270,7 +281,10 @@ impl Links {
             }
             // Offered to guests alone.
             Event::Stream { protocol: Protocol::Pair, .. } => {}
-            Event::Refused { peer } => tracing::info!(%peer, "turned an unknown peer away"),
+            Event::Refused { peer } => {
+                self.note(peer, "refused", "");
+                tracing::info!(%peer, "turned an unknown peer away");
+            }
         }
     }
 
@@ -293,6 +307,13 @@ impl Links {
         for other in known.iter().flat_map(Partner::peers).filter(|other| *other != text).filter_map(|other| other.parse().ok()) {
             self.context.net.redial(other).await;
         }
+    }
+
+    /// A line for the audit log.
+    fn note(&self, peer: PeerId, event: &str, at: &str) {
+        let snapshot = self.context.handle.snapshot();
+        let partner = snapshot.partner_at(&peer.to_string()).map_or("", |partner| &partner.name);
+        tracing::info!(target: AUDIT, event, partner, %peer, at);
     }
 
     fn with_name(&self, peer: PeerId, change: impl FnOnce(&mut crate::service::PartnerLink)) {

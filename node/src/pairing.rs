@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::invitation::Invitation;
 use crate::net::{Address, Net, OpenError, Stream};
 use crate::platform;
-use crate::service::Handle;
+use crate::service::{AUDIT, Handle};
 
 pub mod code;
 pub mod handshake;
@@ -294,6 +294,7 @@ impl Pairings {
                 Ok((asked, met)) => inner.met(asked, met),
                 Err((asked, why)) => {
                     tracing::info!(caller = %ends.caller, %why, "a pairing did not succeed");
+                    tracing::info!(target: AUDIT, event = "pairing failed", peer = %ends.caller, %why);
                     inner.failed(asked, &why);
                     None
                 }
@@ -399,6 +400,7 @@ impl Inner {
     fn met(&mut self, asked: u16, met: Met) -> Option<u64> {
         let (number, pairing) = self.open.iter_mut().find(|(_, pairing)| pairing.code.number() == asked && pairing.waits())?;
         tracing::info!(with = met.line(), "a pairing succeeded");
+        tracing::info!(target: AUDIT, event = "paired", with = met.line());
         pairing.state = State::Met(Box::new(met));
         pairing.bound.is_some().then_some(*number)
     }

@@ -18,6 +18,10 @@ use crate::store::{self, Opened, Reader};
 /// Commands waiting for the feeds thread. Each is one request of one task; more than that means "busy".
 const WAITING_MAX: usize = 1024;
 
+/// The target of events for the audit log of `lotline run --audit-log`: who came and went, what was changed, what left. Never
+/// content. Each has the field `event`; docs/operating.md lists them.
+pub const AUDIT: &str = "lotline_audit";
+
 /// Seconds since 1970, now.
 pub fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -242,8 +246,54 @@ pub struct PartnerLink {
     pub caught_up: std::collections::BTreeMap<String, u64>,
     /// Feeds it follows of ours, and how far it acknowledged.
     pub follows: std::collections::BTreeMap<String, u64>,
+    /// What it lets us send of these before it has acknowledged more, in bytes.
+    pub credit: std::collections::BTreeMap<String, u64>,
+    /// The connection that is up.
+    pub path: Option<Path>,
+    /// Dials that failed since it was last connected.
+    pub dials_failed: u64,
+    /// How often it was connected since the node started.
+    pub connections: u64,
     /// The last thing that went wrong.
     pub trouble: Option<String>,
+}
+
+/// How far one side is behind the other in a feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The feed.
+    pub origin: String,
+    /// Ours, and the partner has not acknowledged these entries; else the partner's, and they are not here.
+    pub ours: bool,
+    /// How many entries.
+    pub entries: u64,
+}
+
+impl PartnerLink {
+    /// Of each feed that one follows of the other, as far as is known.
+    pub fn lags(&self, snapshot: &Snapshot) -> Vec<Lag> {
+        let size = |origin: &String| snapshot.feeds.get(origin).map_or(0, crate::feeds::Feed::size);
+        let out = self.follows.iter().map(|(origin, next)| Lag {
+            origin: origin.clone(),
+            ours: true,
+            entries: size(origin).saturating_sub(*next),
+        });
+        let followed = self.offers.iter().filter(|(origin, _, _)| snapshot.feeds.contains_key(origin));
+        let back =
+            followed.map(|(origin, offered, _)| Lag { origin: origin.clone(), ours: false, entries: offered.saturating_sub(size(origin)) });
+        out.chain(back).collect()
+    }
+}
+
+/// The way to a partner that is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The other end, as `/ip4/192.0.2.1/tcp/4001`.
+    pub remote: String,
+    /// Whether it was our dial.
+    pub dialled_by_us: bool,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
 }
 
 impl LinkBoard {

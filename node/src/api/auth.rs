@@ -1,11 +1,12 @@
 //! Who may ask at all: the right Host (no name rebound to this computer), the right Origin (no page of somebody else),
 //! and a key, on every address and every method.
 //!
-//! One secret token a start; three keys are derived from it, so that none of them gives away another:
+//! One secret token a start; the other keys are derived from it, so that none of them gives away another:
 //!
 //! - the token itself, in `Authorization: Bearer`, does everything. It is in a file only the owner can read;
 //! - the page's key, in the link once and then in a cookie, reads the page. A browser sends cookies to every port of
 //!   this computer and keeps links in its history, so this key must not do more;
+//! - the metrics' key, in a file of its own for a monitoring program, reads `/metrics` alone;
 //! - the knock, which a client shows before it shows its token, opens `health` alone.
 
 use std::net::SocketAddr;
@@ -47,6 +48,11 @@ impl Keys {
     /// Reads the page.
     pub(super) fn page(&self) -> String {
         self.derived(b"lotline page")
+    }
+
+    /// Reads the metrics.
+    pub(super) fn metrics(&self) -> String {
+        self.derived(b"lotline metrics")
     }
 
     /// Opens `health`.
@@ -115,6 +121,7 @@ impl Gate {
         let path = uri.path();
         let admitted = brings(self.keys.token())
             || path == super::HEALTH && brings(&self.keys.knock())
+            || path == super::METRICS && brings(&self.keys.metrics())
             || !path.starts_with("/api/") && self.has_cookie(headers);
         if path == "/" && method == Method::GET && self.has_link(uri) {
             return Ok(Admission::Enter);

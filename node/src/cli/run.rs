@@ -15,7 +15,8 @@ use crate::feeds::Feeds;
 use crate::links;
 use crate::net::{self, Address, Net};
 use crate::pairing::Pairings;
-use crate::service::{Handle, LinkBoard, Service, ServiceError, now};
+use crate::platform;
+use crate::service::{AUDIT, Handle, LinkBoard, Service, ServiceError, now};
 
 /// How often a node that may deletes what it promised to: promises are of days, and the index is made anew each time.
 const PROMISES_EVERY: std::time::Duration = std::time::Duration::from_secs(86_400);
@@ -36,6 +37,10 @@ pub struct Args {
     /// (`lotline audit --ledger --captured FILE`). It holds what partners are shown, in the clear.
     #[arg(long, value_name = "FILE")]
     capture: Option<PathBuf>,
+    /// Write a line of JSON for each event into this file: who came and went, what left, what was received, what commands
+    /// changed. No content. docs/operating.md lists the events.
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
     /// End when standard input ends: for programs that start nodes.
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
@@ -43,7 +48,7 @@ pub struct Args {
 
 /// Runs the node.
 pub fn run(home: Home, args: Args) -> Result<Answer, Failure> {
-    start_log(args.verbose);
+    start_log(args.verbose, args.audit_log.as_deref())?;
     let config = home.config()?;
     let service = Service::open(home, &desk::show_progress).map_err(|error| match error {
         ServiceError::Feed(crate::feeds::FeedError::Store(crate::store::StoreError::Locked)) => {
@@ -112,6 +117,7 @@ async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>
         }
     }
     tracing::info!("stopping");
+    tracing::info!(target: AUDIT, event = "stopping");
     keeping.inspect(tokio::task::JoinHandle::abort);
     pairing.iter().for_each(tokio::task::JoinHandle::abort);
     drop(context);
@@ -239,13 +245,29 @@ async fn until_stopped(until_stdin_ends: bool) {
     }
 }
 
-fn start_log(verbose: bool) {
+fn start_log(verbose: bool, audit_log: Option<&std::path::Path>) -> Result<(), Failure> {
+    use tracing_subscriber::filter::{EnvFilter, FilterFn};
+    use tracing_subscriber::prelude::*;
     let default = if verbose { "lotline_node=info,warn" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LOTLINE_LOG").unwrap_or_else(|_| default.into());
+    let filter = EnvFilter::try_from_env("LOTLINE_LOG").unwrap_or_else(|_| default.into());
+    let shown =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_filter(filter);
+    let written = match audit_log {
+        Some(path) => {
+            let file = platform::append_private(path)
+                .map_err(|why| Failure::new(format!("cannot write the audit log `{}`: {why}", path.display())))?;
+            let lines = tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .with_target(false);
+            Some(lines.with_writer(std::sync::Mutex::new(file)).with_filter(FilterFn::new(|of| of.target() == AUDIT)))
+        }
+        None => None,
+    };
     // A second start in one process (tests) keeps the first.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
+    let _ = tracing_subscriber::registry().with(shown).with(written).try_init();
+    tracing::info!(target: AUDIT, event = "started", version = env!("CARGO_PKG_VERSION"));
+    Ok(())
 }

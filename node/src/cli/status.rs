@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::answer::{Answer, Failure};
 use crate::desk::Desk;
 use crate::feeds::releases_in;
-use crate::service::now;
+use crate::service::{now, time_text};
 
 /// How many days before its end a delegation is warned of.
 const WARN_DAYS: u64 = 30;
@@ -145,12 +145,27 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
             Some(link) if link.connected => "connected".to_owned(),
             Some(link) => format!("not connected{}", link.trouble.as_ref().map_or(String::new(), |why| format!(" ({why})"))),
         };
-        text.push_str(&format!("  partner    {:<16} {state}\n", partner.name));
         let link = link.unwrap_or_default();
+        let way = link.path.as_ref().map_or(String::new(), |path| {
+            format!(" since {}, {} {}", time_text(path.since), if path.dialled_by_us { "to" } else { "from" }, path.remote)
+        });
+        let retries = if link.dials_failed > 1 { format!(", tried {} times", link.dials_failed) } else { String::new() };
+        text.push_str(&format!("  partner    {:<16} {state}{way}{retries}\n", partner.name));
+        let lags = link.lags(&snapshot);
+        for lag in lags.iter().filter(|lag| lag.entries > 0) {
+            let name = lag.origin.rsplit('/').nth(1).unwrap_or(&lag.origin);
+            let behind = match lag.ours {
+                true => "not acknowledged yet",
+                false => "not here yet",
+            };
+            text.push_str(&format!("             {:<16} {} of {name} {behind}\n", "", counted_entries(lag.entries)));
+        }
         partners.push(json!({
             "name": partner.name, "connected": link.connected, "subscribed": partner.subscribed, "trouble": link.trouble,
             "offers": link.offers.iter().map(|(origin, size, term)| json!({ "origin": origin, "size": size, "term": term })).collect::<Vec<_>>(),
-            "caught_up": link.caught_up, "follows": link.follows,
+            "caught_up": link.caught_up, "follows": link.follows, "credit_bytes": link.credit, "dials_failed": link.dials_failed, "connections": link.connections,
+            "path": link.path.as_ref().map(|path| json!({ "remote": path.remote, "dialled_by_us": path.dialled_by_us, "since": time_text(path.since) })),
+            "lags": lags.iter().map(|lag| json!({ "origin": lag.origin, "ours": lag.ours, "entries": lag.entries })).collect::<Vec<_>>(),
         }));
     }
     let memory = crate::platform::resident_bytes();
@@ -172,4 +187,8 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         "memory_bytes": memory,
     });
     Ok(Answer::new(text, json))
+}
+
+fn counted_entries(count: u64) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }

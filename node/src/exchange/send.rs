@@ -238,6 +238,11 @@ impl Sender {
         outputs
     }
 
+    /// Bytes that may go before the next acknowledgement grants more.
+    pub fn credit(&self) -> u64 {
+        if let State::Serving(serving) = &self.state { serving.credit } else { 0 }
+    }
+
     fn close(&mut self, code: Code) -> Vec<Output> {
         self.state = State::Closed;
         vec![Output::Send(Message::Error(code)), Output::Close]

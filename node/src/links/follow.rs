@@ -19,6 +19,7 @@ use crate::feeds::forks;
 use crate::feeds::witness::FRESH_FOR_SECONDS;
 use crate::feeds::{Accepted, Backfill, Feed, Partner, Received};
 use crate::net::{PeerId, Protocol, Stream};
+use crate::service::AUDIT;
 
 /// The most feeds taken from one partner's catalog; each is a stream of at most 64.
 const FEEDS_MAX: usize = 32;
@@ -325,6 +326,8 @@ impl Run<'_> {
         };
         match stored {
             Ok(Accepted { next, receipt, cosigned }) => {
+                let (partner, feed) = (&self.partner.name, self.origin.to_string());
+                tracing::info!(target: AUDIT, event = "received", partner, feed, to = next);
                 let mut outputs = self.receiver.handle(Input::Stored { next, receipt, cosigned });
                 let found = self.two_truths(lots, lives).await?;
                 if let Some((origin, why, proof)) = found {
@@ -404,6 +407,7 @@ impl Run<'_> {
     async fn froze(&mut self, origin: Origin, why: String, evidence: &Message, proof: Option<ForkProof>) -> Result<Vec<Output>, LinkError> {
         let trouble = format!("feed {}: {why}", origin.name());
         tracing::warn!(partner = self.partner.name, origin = origin.short(), why, proven = proof.is_some(), "froze a feed");
+        tracing::info!(target: AUDIT, event = "frozen", partner = self.partner.name, feed = %origin, why);
         self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
         let (frame, here) = (evidence.to_frame(), origin == *self.origin);
         let frozen = self.context.handle.with(move |feeds| feeds.freeze(&origin, &why, &frame, proof.as_ref())).await?;

@@ -25,6 +25,7 @@ use crate::feeds::terms::add_under;
 use crate::feeds::witness::{self, Evidence, FRESH_FOR_SECONDS, ReceiptError};
 use crate::feeds::{Backfill, Feed, FeedError, Head, Item, Partner, Received, Snapshot, StateError, Summary, Whole, release_of};
 use crate::ledger::{self, Intent, Items, Outcome, Row};
+use crate::service::AUDIT;
 use crate::store::{FeedTree, Reader, StoreError};
 
 /// How much is handed to the transport between two looks at the rules: at 1 Mbit/s an eighth of a second.
@@ -287,7 +288,7 @@ impl Serving {
             match row {
                 Some(row) => {
                     self.evidence.push(Evidence::Receipt(row.clone(), core));
-                    self.concluded.push((row, Outcome::Acknowledged));
+                    self.became(row, Outcome::Acknowledged);
                 }
                 None => lost.push(core),
             }
@@ -712,14 +713,14 @@ impl Serving {
         let row = self.context.handle.with(move |feeds| feeds.intend(intent, &outcomes, &evidence, feeds.clock().now())).await?;
         let row = row.map_err(|why| LinkError::Ours(why.to_string()))?;
         if !self.hold(rules) {
-            self.concluded.push((row, Outcome::NotSent));
+            self.became(row, Outcome::NotSent);
             return Ok(self.overtaken());
         }
         let mut handed = 0;
         let written = self.write_watching(&frame, rules, writer, &mut handed).await;
         let captured = self.capture(&row, handed, &frame);
         if let Err(error) = written.and(captured) {
-            self.concluded.push((row, Outcome::Cut));
+            self.became(row, Outcome::Cut);
             return Err(error);
         }
         self.unacknowledged.push_back((row, way, obliges));
@@ -775,6 +776,13 @@ impl Serving {
     }
 
     /// The partner has this much of our org feed: a new transport key may wait for that.
+    /// What became of a frame: for the ledger, with its next commit, and for the audit log.
+    fn became(&mut self, row: Row, outcome: Outcome) {
+        let (partner, feed, from, to, rules) = (&self.partner.name, &row.origin, row.from, row.end, row.policy);
+        tracing::info!(target: AUDIT, event = "sent", partner, feed, from, to, rules, outcome = outcome.name(), number = row.number);
+        self.concluded.push((row, outcome));
+    }
+
     async fn holds_org(&self, size: u64) -> Result<(), LinkError> {
         let snapshot = self.context.handle.snapshot();
         let is_org = self.origin.as_ref().is_some_and(|origin| origin.is_org() && origin.party() == snapshot.party);
@@ -797,12 +805,13 @@ impl Serving {
                 }
                 self.evidence.push(Evidence::Receipt(row.clone(), receipt));
             }
-            self.concluded.push((row, Outcome::Acknowledged));
+            self.became(row, Outcome::Acknowledged);
         }
         self.holds_org(next).await?;
         if let Some(origin) = &self.origin {
-            let name = origin.to_string();
+            let (name, credit) = (origin.to_string(), self.sender.credit());
             self.context.board.update(&self.partner.name, |link| {
+                link.credit.insert(name.clone(), credit);
                 link.follows.insert(name, next);
             });
         }

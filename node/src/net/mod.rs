@@ -115,6 +115,8 @@ pub enum Event {
         peer: PeerId,
         /// Whether that first connection is our dial.
         dialed_by_us: bool,
+        /// The other end of it, for people.
+        remote: String,
     },
     /// A further connection with a partner is up, by our dial: both dialled at once.
     Dialed {

@@ -358,7 +358,7 @@ impl ConnectionHandler for Handler {
 #[derive(Debug)]
 pub(super) enum Event {
     /// The first connection is up.
-    Connected { peer: PeerId, dialed_by_us: bool },
+    Connected { peer: PeerId, dialed_by_us: bool, remote: Multiaddr },
     /// A further connection is up, by our dial.
     Dialed { peer: PeerId },
     /// The last connection is gone.
@@ -479,11 +479,12 @@ impl Behaviour {
         Handler { link, open_timeout: self.open_timeout, openings: VecDeque::new(), arrivals: VecDeque::new() }
     }
 
-    fn remember(&mut self, peer: PeerId, id: ConnectionId, dialed_by_us: bool) {
+    fn remember(&mut self, peer: PeerId, id: ConnectionId, dialed_by_us: bool, remote: &Multiaddr) {
         let Some((_, link)) = self.candidate.take().filter(|(candidate, _)| *candidate == id) else { return };
         let first = !self.peers.contains_key(&peer);
         if first || dialed_by_us {
-            let event = if first { Event::Connected { peer, dialed_by_us } } else { Event::Dialed { peer } };
+            let connected = || Event::Connected { peer, dialed_by_us, remote: remote.clone() };
+            let event = if first { connected() } else { Event::Dialed { peer } };
             self.queue.push_back(ToSwarm::GenerateEvent(event));
         }
         let entry = self.peers.entry(peer).or_insert_with(|| Peer { places: link.places.clone(), connections: Vec::new() });
@@ -528,7 +529,7 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(up) => {
-                self.remember(up.peer_id, up.connection_id, up.endpoint.is_dialer());
+                self.remember(up.peer_id, up.connection_id, up.endpoint.is_dialer(), up.endpoint.get_remote_address());
             }
             FromSwarm::ConnectionClosed(down) => self.forget(down.peer_id, down.connection_id),
             _ => {}

@@ -304,7 +304,9 @@ impl Task {
 
     fn apply_streams(&mut self, event: streams::Event) {
         match event {
-            streams::Event::Connected { peer, dialed_by_us } => self.emit(Event::Connected { peer: PeerId(peer), dialed_by_us }),
+            streams::Event::Connected { peer, dialed_by_us, remote } => {
+                self.emit(Event::Connected { peer: PeerId(peer), dialed_by_us, remote: place(&remote).to_string() });
+            }
             streams::Event::Dialed { peer } => self.emit(Event::Dialed { peer: PeerId(peer) }),
             streams::Event::Disconnected { peer } => {
                 let peer = PeerId(peer);

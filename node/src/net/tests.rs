@@ -66,7 +66,7 @@ impl Node {
 
     async fn connected(&mut self) -> (PeerId, bool) {
         self.until(|event| match event {
-            Event::Connected { peer, dialed_by_us } => Some((peer, dialed_by_us)),
+            Event::Connected { peer, dialed_by_us, .. } => Some((peer, dialed_by_us)),
             _ => None,
         })
         .await
