@@ -410,8 +410,15 @@ impl Node {
         Feeds::found(&home.store(), Founded { name, founding: &founding, keys: &keys, about: Default::default() }, now())
             .expect("a home is founded");
         let page = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let config =
-            Config { name: name.into(), listen: Vec::new(), announce: Vec::new(), page, persons: true, retention: Default::default() };
+        let config = Config {
+            name: name.into(),
+            listen: Vec::new(),
+            announce: Vec::new(),
+            page,
+            persons: true,
+            retention: Default::default(),
+            web: Default::default(),
+        };
         home.write_config(&config).expect("the configuration is written");
         Node::start_by(clock, folder, home).await
     }

@@ -230,6 +230,10 @@ fn every_verb_speaks_json_with_its_version() {
         "request take",
         // `terms.rs`
         "terms withdraw",
+        // `pairing.rs`
+        "partner pairings",
+        "partner confirm",
+        "partner decline",
     ];
     let elsewhere = [
         "init",

@@ -303,8 +303,11 @@ fn every_event_of_the_audit_log_is_in_the_table_and_no_other() {
             named.extend(after.filter_map(|after| after.split_once('"')).map(|(event, _)| event.to_owned()));
         }
     }
-    let told: BTreeSet<String> =
-        first_cells(&read("docs/operating.md"), "events").iter().flat_map(|cell| cell.split(", ")).map(|event| event.trim_matches('`').to_owned()).collect();
+    let told: BTreeSet<String> = first_cells(&read("docs/operating.md"), "events")
+        .iter()
+        .flat_map(|cell| cell.split(", "))
+        .map(|event| event.trim_matches('`').to_owned())
+        .collect();
     assert!(told.len() > 8);
     assert_eq!(named, told);
 }

@@ -82,10 +82,13 @@ async fn two_nodes_meet_and_both_owners_see_the_same_digits_and_nothing_else_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_be_called_invites_by_calling() {
     let (oem, supplier) = (Node::new("OEM").await, Node::new("Brandt").await);
-    // The customer types the code in before the supplier's node calls.
+    // The node calls at once; the customer has typed nothing yet, and is let in on a later call.
+    let (early, _) = supplier.pairings.call_and_wait(host_of(&oem).await).await.unwrap();
+    until("the call to be refused", || supplier.pairings.get(early).filter(|pairing| matches!(pairing.state, State::Tried(_)))).await;
+    supplier.pairings.end(early).await.unwrap();
     let code = Code::new(|_| true).unwrap();
     let number = accept(&oem, &code.to_string(), None).await;
-    let (called, _) = supplier.pairings.call(Some(code), host_of(&oem).await).await.unwrap();
+    let called = supplier.pairings.call(code, host_of(&oem).await).await.unwrap();
     assert_eq!(outcome(&oem, number).await.unwrap(), outcome(&supplier, called).await.unwrap());
 }
 

@@ -5,16 +5,21 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 
-use lotline_integration::world::{Firm, World, lots_file, string, text, wait, wait_until_level};
+use lotline_integration::world::{Firm, World, lots_file, string, wait, wait_until_level};
 use serde_json::Value;
 
 const SHARE: &str =
     "[[share]]\nname = 'all'\nwith = 'oem'\nfeed = 'quality'\nparts = 'all'\nshow = ['identity', 'verdict']\nuntil = 'revoked'\n";
 
+fn content(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
 /// Asks a node's page as a monitoring program would; status and body.
 fn get(firm: &Firm, path: &str, key: &str) -> (u16, String) {
-    let run: Value = serde_json::from_str(&text(&firm.path("run.json"))).unwrap();
+    let run: Value = serde_json::from_str(&content(&firm.path("run.json"))).unwrap();
     let address = string(&run["api"]);
     let mut stream = TcpStream::connect(&address).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n");
@@ -43,7 +48,7 @@ fn metrics_status_and_audit_log_say_what_happened_and_nothing_of_what_is_in_it()
     wait_until_level(&supplier, &oem);
     wait("everything to be acknowledged", || supplier.ledger("oem").iter().any(|row| row["outcome"] == "acknowledged"));
 
-    let key = text(&supplier.path("metrics-token"));
+    let key = content(&supplier.path("metrics-token"));
     let (status, metrics) = get(&supplier, "/metrics", &key);
     assert_eq!(status, 200, "{metrics}");
     assert_eq!(value(&metrics, "lotline_partner_connected{partner=\"oem\"}"), Some(1), "{metrics}");
@@ -52,12 +57,12 @@ fn metrics_status_and_audit_log_say_what_happened_and_nothing_of_what_is_in_it()
     assert_eq!(value(&metrics, "lotline_lag_entries{partner=\"oem\",feed=\"quality\",way=\"out\"}"), Some(0), "{metrics}");
     assert!(value(&metrics, "lotline_credit_bytes{partner=\"oem\",feed=\"quality\",way=\"out\"}").unwrap() > 100_000, "{metrics}");
     assert!(value(&metrics, "lotline_journal_bytes").unwrap() > 1000 && metrics.ends_with("# EOF\n"), "{metrics}");
-    let (_, theirs) = get(&oem, "/metrics", &text(&oem.path("metrics-token")));
+    let (_, theirs) = get(&oem, "/metrics", &content(&oem.path("metrics-token")));
     assert_eq!(value(&theirs, "lotline_lag_entries{partner=\"supplier\",feed=\"quality\",way=\"in\"}"), Some(0), "{theirs}");
 
     // The key opens this and nothing else; the page's key is for the page.
     assert_eq!(get(&supplier, "/", &key).0, 401);
-    assert_eq!(get(&supplier, "/metrics", &text(&oem.path("metrics-token"))).0, 401);
+    assert_eq!(get(&supplier, "/metrics", &content(&oem.path("metrics-token"))).0, 401);
 
     let link = supplier.partner("oem");
     assert_eq!((&link["path"]["dialled_by_us"], &link["dials_failed"]), (&Value::Bool(true), &Value::from(0)), "{link}");

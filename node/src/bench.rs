@@ -287,6 +287,7 @@ fn found(folder: &Path, name: &str) -> Result<Home, Failure> {
         page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
         persons: false,
         retention: Default::default(),
+        web: Default::default(),
     };
     crate::cli::init::found(&home, &config, &Founding::new(), Default::default())?;
     Ok(home)

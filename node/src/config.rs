@@ -29,6 +29,30 @@ pub struct Config {
     /// How long records are kept, by kind and customer; `status` lists what is past its time.
     #[serde(default, skip_serializing_if = "Retention::is_empty")]
     pub retention: Retention,
+    /// Certificates for WebSockets.
+    #[serde(default, skip_serializing_if = "WebFiles::is_empty")]
+    pub web: WebFiles,
+}
+
+/// PEM files for addresses that begin with `wss://`; a path that is not absolute is one in the home.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebFiles {
+    /// To listen at one without a proxy in front of the node: the certificate chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// The key of the certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Certificates that are trusted at partners beside the public ones: of a firm's own authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<PathBuf>,
+}
+
+impl WebFiles {
+    fn is_empty(&self) -> bool {
+        *self == WebFiles::default()
+    }
 }
 
 fn default_page() -> SocketAddr {
@@ -141,7 +165,18 @@ impl Home {
             let why = format!("page = \"{}\" is not a loopback address; the page has no business on a network", config.page);
             return Err(HomeError::Config { path, why });
         }
+        if config.web.certificate.is_some() != config.web.key.is_some() {
+            let why = "web.certificate and web.key belong together: give both, or none".to_owned();
+            return Err(HomeError::Config { path, why });
+        }
         Ok(config)
+    }
+
+    /// The certificates for WebSockets, as files.
+    pub fn web(&self, config: &Config) -> crate::net::Web {
+        let at = |path: &PathBuf| self.path.join(path);
+        let certificate = config.web.certificate.as_ref().map(at).zip(config.web.key.as_ref().map(at));
+        crate::net::Web { certificate, trust: config.web.trust.as_ref().map(at) }
     }
 
     /// Writes the configuration.

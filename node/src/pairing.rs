@@ -194,10 +194,17 @@ impl Pairings {
         Ok(begun)
     }
 
-    /// Calls the other side, which has this code (a new one if none is given), until it answers or the code expires.
-    pub async fn call(&self, code: Option<Code>, address: Address) -> Result<(u64, Code), Refused> {
-        let (number, code) = self.begin(code)?;
-        tokio::spawn(self.clone().keep_calling(number, code.clone(), address));
+    /// Calls the other side, which invited with this code, until it answers, says that the code is wrong, or the code expires.
+    pub async fn call(&self, code: Code, address: Address) -> Result<u64, Refused> {
+        let (number, code) = self.begin(Some(code))?;
+        tokio::spawn(self.clone().keep_calling(number, code, address, false));
+        Ok(number)
+    }
+
+    /// Calls the other side with a new code, until somebody has typed it in there or it expires.
+    pub async fn call_and_wait(&self, address: Address) -> Result<(u64, Code), Refused> {
+        let (number, code) = self.begin(None)?;
+        tokio::spawn(self.clone().keep_calling(number, code.clone(), address, true));
         Ok((number, code))
     }
 
@@ -321,8 +328,7 @@ impl Pairings {
         Claim { invitation: Invitation { party, name, peer, addresses: inner.addresses.clone() }, attended }
     }
 
-    async fn keep_calling(self, number: u64, code: Code, address: Address) {
-        let mut tries = TRIES;
+    async fn keep_calling(self, number: u64, code: Code, address: Address, may_come_later: bool) {
         while self.get(number).is_some_and(|pairing| pairing.waits()) {
             let why = match self.call_once(&code, &address).await {
                 Ok(met) => {
@@ -333,9 +339,9 @@ impl Pairings {
                 }
                 Err(why) => why,
             };
-            tries -= u8::from(matches!(why, CallError::Pair(PairError::WrongCode)));
+            let wrong = matches!(why, CallError::Pair(PairError::WrongCode));
             if let Some(pairing) = self.inner().open.get_mut(&number).filter(|pairing| pairing.waits()) {
-                let last = tries == 0 || why.is_final();
+                let last = why.is_final() || wrong && !may_come_later;
                 pairing.state = if last { State::Over(why.to_string()) } else { State::Tried(why.to_string()) };
             }
             tokio::time::sleep(CALL_EVERY).await;

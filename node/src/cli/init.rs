@@ -97,6 +97,7 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
         page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
         persons: false,
         retention: Default::default(),
+        web: Default::default(),
     };
     let founding = match args.example.as_deref() {
         None => Founding::new(),

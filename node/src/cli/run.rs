@@ -169,7 +169,8 @@ struct Network {
 impl Network {
     async fn start(service: &Service, listen: Vec<Address>, context: &api::Context, capture: Option<Capture>) -> Result<Network, Failure> {
         let mut seed = service.handle.with(|feeds| feeds.keys().transport_seed()).await?;
-        let config = net::Config::new(seed, listen);
+        let mut config = net::Config::new(seed, listen);
+        config.web = service.home.web(&service.home.config()?);
         zeroize::Zeroize::zeroize(&mut seed);
         let (net, events) = Net::start(config).await.map_err(|error| match error {
             net::NetError::KeyLog => {

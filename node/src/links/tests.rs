@@ -32,6 +32,7 @@ impl Node {
             page: ([127, 0, 0, 1], 0).into(),
             persons: false,
             retention: Default::default(),
+            web: Default::default(),
         };
         std::fs::write(home.config_file(), toml::to_string(&config).unwrap()).unwrap();
         let founding = Founding::new();

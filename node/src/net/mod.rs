@@ -5,7 +5,7 @@
 //! - [`Net`], the handle, and [`Event`], what it reports;
 //! - `task`: the loop that owns the swarm;
 //! - `gate`: admission, `guests`: what those who pair have no part in; `dial`: when to call whom; `streams`: opening and counting;
-//! - `transport`: TCP, TLS and yamux; `address`: ids and addresses.
+//! - `transport`: TCP, WebSockets, TLS and yamux; `address`: ids and addresses.
 //!
 //! Invariants: an unknown peer gets nothing after the handshake, and while an invitation is open a stream for pairing and nothing else; every call of [`Net`] ends; whatever a peer does, our
 //! memory is bounded by the numbers in [`Config`].
@@ -29,6 +29,7 @@ pub use address::{Address, AddressError, PeerId, PeerIdError, peer_id_of, transp
 pub use dial::Backoff;
 pub use streams::{Protocol, Stream};
 use task::{Command, Task};
+pub use transport::Web;
 
 /// Commands waiting for the network task. It takes them in microseconds; callers of a burst wait their turn.
 const COMMANDS_MAX: usize = 64;
@@ -45,6 +46,8 @@ pub struct Config {
     pub seed: Zeroizing<[u8; 32]>,
     /// Where to listen; may be empty for a node that only dials. Port 0 lets the system choose.
     pub listen: Vec<Address>,
+    /// Certificates for WebSockets.
+    pub web: Web,
     /// Connections with one partner: two when both dial at once, and room for replacing a dead one.
     pub connections_per_peer_max: u32,
     /// Streams with one partner in both directions: a control stream, and the feeds it follows.
@@ -74,6 +77,7 @@ impl Config {
         Self {
             seed: Zeroizing::new(seed),
             listen,
+            web: Web::default(),
             connections_per_peer_max: 4,
             streams_per_peer_max: 64,
             pending_handshakes_max: 16,
@@ -274,6 +278,14 @@ pub enum NetError {
     /// A name stands for an address elsewhere.
     #[error("cannot listen on the name `{0}`: expected an ip address, such as `0.0.0.0:4001`")]
     ListenName(Address),
+    /// A certificate or key for WebSockets cannot be used.
+    #[error("the certificate `{path}` cannot be used: {why}")]
+    Certificate {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        why: String,
+    },
     /// The TLS certificate could not be made.
     #[error("cannot make the certificate of the transport key")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),

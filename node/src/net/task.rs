@@ -99,7 +99,7 @@ impl Task {
     /// Bind and listen. Fails on anything the user has to fix.
     pub(super) async fn start(config: &Config, commands: mpsc::Receiver<Command>, events: mpsc::Sender<Event>) -> Result<Self, NetError> {
         let key = keypair(&config.seed);
-        let transport = transport(&key, config.streams_per_peer_max)?;
+        let transport = transport(&key, config.streams_per_peer_max, &config.web)?;
         let tuning = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_MAX)
             .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)

@@ -132,27 +132,34 @@ async fn exchange(near: &mut Stream, far: &mut Stream) {
 /// Who takes the other for a partner, and is none itself, is a guest: nothing but pairing is there for it, not even a ping.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_is_offered_pairing_and_nothing_else() {
-    let quiet = |name| Config { ping_interval: Duration::from_secs(3600), ..config(name) };
-    let (mut host, mut guest) = (Node::start(quiet(1)).await, Node::start(quiet(2)).await);
+    let (mut host, mut guest) = (Node::start(config(1)).await, Node::start(config(2)).await);
     assert!(guest.net.visit(host.address().await).await.is_err(), "nobody is invited");
     host.net.admit_guests(true).await;
     guest.dials(host.peer(), vec![host.address().await]).await;
     guest.connected().await;
-    for protocol in [Protocol::Control, Protocol::Feed] {
-        let opened = guest.net.open(host.peer(), protocol).await;
-        assert!(matches!(opened, Err(OpenError::Unsupported(_))), "{opened:?}");
-    }
-    let mut near = guest.net.open(host.peer(), Protocol::Pair).await.unwrap();
-    // To the host it is no partner: no word of a connection, and the stream is a guest's.
-    let mut far = match host.events.recv().await.unwrap() {
-        Event::Listening(_) | Event::Refused { .. } => host.until(|event| Some(guest_stream(event))).await,
-        event => guest_stream(event),
+    // Its own program gives the connection up each time, since nobody answers its pings, and dials again.
+    let opened = async |protocol| {
+        let tried = async {
+            loop {
+                match guest.net.open(host.peer(), protocol).await {
+                    Err(OpenError::NotConnected | OpenError::Closed | OpenError::Io(_)) => {
+                        tokio::time::sleep(Duration::from_millis(5)).await
+                    }
+                    other => return other,
+                }
+            }
+        };
+        timeout(PATIENCE, tried).await.expect("an answer")
     };
+    for protocol in [Protocol::Control, Protocol::Feed] {
+        assert!(matches!(opened(protocol).await, Err(OpenError::Unsupported(_))), "{protocol:?}");
+    }
+    let near = opened(Protocol::Pair).await.unwrap();
+    // To the host it is no partner: no word of a connection, and the stream is a guest's.
+    let far = guest_stream(host.until(|event| (!matches!(event, Event::Listening(_) | Event::Refused { .. })).then_some(event)).await);
     assert_eq!((far.peer(), near.peer()), (guest.peer(), host.peer()));
-    exchange(&mut near, &mut far).await;
     assert!(matches!(host.net.open(guest.peer(), Protocol::Control).await, Err(OpenError::NotConnected)));
     host.net.part(far).await;
-    guest.disconnected().await;
 }
 
 fn guest_stream(event: Event) -> Stream {
@@ -687,6 +694,51 @@ fn peer_ids_are_those_of_libp2p() {
     assert_eq!(PeerId::from_bytes(&peer.to_bytes()[..37]), Err(PeerIdError));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn partners_meet_over_a_websocket_as_over_tcp() {
+    let mut listening = config(2);
+    listening.listen = vec!["ws://127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
+    let (mut alice, mut bob) = pair_of(config(1), listening).await;
+    assert_eq!(bob.net.listen_addresses().await.len(), 2);
+    let web = bob.net.listen_addresses().await.into_iter().find(|at| at.to_string().ends_with("/ws")).unwrap();
+    assert!(!web.to_string().contains("/tcp/0/"), "{web}");
+    alice.net.set_partners(Vec::new()).await;
+    assert_eq!((alice.disconnected().await, bob.disconnected().await), (bob.peer(), alice.peer()));
+    alice.dials(bob.peer(), vec![web]).await;
+    assert_eq!(bob.connected().await, (alice.peer(), false));
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Feed).await;
+    exchange(&mut near, &mut far).await;
+    // Much at once, both ways.
+    let bulk: Vec<u8> = (0..3_000_000u32).map(|byte| byte as u8).collect();
+    let (mut near_read, mut near_write) = tokio::io::split(near);
+    let (mut far_read, mut far_write) = tokio::io::split(far);
+    let (mut here, mut there) = (vec![0; bulk.len()], vec![0; bulk.len()]);
+    let all = async {
+        let written = tokio::join!(
+            near_write.write_all(&bulk),
+            far_write.write_all(&bulk),
+            near_read.read_exact(&mut here),
+            far_read.read_exact(&mut there)
+        );
+        written.0.and(written.1).and(written.2.map(drop)).and(written.3.map(drop))
+    };
+    timeout(PATIENCE, all).await.unwrap().unwrap();
+    assert!(here == bulk && there == bulk);
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    for content in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        std::fs::write(&file, content).unwrap();
+        let mut config = config(1);
+        config.web.trust = Some(file.clone());
+        let refused = Net::start(config).await.unwrap_err();
+        assert!(matches!(&refused, NetError::Certificate { path, .. } if *path == file), "{content:?}: {refused}");
+    }
+}
+
 #[test]
 fn addresses_have_one_form_and_no_surprises() {
     for (text, canonical, host_port) in [
@@ -696,6 +748,12 @@ fn addresses_have_one_form_and_no_surprises() {
         ("/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "10.0.0.1:1"),
         ("/dns4/a-b.example/tcp/65535", "/dns4/a-b.example/tcp/65535", "a-b.example:65535"),
         ("/dns6/a/tcp/2", "/dns6/a/tcp/2", "a:2"),
+        ("wss://acme.example", "/dns/acme.example/tcp/443/tls/ws", "wss://acme.example:443"),
+        ("wss://acme.example/", "/dns/acme.example/tcp/443/tls/ws", "wss://acme.example:443"),
+        ("wss://127.0.0.1:8443", "/ip4/127.0.0.1/tcp/8443/tls/ws", "wss://127.0.0.1:8443"),
+        ("ws://[::1]:80", "/ip6/::1/tcp/80/ws", "ws://[::1]:80"),
+        ("/dns/a/tcp/443/wss", "/dns/a/tcp/443/tls/ws", "wss://a:443"),
+        ("/ip4/127.0.0.1/tcp/1/ws", "/ip4/127.0.0.1/tcp/1/ws", "ws://127.0.0.1:1"),
     ] {
         let address: Address = text.parse().unwrap();
         assert_eq!(address.to_string(), canonical);
@@ -716,7 +774,12 @@ fn addresses_have_one_form_and_no_surprises() {
         "/ip4/127.0.0.1",
         "/ip4/127.0.0.1/udp/1",
         "/ip4/127.0.0.1/udp/1/quic-v1",
-        "/ip4/127.0.0.1/tcp/1/ws",
+        "/ip4/127.0.0.1/tcp/1/ws/ws",
+        "/ip4/127.0.0.1/tcp/1/tls",
+        "wss://acme.example/path",
+        "wss://acme.example:x",
+        "wss://",
+        "ws://a b",
         "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
         "/dnsaddr/acme.example/tcp/1",
         "/memory/1",

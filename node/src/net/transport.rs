@@ -1,9 +1,11 @@
-//! The line itself: TCP without Nagle's delay, TLS 1.3, yamux, and a close that ends.
+//! The line itself: TCP without Nagle's delay, where needed a WebSocket in a TLS of its own, TLS 1.3, yamux, and a close that ends.
 //!
-//! Knows nothing of partners: TLS proves which key the other end has, and `gate` decides.
+//! Knows nothing of partners: the inner TLS proves which key the other end has, and `gate` decides. The outer one of a WebSocket is for
+//! the networks on the way, which let through what looks like the web: a firm's own proxy may end it and sees nothing.
 
 use std::{
     io,
+    path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -19,7 +21,11 @@ use libp2p::{
     dns,
     identity::Keypair,
     multiaddr::Protocol as Part,
-    tcp, tls, yamux,
+    tcp, tls, websocket, yamux,
+};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject as _},
 };
 use tokio::time::{Sleep, sleep};
 
@@ -37,14 +43,59 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// when its own bound is passed, so ours has to be met first.
 const STREAMS_SPARE: usize = 32;
 
-pub(super) fn transport(key: &Keypair, streams_max: usize) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+/// What a listening WebSocket takes as one message; ours have at most 16 KiB. A dialled one takes what the library does, 256 MiB: it is
+/// the owner who chose where to dial.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+pub(super) fn transport(key: &Keypair, streams_max: usize, web: &Web) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(streams_max.saturating_add(STREAMS_SPARE));
     let security = tls::Config::new(key).map_err(|error| NetError::Tls(error.into()))?;
     let tcp = || Tcp::new(tcp::Config::default().nodelay(true));
-    let line = resolving(tcp).upgrade(Version::V1Lazy).authenticate(security).multiplex(muxer).timeout(HANDSHAKE_MAX);
+    let mut over_web = websocket::Config::new(resolving(tcp));
+    // A redirect would lead to an address that nobody wrote down.
+    over_web.set_max_redirects(0).set_max_data_size(MESSAGE_BYTES_MAX).set_tls_config(web.outer()?);
+    // First: it takes its own addresses only.
+    let line =
+        over_web.or_transport(resolving(tcp)).upgrade(Version::V1Lazy).authenticate(security).multiplex(muxer).timeout(HANDSHAKE_MAX);
     let line = line.boxed().map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Closing { muxer, deadline: None })));
     Ok(line.boxed())
+}
+
+/// The certificates of the outer TLS.
+#[derive(Clone, Debug, Default)]
+pub struct Web {
+    /// To listen at `wss://` without a proxy in front: the files of certificate chain and key, PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// A file of certificates (PEM) that are trusted beside the public ones: of a firm's own authority.
+    pub trust: Option<PathBuf>,
+}
+
+impl Web {
+    fn outer(&self) -> Result<websocket::tls::Config, NetError> {
+        let wrong = |path: &Path, why: &dyn std::fmt::Display| NetError::Certificate { path: path.into(), why: why.to_string() };
+        let mut builder = websocket::tls::Config::builder();
+        if let Some((chain, key)) = &self.certificate {
+            let secret = PrivateKeyDer::from_pem_file(key).map_err(|why| wrong(key, &why))?;
+            let certificates = certificates(chain).map_err(|why| wrong(chain, &why))?;
+            let key = websocket::tls::PrivateKey::new(secret.secret_der().to_vec());
+            builder.server(key, certificates).map_err(|why| wrong(chain, &why))?;
+        }
+        if let Some(path) = &self.trust {
+            for certificate in certificates(path).map_err(|why| wrong(path, &why))? {
+                builder.add_trust(&certificate).map_err(|why| wrong(path, &why))?;
+            }
+        }
+        Ok(builder.finish())
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<websocket::tls::Certificate>, pem::Error> {
+    let all = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
+    if all.is_empty() {
+        return Err(pem::Error::NoItemsFound);
+    }
+    Ok(all.into_iter().map(|one| websocket::tls::Certificate::new(one.to_vec())).collect())
 }
 
 type Tcp = tcp::tokio::Transport;
@@ -67,8 +118,8 @@ fn unresolving(tcp: Tcp) -> dns::tokio::Transport<Tcp> {
 pub(super) fn check_free(address: &Address) -> Result<(), NetError> {
     let parts: Vec<_> = address.to_multiaddr().iter().map(|part| part.acquire()).collect();
     let (ip, port) = match parts[..] {
-        [Part::Ip4(ip), Part::Tcp(port)] => (std::net::IpAddr::from(ip), port),
-        [Part::Ip6(ip), Part::Tcp(port)] => (std::net::IpAddr::from(ip), port),
+        [Part::Ip4(ip), Part::Tcp(port), ..] => (std::net::IpAddr::from(ip), port),
+        [Part::Ip6(ip), Part::Tcp(port), ..] => (std::net::IpAddr::from(ip), port),
         _ => return Err(NetError::ListenName(address.clone())),
     };
     if ip == std::net::Ipv6Addr::UNSPECIFIED {

@@ -49,7 +49,7 @@ pub fn invite(desk: &Desk, at: Option<String>) -> Result<Answer, Failure> {
     if let Some(at) = at {
         let address = address(desk, &at)?;
         let place = address.host_port();
-        let (number, code) = done(pairings.call(None, address))?;
+        let (number, code) = done(pairings.call_and_wait(address))?;
         let text = format!(
             "Code  {code}   (for {} minutes, once)\n\nTell it to your partner by telephone, who runs there: lotline partner accept {code}\nThis node calls {place} until somebody answers. Nothing is shared by pairing.",
             CODE_FOR.as_secs() / 60
@@ -84,7 +84,7 @@ pub fn accept(desk: &Desk, code: &str, host: Option<&str>) -> Result<Answer, Fai
         Some(host) => {
             let address = address(desk, host)?;
             let place = address.host_port();
-            (done(pairings.call(Some(code.clone()), address))?.0, format!("Calling {place} with the code {code}."))
+            (done(pairings.call(code.clone(), address))?, format!("Calling {place} with the code {code}."))
         }
         None if reached_here(desk).is_empty() => {
             return Err(Failure::new("where? The code alone is enough only for a node that partners can call")

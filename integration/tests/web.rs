@@ -1,0 +1,140 @@
+//! Through what looks like the web: a WebSocket inside TLS, ended by the node itself or by a real reverse proxy in front of it. What runs
+//! inside stays between the two nodes.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use lotline_integration::world::{Firm, World, free_port, lots_file, string, wait, wait_until_level};
+use serde_json::json;
+
+const SHARE: &str = "[[share]]\nname = 'all'\nwith = 'oem'\nfeed = 'quality'\nparts = 'all'\nshow = ['verdict']\nuntil = 'revoked'\n";
+
+/// A certificate for this computer, by an authority of the firm's own: `cert.pem`, `key.pem`, and `ca.pem` that trusts it.
+fn certificates(folder: &Path) {
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("no names");
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority_key = rcgen::KeyPair::generate().expect("a key");
+    let authority = authority.self_signed(&authority_key).expect("a certificate");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let own = rcgen::CertificateParams::new(names).expect("two names").signed_by(&key, &authority, &authority_key).expect("a certificate");
+    for (name, text) in [("ca.pem", authority.pem()), ("cert.pem", own.pem()), ("key.pem", key.serialize_pem())] {
+        std::fs::write(folder.join(name), text).expect("a file is written");
+    }
+}
+
+/// Writes lines into a configuration: plain ones, and a table `web` (a second time: another one).
+fn configure(firm: &Firm, plain: &str, web: &str) {
+    let path = firm.path("lotline.toml");
+    let text = std::fs::read_to_string(&path).expect("a configuration");
+    let before = text.split("[web]").next().unwrap_or_default();
+    let kept: String = before
+        .lines()
+        .filter(|line| !line.starts_with("listen") && !line.starts_with("announce"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    std::fs::write(&path, format!("{plain}\n{kept}[web]\n{web}\n")).expect("a configuration is written");
+}
+
+/// The supplier pairs by a code, and a record goes over.
+fn exchange_over(world: &World, oem: &Firm, supplier: &Firm, place: &str) {
+    oem.start();
+    supplier.start();
+    let invited = oem.ok(&["partner", "invite"]);
+    assert_eq!(invited["host"], json!(place));
+    supplier.ok(&["partner", "accept", &string(&invited["code"]), place, "--as", "oem", "--group", "customers", "--yes"]);
+    let number = invited["pairing"].to_string();
+    oem.ok(&["partner", "confirm", &number, "--as", "supplier", "--group", "suppliers", "--subscribe"]);
+    supplier.publish(&world.file("lots.csv", lots_file("WEB", "PIN", 3)), &["--feed", "quality"]);
+    let rules = std::fs::read_to_string(supplier.path("policy.toml")).expect("pairing wrote a group");
+    supplier.apply(&format!("{rules}\n{SHARE}"));
+    wait_until_level(supplier, oem);
+    assert!(string(&supplier.partner("oem")["path"]["remote"]).ends_with("/tls/ws"), "{}", supplier.partner("oem"));
+    oem.is_clean();
+    supplier.is_clean();
+    supplier.stop();
+    oem.stop();
+}
+
+#[test]
+fn a_node_with_a_certificate_is_reached_at_a_web_address() {
+    let world = World::new();
+    let (oem, supplier) = (world.firm("oem"), world.firm("supplier"));
+    certificates(oem.home());
+    let port = free_port();
+    configure(&oem, &format!("listen = [\"wss://127.0.0.1:{port}\"]"), "certificate = \"cert.pem\"\nkey = \"key.pem\"");
+    configure(&supplier, "", &format!("trust = {:?}", oem.path("ca.pem")));
+    exchange_over(&world, &oem, &supplier, &format!("wss://127.0.0.1:{port}"));
+}
+
+#[test]
+fn who_does_not_trust_the_certificate_is_told() {
+    let world = World::new();
+    let (oem, supplier) = (world.firm("oem"), world.firm("supplier"));
+    certificates(oem.home());
+    let port = free_port();
+    let listen = format!("listen = [\"wss://127.0.0.1:{port}\"]");
+    configure(&oem, &listen, "certificate = \"cert.pem\"");
+    assert!(oem.fails(1, &["status"]).error().contains("web.certificate and web.key belong together"));
+    configure(&oem, &listen, "certificate = \"cert.pem\"\nkey = \"key.pem\"");
+    oem.start();
+    supplier.start();
+    let code = string(&oem.ok(&["partner", "invite"])["code"]);
+    let number = supplier.ok(&["partner", "accept", &code, &format!("wss://127.0.0.1:{port}")])["pairing"].to_string();
+    wait("the certificate to be refused", || {
+        let pairing = supplier.ok(&["partner", "pairings", &number])["pairings"][0].clone();
+        string(&pairing["why"]).contains("certificate")
+    });
+}
+
+/// Ends with the test.
+struct Proxy(Child);
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// nginx ends the outer TLS with the firm's certificate and passes a plain WebSocket on, as docs/operating.md shows.
+fn reverse_proxy(folder: &Path, from: u16, to: u16) -> Option<Proxy> {
+    let found = Command::new("nginx").arg("-v").stderr(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md")).expect("the page is there");
+    let shown = page.split("```nginx\n").nth(1).and_then(|shown| shown.split("```").next()).expect("the page shows a configuration");
+    let at = |name: &str| folder.join(name).display().to_string();
+    let shown = shown
+        .replace("listen 443 ssl", &format!("listen 127.0.0.1:{from} ssl"))
+        .replace("127.0.0.1:8080", &format!("127.0.0.1:{to}"))
+        .replace("/etc/ssl/firm.pem", &at("cert.pem"))
+        .replace("/etc/ssl/firm.key", &at("key.pem"))
+        .replace("lots.oem.example", "127.0.0.1");
+    let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|name| format!("{name}_temp_path {};\n", at(name))).concat();
+    let config = format!(
+        "daemon off;\nmaster_process off;\npid {};\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{paths}{shown}\n}}\n",
+        at("pid")
+    );
+    std::fs::write(folder.join("nginx.conf"), config).expect("a file is written");
+    let log = std::fs::File::create(folder.join("nginx.log")).expect("a log");
+    let child = Command::new("nginx").args(["-c", &at("nginx.conf"), "-p", &at("")]).stderr(log).spawn().expect("nginx starts");
+    Some(Proxy(child))
+}
+
+#[test]
+fn a_node_behind_a_reverse_proxy_is_reached_and_the_proxy_sees_nothing() {
+    let world = World::new();
+    let (oem, supplier) = (world.firm("oem"), world.firm("supplier"));
+    certificates(oem.home());
+    let (inside, outside) = (free_port(), free_port());
+    let Some(_proxy) = reverse_proxy(oem.home(), outside, inside) else {
+        eprintln!("SKIPPED: nginx is not installed, so no real reverse proxy was tried");
+        return;
+    };
+    wait("the proxy to listen", || std::net::TcpStream::connect(("127.0.0.1", outside)).is_ok());
+    configure(&oem, &format!("listen = [\"ws://127.0.0.1:{inside}\"]\nannounce = [\"wss://127.0.0.1:{outside}\"]"), "");
+    configure(&supplier, "", &format!("trust = {:?}", oem.path("ca.pem")));
+    exchange_over(&world, &oem, &supplier, &format!("wss://127.0.0.1:{outside}"));
+}
