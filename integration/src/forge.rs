@@ -436,7 +436,8 @@ impl Node {
         let board = LinkBoard::default();
         board.set_listening(net.listen_addresses().await.iter().map(ToString::to_string).collect());
         let (pairings, _) = Pairings::open(service.handle.clone(), &service.home.invitations_file()).expect("its invitations are read");
-        pairings.use_net(net.clone(), board.listening()).await;
+        let listening = board.clone();
+        pairings.use_net(net.clone(), std::sync::Arc::new(move || listening.listening())).await;
         let context = links::Context {
             net: net.clone(),
             handle: service.handle.clone(),

@@ -1,5 +1,6 @@
 //! Pairing by a code, over real connections: what it gives, what it costs to try, and what strangers see.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lotline_integration::clock::SetClock;
@@ -10,6 +11,7 @@ use lotline_node::net::{Address, OpenError, Protocol};
 use lotline_node::pairing::handshake::{self, Claim, Ends, PairError};
 use lotline_node::pairing::{CODE_FOR, State, TRIES, code::Code};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 /// Calls a verb of `partner` as the local API would.
 async fn partner(node: &Node, verb: Value) -> Result<Answer, Failure> {
@@ -43,7 +45,8 @@ fn claim_of(node: &Node) -> Claim {
         peer: snapshot.peer.clone(),
         addresses: Vec::new(),
     };
-    Claim { invitation, attended: true }
+    let org = snapshot.orgs[&snapshot.party].entries().to_vec();
+    Claim { invitation, org, attended: true }
 }
 
 /// One conversation with a code, over a connection of its own.
@@ -114,6 +117,31 @@ async fn three_wrong_tries_burn_a_code_and_no_other() {
     assert_eq!(oem.pairings.get(other).unwrap().tries, TRIES);
     let digits = try_code(&stranger, &oem, &other_code).await.unwrap();
     assert_eq!(outcome(&oem, other).await.unwrap(), digits);
+}
+
+/// Guesses that are made at the same time are no more than guesses one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_at_the_same_time_are_three_as_well() {
+    let (oem, stranger) = (Arc::new(Node::new("OEM").await), Arc::new(Node::new("stranger").await));
+    let (number, code) = oem.pairings.expect(None).await.unwrap();
+    let text = code.to_string();
+    let mut guesses = JoinSet::new();
+    for last in "23456789ABCD".chars().filter(|last| !text.ends_with(*last)) {
+        let guess: Code = format!("{}{last}", &text[..text.len() - 1]).parse().unwrap();
+        let (oem, stranger) = (oem.clone(), stranger.clone());
+        guesses.spawn(async move {
+            // Eight at once have room; the others find the door shut.
+            let Ok(mut stream) = stranger.net.visit(host_of(&oem).await).await else { return None };
+            let ends = Ends { caller: stranger.net.peer(), host: stream.peer() };
+            Some(handshake::call(&mut stream, ends, &guess, &claim_of(&stranger)).await)
+        });
+    }
+    let tried = within("all answers", guesses.join_all()).await;
+    let answered = tried.iter().flatten().count();
+    assert!(answered > usize::from(TRIES) && tried.iter().flatten().all(|met| matches!(met, Err(PairError::WrongCode))), "{tried:?}");
+    let burnt = outcome(&oem, number).await.unwrap_err();
+    assert!(burnt.contains("three times"), "{burnt}");
+    assert_eq!(oem.pairings.get(number).unwrap().tries, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,12 +53,12 @@ fn metrics_status_and_audit_log_say_what_happened_and_nothing_of_what_is_in_it()
     assert_eq!(status, 200, "{metrics}");
     assert_eq!(value(&metrics, "lotline_partner_connected{partner=\"oem\"}"), Some(1), "{metrics}");
     assert_eq!(value(&metrics, "lotline_partner_connections_total{partner=\"oem\"}"), Some(1), "{metrics}");
-    assert_eq!(value(&metrics, "lotline_feed_entries{feed=\"quality\",of=\"ours\"}"), Some(4), "{metrics}");
-    assert_eq!(value(&metrics, "lotline_lag_entries{partner=\"oem\",feed=\"quality\",way=\"out\"}"), Some(0), "{metrics}");
-    assert!(value(&metrics, "lotline_credit_bytes{partner=\"oem\",feed=\"quality\",way=\"out\"}").unwrap() > 100_000, "{metrics}");
+    assert_eq!(value(&metrics, "lotline_feed_entries{feed=\"quality/1\",of=\"ours\"}"), Some(4), "{metrics}");
+    assert_eq!(value(&metrics, "lotline_lag_entries{partner=\"oem\",feed=\"quality/1\",way=\"out\"}"), Some(0), "{metrics}");
+    assert!(value(&metrics, "lotline_credit_bytes{partner=\"oem\",feed=\"quality/1\",way=\"out\"}").unwrap() > 100_000, "{metrics}");
     assert!(value(&metrics, "lotline_journal_bytes").unwrap() > 1000 && metrics.ends_with("# EOF\n"), "{metrics}");
     let (_, theirs) = get(&oem, "/metrics", &content(&oem.path("metrics-token")));
-    assert_eq!(value(&theirs, "lotline_lag_entries{partner=\"supplier\",feed=\"quality\",way=\"in\"}"), Some(0), "{theirs}");
+    assert_eq!(value(&theirs, "lotline_lag_entries{partner=\"supplier\",feed=\"quality/1\",way=\"in\"}"), Some(0), "{theirs}");
 
     // The key opens this and nothing else; the page's key is for the page.
     assert_eq!(get(&supplier, "/", &key).0, 401);
@@ -80,7 +80,7 @@ fn metrics_status_and_audit_log_say_what_happened_and_nothing_of_what_is_in_it()
     wait("failed dials to be counted", || supplier.partner("oem")["dials_failed"].as_u64() > Some(0));
     let (_, metrics) = get(&supplier, "/metrics", &key);
     assert_eq!(value(&metrics, "lotline_partner_connected{partner=\"oem\"}"), Some(0), "{metrics}");
-    assert_eq!(value(&metrics, "lotline_lag_entries{partner=\"oem\",feed=\"quality\",way=\"out\"}"), Some(2), "{metrics}");
+    assert_eq!(value(&metrics, "lotline_lag_entries{partner=\"oem\",feed=\"quality/1\",way=\"out\"}"), Some(2), "{metrics}");
     supplier.stop();
 
     let log = std::fs::read_to_string(&log).unwrap();

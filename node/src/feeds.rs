@@ -45,7 +45,7 @@ mod requests;
 mod root;
 pub mod state;
 pub mod terms;
-mod transport;
+pub(crate) mod transport;
 pub mod witness;
 
 pub use accept::{AcceptError, Accepted, Backfill, Item, Received, VerifiedBackfill, VerifiedBatch};

@@ -9,6 +9,8 @@ use lotline_schema::{Hash, PartyId};
 
 const PREFIX: &str = "lotline-1-";
 const CHECK_BYTES: usize = 4;
+/// The most addresses in one.
+pub const ADDRESSES_MAX: usize = 16;
 /// The longest invitation we read.
 const TEXT_BYTES_MAX: usize = 4096;
 
@@ -73,7 +75,7 @@ impl Invitation {
             return None;
         };
         let addresses: Vec<String> = addresses.iter().map(|address| codec::as_text(address).map(str::to_owned)).collect::<Option<_>>()?;
-        let fits = !name.is_empty() && name.len() <= 255 && !name.chars().any(char::is_control) && addresses.len() <= 16;
+        let fits = !name.is_empty() && name.len() <= 255 && !name.chars().any(char::is_control) && addresses.len() <= ADDRESSES_MAX;
         fits.then_some(())?;
         Some(Invitation { party: party.parse().ok()?, name: name.clone(), peer: peer.clone(), addresses })
     }

@@ -44,7 +44,7 @@ pub fn text(desk: &Desk) -> String {
     for feed in snapshot.feeds.values().filter(|feed| !feed.origin.is_org()) {
         let owner =
             if feed.ours { Some("ours".to_owned()) } else { snapshot.partner_of(&feed.origin.party()).map(|partner| partner.name.clone()) };
-        let labels = vec![("feed", feed.origin.name().to_owned()), ("of", owner.unwrap_or_else(|| feed.origin.party().short()))];
+        let labels = vec![("feed", own_name(feed.origin.as_str())), ("of", owner.unwrap_or_else(|| feed.origin.party().short()))];
         entries.get_or_create(&labels).set(feed.size());
         frozen.get_or_create(&labels).set(up(feed.frozen.is_some()));
     }
@@ -89,8 +89,11 @@ fn in_bytes(registry: &mut Registry, name: &str, help: &str, bytes: u64) {
     registry.register_with_unit(name, help, Unit::Bytes, gauge);
 }
 
-/// The feed's own name: its owner is a label of its own.
 fn with_feed(labels: &Labels, origin: &str, way: &str) -> Labels {
-    let name = origin.rsplit('/').nth(1).unwrap_or(origin);
-    labels.iter().cloned().chain([("feed", name.to_owned()), ("way", way.to_owned())]).collect()
+    labels.iter().cloned().chain([("feed", own_name(origin)), ("way", way.to_owned())]).collect()
+}
+
+/// A feed's own name with its life, as `quality/1`: its owner is a label of its own.
+fn own_name(origin: &str) -> String {
+    origin.split_once('/').map_or(origin, |(_, name)| name).to_owned()
 }

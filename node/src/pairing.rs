@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::invitation::Invitation;
+use crate::invitation::{ADDRESSES_MAX, Invitation};
 use crate::net::{Address, Net, OpenError, Stream};
 use crate::platform;
 use crate::service::{AUDIT, Handle};
@@ -50,6 +50,8 @@ struct Shared {
     inner: Mutex<Inner>,
     /// Numbers of pairings that met and need nobody's word.
     bound: mpsc::Sender<u64>,
+    /// Held while the door is opened or shut, so that what was decided last is done last.
+    door: tokio::sync::Mutex<()>,
     conversations: Arc<tokio::sync::Semaphore>,
 }
 
@@ -59,8 +61,11 @@ struct Inner {
     next: u64,
     net: Option<Net>,
     /// Where we are reached, for what we say of ourselves.
-    addresses: Vec<String>,
+    reached: Option<Reached>,
 }
+
+/// Tells under which addresses we are reached by now.
+pub type Reached = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// One pairing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,6 +82,12 @@ pub struct Pairing {
     /// What has happened.
     #[serde(skip)]
     pub state: State,
+    /// Conversations under way: never more than tries are left, or who speaks on many connections at once had more.
+    #[serde(skip)]
+    talking: u8,
+    /// We call: nobody is let in for it.
+    #[serde(skip)]
+    calls: bool,
 }
 
 /// What a bound invitation leads to.
@@ -110,6 +121,9 @@ pub enum Refused {
     /// Too many at once.
     #[error("{0} pairings are open; end one first")]
     TooMany(usize),
+    /// The first three characters of the code are those of another invitation here.
+    #[error("another invitation of yours begins like this code: ask your partner to invite once more")]
+    Taken,
     /// The file of bound invitations.
     #[error("`{path}`: {why}")]
     File {
@@ -145,7 +159,17 @@ impl Pairings {
         let open: BTreeMap<u64, Pairing> = (1..).zip(kept).collect();
         let inner = Inner { next: open.len() as u64 + 1, open, ..Inner::default() };
         let conversations = Arc::new(tokio::sync::Semaphore::new(GUESTS_MAX));
-        Ok((Pairings(Arc::new(Shared { handle, file: file.into(), inner: Mutex::new(inner), bound, conversations })), met))
+        Ok((
+            Pairings(Arc::new(Shared {
+                handle,
+                file: file.into(),
+                inner: Mutex::new(inner),
+                bound,
+                door: Default::default(),
+                conversations,
+            })),
+            met,
+        ))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -153,11 +177,11 @@ impl Pairings {
     }
 
     /// The network it goes over, from now on, and under which addresses we are reached.
-    pub async fn use_net(&self, net: Net, addresses: Vec<String>) {
+    pub async fn use_net(&self, net: Net, reached: Reached) {
         {
             let mut inner = self.inner();
             inner.net = Some(net);
-            inner.addresses = addresses;
+            inner.reached = Some(reached);
         }
         self.look().await;
     }
@@ -172,6 +196,7 @@ impl Pairings {
 
     /// Lets guests in exactly while one is expected.
     async fn look(&self) {
+        let _door = self.0.door.lock().await;
         let now = self.0.handle.now();
         let (net, expecting) = {
             let mut inner = self.inner();
@@ -180,7 +205,14 @@ impl Pairings {
             }
             // What came to nothing is still told for a while.
             inner.open.retain(|_, pairing| now < pairing.until.saturating_add(CODE_FOR.as_secs()));
-            (inner.net.clone(), inner.open.values().any(Pairing::waits))
+            // One that could not be put into the book (rules with edits, too many at once) is offered again each minute.
+            if now % 60 < LOOK_EVERY.as_secs() {
+                let met = inner.open.iter().filter(|(_, pairing)| pairing.bound.is_some() && matches!(pairing.state, State::Met(_)));
+                for (number, _) in met {
+                    let _ = self.0.bound.try_send(*number);
+                }
+            }
+            (inner.net.clone(), inner.open.values().any(|pairing| pairing.waits() && !pairing.calls))
         };
         if let Some(net) = net {
             net.admit_guests(expecting).await;
@@ -189,26 +221,26 @@ impl Pairings {
 
     /// Expects somebody who has this code (a new one if none is given). Returns the number of the pairing, and the code.
     pub async fn expect(&self, code: Option<Code>) -> Result<(u64, Code), Refused> {
-        let begun = self.begin(code)?;
+        let begun = self.begin(code, false)?;
         self.look().await;
         Ok(begun)
     }
 
     /// Calls the other side, which invited with this code, until it answers, says that the code is wrong, or the code expires.
     pub async fn call(&self, code: Code, address: Address) -> Result<u64, Refused> {
-        let (number, code) = self.begin(Some(code))?;
+        let (number, code) = self.begin(Some(code), true)?;
         tokio::spawn(self.clone().keep_calling(number, code, address, false));
         Ok(number)
     }
 
     /// Calls the other side with a new code, until somebody has typed it in there or it expires.
     pub async fn call_and_wait(&self, address: Address) -> Result<(u64, Code), Refused> {
-        let (number, code) = self.begin(None)?;
+        let (number, code) = self.begin(None, true)?;
         tokio::spawn(self.clone().keep_calling(number, code.clone(), address, true));
         Ok((number, code))
     }
 
-    fn begin(&self, code: Option<Code>) -> Result<(u64, Code), Refused> {
+    fn begin(&self, code: Option<Code>, calls: bool) -> Result<(u64, Code), Refused> {
         let until = self.0.handle.now() + CODE_FOR.as_secs();
         let mut inner = self.inner();
         let by_hand = inner.open.values().filter(|pairing| pairing.bound.is_none() && pairing.waits()).count();
@@ -218,9 +250,12 @@ impl Pairings {
         if let Some(code) = &code {
             // The same code once more is the same pairing begun anew.
             inner.open.retain(|_, pairing| pairing.bound.is_some() || pairing.code != *code);
+            if !calls && !inner.is_free(code.number()) {
+                return Err(Refused::Taken);
+            }
         }
         let code = code.or_else(|| Code::new(|number| inner.is_free(number))).ok_or(Refused::TooMany(inner.open.len()))?;
-        let number = inner.add(Pairing { code: code.clone(), until, tries: TRIES, bound: None, state: State::Open });
+        let number = inner.add(Pairing { code: code.clone(), until, tries: TRIES, bound: None, state: State::Open, talking: 0, calls });
         Ok((number, code))
     }
 
@@ -234,14 +269,26 @@ impl Pairings {
             if others + all.len() > BOUND_MAX {
                 return Err(Refused::TooMany(others));
             }
+            let before = inner.open.clone();
             inner.open.retain(|_, pairing| !again(pairing));
             let mut made = Vec::new();
             for bound in all {
                 let code = Code::new(|number| inner.is_free(number)).ok_or(Refused::TooMany(inner.open.len()))?;
-                inner.add(Pairing { code: code.clone(), until, tries: TRIES, bound: Some(bound.clone()), state: State::Open });
+                inner.add(Pairing {
+                    code: code.clone(),
+                    until,
+                    tries: TRIES,
+                    bound: Some(bound.clone()),
+                    state: State::Open,
+                    talking: 0,
+                    calls: false,
+                });
                 made.push((bound, code));
             }
-            self.keep(&inner)?;
+            if let Err(why) = self.keep(&inner) {
+                inner.open = before;
+                return Err(why);
+            }
             made
         };
         self.look().await;
@@ -250,7 +297,8 @@ impl Pairings {
 
     /// Writes the bound ones down.
     fn keep(&self, inner: &Inner) -> Result<(), Refused> {
-        let bound: Vec<&Pairing> = inner.open.values().filter(|pairing| pairing.bound.is_some() && pairing.waits()).collect();
+        let bound: Vec<&Pairing> =
+            inner.open.values().filter(|pairing| pairing.bound.is_some() && !matches!(pairing.state, State::Over(_))).collect();
         let bytes = serde_json::to_vec(&bound).map_err(|why| refused(&self.0.file, why))?;
         platform::write_secret(&self.0.file, &bytes).map_err(|why| refused(&self.0.file, why))
     }
@@ -294,51 +342,74 @@ impl Pairings {
     async fn answer(&self, mut stream: Stream) {
         let Some(net) = self.inner().net.clone() else { return };
         let ends = Ends { caller: stream.peer(), host: net.peer() };
-        let outcome = handshake::answer(&mut stream, ends, |number| self.asked(number)).await;
-        let met = {
-            let mut inner = self.inner();
-            match outcome {
-                Ok((asked, met)) => inner.met(asked, met),
-                Err((asked, why)) => {
-                    tracing::info!(caller = %ends.caller, %why, "a pairing did not succeed");
-                    tracing::info!(target: AUDIT, event = "pairing failed", peer = %ends.caller, %why);
-                    inner.failed(asked, &why);
-                    None
-                }
-            }
+        let begun = std::sync::Mutex::new(None);
+        let find = |number| {
+            let (of, code, claim) = self.asked(number)?;
+            *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(of);
+            Some((code, claim))
         };
-        if let Some(number) = met {
-            let _ = self.0.bound.try_send(number);
+        let here = || *begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let take = |met: &Met| here().is_some_and(|of| self.inner().take(of, met));
+        let outcome = handshake::answer(&mut stream, ends, find, take).await;
+        if let Some(of) = here() {
+            let mut inner = self.inner();
+            inner.ended(of, outcome.as_ref().err());
+            let bound = inner.open.get(&of).filter(|pairing| pairing.bound.is_some());
+            if bound.is_some_and(|pairing| matches!(pairing.state, State::Met(_))) {
+                let _ = self.0.bound.try_send(of);
+            }
+            if bound.is_some()
+                && let Err(why) = self.keep(&inner)
+            {
+                tracing::warn!(%why, "the tries that are left were not written down");
+            }
+        }
+        if let Err(why) = &outcome {
+            tracing::info!(caller = %ends.caller, %why, "a pairing did not succeed");
+            tracing::info!(target: AUDIT, event = "pairing failed", peer = %ends.caller, %why);
         }
         finish(&net, stream).await;
         self.look().await;
     }
 
-    /// The open invitation with this number, and what we say of ourselves to who knows it.
-    fn asked(&self, number: u16) -> Option<(Code, Claim)> {
+    /// The open invitation with this number, and what we say of ourselves to who knows it. A conversation about it has begun.
+    fn asked(&self, number: u16) -> Option<(u64, Code, Claim)> {
         let now = self.0.handle.now();
-        let inner = self.inner();
-        let pairing = inner.open.values().find(|pairing| pairing.code.number() == number && pairing.waits() && now < pairing.until)?;
-        Some((pairing.code.clone(), self.claim(&inner, pairing.bound.is_none())))
+        let mut inner = self.inner();
+        let fits = |pairing: &Pairing| {
+            pairing.code.number() == number && pairing.waits() && now < pairing.until && pairing.talking < pairing.tries
+        };
+        let (of, pairing) = inner.open.iter_mut().find(|(_, pairing)| fits(pairing))?;
+        pairing.talking += 1;
+        let (of, code, attended) = (*of, pairing.code.clone(), pairing.bound.is_none());
+        Some((of, code, self.claim(&inner, attended)))
     }
 
     fn claim(&self, inner: &Inner, attended: bool) -> Claim {
         let snapshot = self.0.handle.snapshot();
         let (party, name, peer) = (snapshot.party, snapshot.name.clone(), snapshot.peer.clone());
-        Claim { invitation: Invitation { party, name, peer, addresses: inner.addresses.clone() }, attended }
+        let addresses = inner.reached.as_ref().map(|reached| reached()).unwrap_or_default();
+        let org = snapshot.orgs[&party].entries().to_vec();
+        Claim { invitation: Invitation { party, name, peer, addresses }, org, attended }
     }
 
     async fn keep_calling(self, number: u64, code: Code, address: Address, may_come_later: bool) {
         while self.get(number).is_some_and(|pairing| pairing.waits()) {
             let why = match self.call_once(&code, &address).await {
-                Ok(met) => {
-                    if let Some(pairing) = self.inner().open.get_mut(&number) {
-                        pairing.state = State::Met(Box::new(met));
-                    }
+                Ok(mut met) => {
+                    // Where it answered is where it is reached, whatever it says of itself.
+                    let addresses = &mut met.claim.invitation.addresses;
+                    addresses.retain(|other| *other != address.to_string());
+                    addresses.insert(0, address.to_string());
+                    addresses.truncate(ADDRESSES_MAX);
+                    self.inner().take(number, &met);
                     return;
                 }
                 Err(why) => why,
             };
+            if let CallError::Pair(why) = &why {
+                tracing::info!(target: AUDIT, event = "pairing failed", %why);
+            }
             let wrong = matches!(why, CallError::Pair(PairError::WrongCode));
             if let Some(pairing) = self.inner().open.get_mut(&number).filter(|pairing| pairing.waits()) {
                 let last = why.is_final() || wrong && !may_come_later;
@@ -373,16 +444,27 @@ async fn finish(net: &Net, mut stream: Stream) {
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum CallError {
-    #[error(transparent)]
+    #[error("{}", explain(.0))]
     Open(#[from] OpenError),
     #[error(transparent)]
     Pair(#[from] PairError),
 }
 
+fn explain(why: &OpenError) -> String {
+    match why {
+        OpenError::Unsupported(_) => {
+            "the other side has this node in its partner book already, or knows no pairing by code: it must remove the entry first".into()
+        }
+        other => other.to_string(),
+    }
+}
+
 impl CallError {
     /// Whether calling again cannot help.
     fn is_final(&self) -> bool {
-        matches!(self, CallError::Pair(PairError::Deceived | PairError::Version | PairError::Malformed) | CallError::Open(OpenError::Known))
+        let told =
+            matches!(self, CallError::Pair(PairError::Deceived | PairError::BrokenOff(_) | PairError::Version | PairError::Malformed));
+        told || matches!(self, CallError::Open(OpenError::Known | OpenError::Unsupported(_)))
     }
 }
 
@@ -402,24 +484,32 @@ impl Inner {
         number
     }
 
-    /// The conversation succeeded. Gives the number of a pairing that needs nobody's word.
-    fn met(&mut self, asked: u16, met: Met) -> Option<u64> {
-        let (number, pairing) = self.open.iter_mut().find(|(_, pairing)| pairing.code.number() == asked && pairing.waits())?;
+    /// Somebody has come for an invitation; false: it is there no more.
+    fn take(&mut self, of: u64, met: &Met) -> bool {
+        let Some(pairing) = self.open.get_mut(&of).filter(|pairing| pairing.waits()) else { return false };
         tracing::info!(with = met.line(), "a pairing succeeded");
         tracing::info!(target: AUDIT, event = "paired", with = met.line());
-        pairing.state = State::Met(Box::new(met));
-        pairing.bound.is_some().then_some(*number)
+        pairing.state = State::Met(Box::new(met.clone()));
+        true
     }
 
-    fn failed(&mut self, asked: Option<u16>, why: &PairError) {
-        let asked = asked.and_then(|asked| self.open.values_mut().find(|pairing| pairing.code.number() == asked && pairing.waits()));
-        if let Some(pairing) = asked {
-            pairing.tries -= 1;
-            pairing.state = match pairing.tries {
-                0 => State::Over("the code was tried wrongly three times, and is burnt: invite once more".into()),
-                left => State::Tried(format!("somebody tried a wrong code ({why}); {left} tries are left")),
-            };
-        }
+    /// A conversation is over.
+    fn ended(&mut self, of: u64, why: Option<&PairError>) {
+        let Some(pairing) = self.open.get_mut(&of) else { return };
+        pairing.talking = pairing.talking.saturating_sub(1);
+        let Some(why) = why.filter(|_| pairing.waits()) else { return };
+        pairing.state = match why {
+            PairError::WrongCode => {
+                pairing.tries = pairing.tries.saturating_sub(1);
+                match pairing.tries {
+                    0 => State::Over("the code was tried wrongly three times, and is burnt: invite once more".into()),
+                    left => State::Tried(format!("somebody tried a wrong code; {left} tries are left")),
+                }
+            }
+            PairError::BrokenOff(_) | PairError::Deceived => State::Over(why.to_string()),
+            // Before the caller has proven anything it has learned nothing.
+            _ => State::Tried(why.to_string()),
+        };
     }
 }
 

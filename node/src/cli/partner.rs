@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::answer::{Answer, Failure, exit};
 use crate::certificate::harmless;
+use crate::cli::share::rule_file::{Consent, RuleFile};
 use crate::desk::Desk;
 use crate::feeds::{Partner, vouchers};
 use crate::invitation::{Invitation, looks_like_one};
@@ -160,14 +161,27 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
         Verb::Vouch(args) => vouch::run(desk, args),
         Verb::TrustFile { output } => vouch::trust_file(desk, output.as_deref()),
         Verb::List => Ok(list(desk)),
-        Verb::Remove { name } => {
-            let (target, partner) = (name.clone(), name);
-            desk.feeds(move |feeds| feeds.remove_partner(&target))?;
-            let text =
-                format!("{partner} is removed and disconnected. What it received it still has; `lotline ledger --to {partner}` lists it.");
-            Ok(Answer::new(text, json!({ "removed": partner })))
-        }
+        Verb::Remove { name } => remove(desk, name),
     }
+}
+
+/// Out of the book, and out of the groups of the rules: they may name partners only.
+fn remove(desk: &Desk, name: String) -> Result<Answer, Failure> {
+    // Unapplied edits of the rules, or rules that name it: it goes all the same, on the worst day too.
+    let left = RuleFile::open(desk).map(|file| {
+        let text = file.without_member(&name);
+        (text != file.text).then_some((file, text))
+    });
+    let (target, partner) = (name.clone(), name);
+    desk.feeds(move |feeds| feeds.remove_partner(&target))?;
+    let mut text =
+        format!("{partner} is removed and disconnected. What it received it still has; `lotline ledger --to {partner}` lists it.");
+    let consent = Consent { yes: true, dry_run: false };
+    let left = left.and_then(|left| left.map_or(Ok(()), |(file, text)| file.put(desk, text, "", consent, json!({})).map(drop)));
+    if left.is_err() {
+        text.push_str(&format!("\nYour policy.toml may still name {partner}: take it out and `lotline policy apply`."));
+    }
+    Ok(Answer::new(text, json!({ "removed": partner })))
 }
 
 /// The verb with which a running node puts an invited supplier into the book that has come.

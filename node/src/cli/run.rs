@@ -66,6 +66,10 @@ pub fn run(home: Home, args: Args) -> Result<Answer, Failure> {
         .map(|address| address.parse::<Address>())
         .collect::<Result<Vec<_>, _>>()
         .map_err(Failure::new)?;
+    if config.web.certificate.is_none() && listen.iter().any(|address| address.to_string().ends_with("/tls/ws")) {
+        return Err(Failure::new("listening at a wss:// address needs a certificate")
+            .hint("give web.certificate and web.key in lotline.toml, or listen at ws:// behind a proxy that has one"));
+    }
     let snapshot = service.handle.snapshot();
     let dialled = snapshot.book.values().flat_map(|partner| partner.addresses.iter().cloned());
     refuse_examples_off_loopback(service.keys.are_examples(), listen.iter().map(ToString::to_string).chain(dialled))?;
@@ -153,9 +157,13 @@ async fn put_into_book(context: api::Context, mut met: tokio::sync::mpsc::Receiv
         let context = context.clone();
         let done = tokio::task::spawn_blocking(move || partner::confirm_bound(number).perform(&context.desk()?));
         match done.await {
-            Ok(Ok(answer)) => tracing::info!(partner = %answer.json["name"], "an invited supplier is in the partner book"),
-            Ok(Err(why)) => tracing::warn!(%why, "an invited supplier came and is not in the partner book"),
-            Err(_) => return,
+            Ok(Ok(answer)) => {
+                tracing::info!(target: AUDIT, event = "command", verb = "partner confirm", exit = 0);
+                tracing::info!(partner = %answer.json["name"], "an invited supplier is in the partner book");
+            }
+            // It is offered again.
+            Ok(Err(why)) => tracing::warn!(%why, "an invited supplier came and is not in the partner book yet"),
+            Err(why) => tracing::error!(%why, "putting an invited supplier into the partner book broke off"),
         }
     }
 }
@@ -180,8 +188,9 @@ impl Network {
         })?;
         let (board, pairings) = (&context.board, context.pairings.clone());
         board.set_listening(net.listen_addresses().await.iter().map(ToString::to_string).collect());
-        let reached = partner::reached_at(&service.home.config()?, &board.listening());
-        pairings.use_net(net.clone(), reached.iter().map(ToString::to_string).collect()).await;
+        let (config, listening) = (service.home.config()?, board.clone());
+        let reached = move || partner::reached_at(&config, &listening.listening()).iter().map(ToString::to_string).collect();
+        pairings.use_net(net.clone(), std::sync::Arc::new(reached)).await;
         let context =
             links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), pairings: Some(pairings), capture };
         Ok(Network { net, linking: tokio::spawn(links::run(context, events)) })

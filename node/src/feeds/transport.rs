@@ -144,7 +144,7 @@ impl Feeds {
 }
 
 /// Every name on the network that an org feed ever gave its owner, the newest last.
-fn names(org: &Org) -> Vec<String> {
+pub fn names(org: &Org) -> Vec<String> {
     let named = |entry: &OrgEntry| match entry {
         OrgEntry::Keyring { keys, .. } => keys.get(&Role::Transport).map(peer_id_text),
         OrgEntry::Rotation { role: Role::Transport, key, .. } => Some(peer_id_text(key)),

@@ -26,25 +26,39 @@ const COUNTED_ADDRESSES_MAX: usize = 1024;
 /// The window in which refusals from one source address are counted.
 const COUNTED_FOR: Duration = Duration::from_secs(60);
 
-/// Guests connected at once, whoever dialled.
+/// Guests connected at once.
 const GUESTS_MAX: usize = 16;
+
+/// Of these from one source address.
+const GUESTS_ALIKE_MAX: usize = 8;
 
 /// Guests from one source address in a minute. A whole firm may sit behind one.
 const GUESTS_PER_MINUTE_MAX: u32 = 30;
 
 /// The connections on which nothing but pairing is offered. Who asks sees what `gate` has decided, which decides first.
 #[derive(Clone, Default)]
-pub(super) struct Guests(Arc<Mutex<HashSet<ConnectionId>>>);
+pub(super) struct Guests(Arc<Mutex<HashMap<ConnectionId, Option<IpAddr>>>>);
 
 impl Guests {
     pub(super) fn contains(&self, id: ConnectionId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
-    /// False: there are too many.
-    fn add(&self, id: ConnectionId) -> bool {
+    /// One that came to us. False: there are too many, or too many of this source.
+    fn add(&self, id: ConnectionId, source: IpAddr) -> bool {
         let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guests.len() < GUESTS_MAX && guests.insert(id)
+        let came = guests.values().flatten().count();
+        let alike = guests.values().flatten().filter(|other| **other == source).count();
+        let room = came < GUESTS_MAX && alike < GUESTS_ALIKE_MAX;
+        if room {
+            guests.insert(id, Some(source));
+        }
+        room
+    }
+
+    /// One whose guest we are: whoever comes to us takes no place from it.
+    fn add_visit(&self, id: ConnectionId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, None);
     }
 
     fn remove(&self, id: ConnectionId) {
@@ -142,7 +156,7 @@ impl Behaviour {
         }
         let came = self.guests_of.entry(source).or_insert((0, now));
         came.0 += 1;
-        if came.0 <= GUESTS_PER_MINUTE_MAX && self.guests.add(id) { Ok(()) } else { Err(ConnectionDenied::new(NotAPartner)) }
+        if came.0 <= GUESTS_PER_MINUTE_MAX && self.guests.add(id, source) { Ok(()) } else { Err(ConnectionDenied::new(NotAPartner)) }
     }
 
     fn admit_handshake(&mut self, source: IpAddr, now: Instant) -> Result<(), ConnectionDenied> {
@@ -163,6 +177,11 @@ impl Behaviour {
     }
 }
 
+/// Whether it came through a web proxy on this computer.
+fn by_proxy(address: &Multiaddr) -> bool {
+    source_of(address).is_loopback() && address.iter().any(|part| matches!(part, Part::Ws(_)))
+}
+
 /// The source as we count it: an IPv6 host has a whole /64 to call from.
 fn source_of(address: &Multiaddr) -> IpAddr {
     match address.iter().next() {
@@ -177,9 +196,12 @@ impl NetworkBehaviour for Behaviour {
     type ToSwarm = Infallible;
 
     fn handle_pending_inbound_connection(&mut self, id: ConnectionId, _: &Multiaddr, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
-        let source = source_of(remote);
-        self.admit_handshake(source, Instant::now())?;
-        self.pending.insert(id, source);
+        // Behind a proxy everybody comes from this computer: the bound for all holds, and limits by address are the proxy's.
+        if !by_proxy(remote) {
+            let source = source_of(remote);
+            self.admit_handshake(source, Instant::now())?;
+            self.pending.insert(id, source);
+        }
         Ok(())
     }
 
@@ -193,7 +215,12 @@ impl NetworkBehaviour for Behaviour {
         self.pending.remove(&id);
         if self.admit(&peer).is_err() {
             let (source, now) = (source_of(remote), Instant::now());
-            self.admit_guest(id, source, now).inspect_err(|_| self.count_refusal(source, now))?;
+            let counted = !by_proxy(remote);
+            self.admit_guest(id, source, now).inspect_err(|_| {
+                if counted {
+                    self.count_refusal(source, now)
+                }
+            })?;
         }
         Ok(dummy::ConnectionHandler)
     }
@@ -222,10 +249,9 @@ impl NetworkBehaviour for Behaviour {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         // Again: the partner may have been removed while the dial was under way.
         let visit = self.visits.remove(&id);
-        if let Err(denied) = self.admit(&peer)
-            && !(visit && self.guests.add(id))
-        {
-            return Err(denied);
+        match self.admit(&peer) {
+            Err(_) if visit => self.guests.add_visit(id),
+            admitted => admitted?,
         }
         Ok(dummy::ConnectionHandler)
     }

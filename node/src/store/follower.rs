@@ -249,6 +249,11 @@ impl Shared {
         self.index.write().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Which index is in use, counted: for the thread that is started for it.
+    pub(super) fn generation(&self) -> u64 {
+        lock(&self.progress).generation
+    }
+
     /// Reads answer "rebuilding" from now on, and the thread that writes the index ends.
     pub(super) fn set_index_aside(&self) {
         let mut level = lock(&self.progress);
@@ -274,18 +279,19 @@ impl Shared {
     }
 }
 
-/// The thread: applies frames until it is asked to stop or the index breaks.
-pub(super) fn follow(shared: &Shared, index: &Index) {
-    match catch_unwind(AssertUnwindSafe(|| apply_all(shared, index))) {
+/// The thread: applies frames until it is asked to stop or the index breaks. `generation` is that of its index, read before the thread
+/// was started: one that read it itself could begin after its index was set aside, take the next generation for its own, and
+/// never end.
+pub(super) fn follow(shared: &Shared, index: &Index, generation: u64) {
+    match catch_unwind(AssertUnwindSafe(|| apply_all(shared, index, generation))) {
         Ok(Ok(())) => {}
         Ok(Err(e)) => shared.fail(&e.to_string()),
         Err(panic) => shared.fail(&panic_text(&*panic)),
     }
 }
 
-fn apply_all(shared: &Shared, index: &Index) -> Result<(), IndexError> {
+fn apply_all(shared: &Shared, index: &Index, generation: u64) -> Result<(), IndexError> {
     let (mut at, mut writer) = (shared.reached(), index.writer());
-    let generation = lock(&shared.progress).generation;
     let ended = |l: &Level| l.stopping || l.phase == Phase::Failed || l.generation != generation;
     loop {
         let end = {

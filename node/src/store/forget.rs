@@ -96,7 +96,8 @@ impl Store {
         });
         counted.map_err(failed)?;
         shared.begin_index(index.clone(), commits);
-        self.start("store-index", move |shared| follower::follow(shared, &index))?;
+        let generation = shared.generation();
+        self.start("store-index", move |shared| follower::follow(shared, &index, generation))?;
         self.shared.settle()
     }
 }

@@ -254,7 +254,8 @@ impl Store {
             store.write_seal(true)?;
             disk::sync_dir(dir).map_err(io_error("sync", dir))?;
         }
-        store.start("store-index", move |shared| follower::follow(shared, &index))?;
+        let generation = store.shared.generation();
+        store.start("store-index", move |shared| follower::follow(shared, &index, generation))?;
         if check {
             store.shared.checking(true);
             store.start("store-check", audit::check)?;

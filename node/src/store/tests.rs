@@ -1115,6 +1115,30 @@ fn what_is_forgotten_is_in_no_file_and_everything_else_stays() {
     assert!(longest.iter().filter(|bytes| **bytes == 16 << 10).count() <= 1, "{longest:?}");
 }
 
+/// On a busy machine the thread of an index may begin to run only after its index was set aside: it must end, or whoever waits for
+/// it to end waits for ever.
+#[test]
+fn a_thread_that_begins_late_ends_when_its_index_was_set_aside() {
+    let home = tempfile::tempdir().unwrap();
+    fill(home.path(), 3);
+    let (store, _) = open(home.path());
+    let (shared, generation) = (store.shared.clone(), store.shared.generation());
+    let index = shared.take_index().unwrap();
+    shared.set_index_aside();
+    let (done, ended) = std::sync::mpsc::channel();
+    let late = std::thread::spawn({
+        let shared = shared.clone();
+        move || {
+            follower::follow(&shared, &index, generation);
+            done.send(()).unwrap();
+        }
+    });
+    let in_time = ended.recv_timeout(std::time::Duration::from_secs(60));
+    shared.stop();
+    late.join().unwrap();
+    in_time.expect("it ends by itself");
+}
+
 /// The program ends before each step of forgetting; the next one finds all of the old or all of the new.
 #[test]
 fn forgetting_killed_before_any_step_is_done_by_the_next_start_or_was_not_ordered() {

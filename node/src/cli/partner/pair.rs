@@ -18,7 +18,7 @@ use crate::cli::{HomeVerb, confirmed};
 use crate::config::{Config, Home};
 use crate::desk::{self, Desk};
 use crate::import;
-use crate::invitation::Invitation;
+use crate::invitation::{ADDRESSES_MAX, Invitation};
 use crate::keys::kit::Picture;
 use crate::net::Address;
 use crate::pairing::code::Code;
@@ -40,7 +40,14 @@ pub fn reached_at(config: &Config, listening: &[String]) -> Vec<Address> {
         let text = address.to_string();
         !text.contains("/0.0.0.0/") && !text.contains("/ip6/::/") && !text.ends_with("/tcp/0")
     };
-    addresses.filter(says_something).collect()
+    let all: Vec<Address> = addresses.filter(says_something).collect();
+    // Of this computer alone only where there is nothing else: as when trying things out.
+    let (here, mut elsewhere): (Vec<_>, Vec<_>) = all.into_iter().partition(Address::is_loopback);
+    if elsewhere.is_empty() {
+        elsewhere = here;
+    }
+    elsewhere.truncate(ADDRESSES_MAX);
+    elsewhere
 }
 
 /// Begins a pairing with a new code.
@@ -260,14 +267,23 @@ pub fn add_to_group(desk: &Desk, invitation: &Invitation, name: Option<String>, 
     let known = desk.handle.snapshot().partner_of(&invitation.party).is_some();
     let mut added = add(desk, invitation, name, subscribe)?;
     let name = added.json["name"].as_str().unwrap_or_default().to_owned();
-    let text = file.with_member(group, &name);
+    let undo = |name: String| {
+        if !known && let Err(why) = desk.feeds(move |feeds| feeds.remove_partner(&name)) {
+            tracing::warn!(%why, "a partner that could not join its group is in the book");
+        }
+    };
+    let Some(text) = file.with_member(group, &name) else {
+        undo(name);
+        return Err(Failure::new(format!(
+            "policy.toml does not write its groups below a line [groups], so `{group}` cannot be added to it"
+        ))
+        .exit(exit::USAGE)
+        .hint("write [groups] on a line of its own, each group below it, and `lotline policy apply`"));
+    };
     if text != file.text {
         let consent = Consent { yes: true, dry_run: false };
-        let joined = file.put(desk, text, &format!("{name} joins the group {group}."), consent, json!({})).inspect_err(|_| {
-            if !known && let Err(why) = desk.feeds(move |feeds| feeds.remove_partner(&name)) {
-                tracing::warn!(%why, "a partner that could not join its group is in the book");
-            }
-        })?;
+        let words = format!("{name} joins the group {group}.");
+        let joined = file.put(desk, text, &words, consent, json!({})).inspect_err(|_| undo(name))?;
         added.text.push_str(&format!("\n\n{}", joined.text.trim_end()));
         added.json["changes"] = joined.json["changes"].clone();
     }

@@ -88,8 +88,9 @@ impl RuleFile {
         Some(format!("{}{}", &text[..lines[top].start], &text[lines[last].end..]))
     }
 
-    /// The file with one more partner in a group, which is made if there is none. A partner that is in it already stays once.
-    pub fn with_member(&self, group: &str, partner: &str) -> String {
+    /// The file with one more partner in a group, which is made if there is none. A partner that is in it already stays once. None:
+    /// the groups are not written below a line `[groups]`, and a new one has no place.
+    pub fn with_member(&self, group: &str, partner: &str) -> Option<String> {
         let text = &self.text;
         let quoted = |name: &str| Value::from(name).to_string();
         let parsed = DeTable::parse(text).ok();
@@ -98,33 +99,55 @@ impl RuleFile {
         let Some(members) = members else {
             // Below [groups], or below everything else.
             let line = format!("{} = [{}]\n", quoted(group), quoted(partner));
-            let header = line_ranges(text)
-                .into_iter()
-                .find(|line| text[line.clone()].split('#').next().is_some_and(|line| line.trim() == "[groups]"));
-            return match header {
-                Some(header) if text[header.clone()].ends_with('\n') => format!("{}{line}{}", &text[..header.end], &text[header.end..]),
-                Some(header) => format!("{}\n{line}{}", &text[..header.end], &text[header.end..]),
+            let says_groups = |line: &Range<usize>| {
+                let head = text[line.clone()].split('#').next().unwrap_or_default();
+                head.chars().filter(|c| !c.is_whitespace()).eq("[groups]".chars())
+            };
+            return match line_ranges(text).into_iter().find(says_groups) {
+                Some(header) if text[header.clone()].ends_with('\n') => {
+                    Some(format!("{}{line}{}", &text[..header.end], &text[header.end..]))
+                }
+                Some(header) => Some(format!("{}\n{line}", &text[..header.end])),
+                None if groups.is_some() => None,
                 None => {
-                    let gap = if text.is_empty() {
-                        ""
-                    } else if text.ends_with('\n') {
-                        "\n"
-                    } else {
-                        "\n\n"
+                    let gap = match text.as_str() {
+                        "" => "",
+                        text if text.ends_with('\n') => "\n",
+                        _ => "\n\n",
                     };
-                    format!("{text}{gap}[groups]\n{line}")
+                    Some(format!("{text}{gap}[groups]\n{line}"))
                 }
             };
         };
         let is_in =
             members.get_ref().as_array().is_some_and(|members| members.iter().any(|member| member.get_ref().as_str() == Some(partner)));
         if is_in {
-            return text.clone();
+            return Some(text.clone());
         }
         let last = members.get_ref().as_array().and_then(|members| members.last().map(|member| member.span().end));
         let at = last.unwrap_or(members.span().start + 1);
         let comma = if last.is_some() { ", " } else { "" };
-        format!("{}{comma}{}{}", &text[..at], quoted(partner), &text[at..])
+        Some(format!("{}{comma}{}{}", &text[..at], quoted(partner), &text[at..]))
+    }
+
+    /// The file with a partner in no group any more; rules that name it stay as they are.
+    pub fn without_member(&self, partner: &str) -> String {
+        let mut text = self.text.clone();
+        let parsed = DeTable::parse(&self.text).ok();
+        let groups = parsed.as_ref().and_then(|table| table.get_ref().get("groups")).and_then(|groups| groups.get_ref().as_table());
+        let members = groups.into_iter().flat_map(|groups| groups.values()).filter_map(|members| members.get_ref().as_array());
+        let named = members.flat_map(|members| members.iter()).filter(|member| member.get_ref().as_str() == Some(partner));
+        let mut spans: Vec<Range<usize>> = named.map(Spanned::span).collect();
+        spans.sort_by_key(|span| std::cmp::Reverse(span.start));
+        for span in spans {
+            // With the comma behind it, or the one before the last.
+            let after = text[span.end..].trim_start();
+            let end = after.strip_prefix(',').map(|rest| text.len() - rest.trim_start_matches(' ').len());
+            let before = text[..span.start].trim_end();
+            let start = before.strip_suffix(',').filter(|_| end.is_none()).map_or(span.start, str::len);
+            text.replace_range(start..end.unwrap_or(span.end), "");
+        }
+        text
     }
 
     /// Puts a changed text in force and into the file, after showing what it does.
@@ -207,11 +230,16 @@ mod tests {
     #[test]
     fn a_partner_joins_a_group_and_all_else_stays() {
         let file = |text: &str| RuleFile { path: PathBuf::new(), found: None, text: text.into(), version: 1 };
-        let joined = |text: &str, group: &str| file(text).with_member(group, "oem-b");
+        let joined = |text: &str, group: &str| file(text).with_member(group, "oem-b").unwrap();
         assert_eq!(joined("", "all"), "[groups]\n\"all\" = [\"oem-b\"]\n");
         assert_eq!(joined("x = 1", "all"), "x = 1\n\n[groups]\n\"all\" = [\"oem-b\"]\n");
         assert_eq!(joined("[groups] # ours\na = []", "a"), "[groups] # ours\na = [\"oem-b\"]");
         assert_eq!(joined("[groups] # ours\na = []", "b"), "[groups] # ours\n\"b\" = [\"oem-b\"]\na = []");
+        assert_eq!(joined("[ groups ]\r\na = [\"x\",]\r\n", "a"), "[ groups ]\r\na = [\"x\", \"oem-b\",]\r\n");
+        assert_eq!(joined("groups = { a = [\"x\"] }\n", "a"), "groups = { a = [\"x\", \"oem-b\"] }\n");
+        for elsewhere in ["groups = { a = [\"x\"] }\n", "groups.a = []\n"] {
+            assert_eq!(file(elsewhere).with_member("b", "oem-b"), None, "a second [groups] would be a slip");
+        }
         assert_eq!(joined(FILE, "all-of-them"), FILE.replace("[\"a\"] # here", "[\"a\", \"oem-b\"] # here"));
         let many = "[groups]\na = [\n  \"x\",\n  \"y\", # last\n]\n";
         assert_eq!(joined(many, "a"), many.replace("\"y\", # last", "\"y\", \"oem-b\", # last"));
@@ -220,6 +248,25 @@ mod tests {
             assert_eq!(joined(&once, "a"), once, "twice is once");
             assert!(DeTable::parse(&once).is_ok());
         }
+    }
+
+    #[test]
+    fn a_partner_leaves_its_groups_and_all_else_stays() {
+        let without = |text: &str| RuleFile { path: PathBuf::new(), found: None, text: text.into(), version: 1 }.without_member("b");
+        for (members, left) in [
+            ("\"b\"", ""),
+            ("\"a\", \"b\"", "\"a\""),
+            ("\"b\", \"a\"", "\"a\""),
+            ("\"a\", \"b\", \"c\"", "\"a\", \"c\""),
+            ("\"a\", \"b\",", "\"a\", "),
+            ("\"bb\"", "\"bb\""),
+        ] {
+            let file = |members: &str| format!("# ours\n[groups]\nx = [{members}] # here\ny = [\"c\"]\n\n[[share]]\nwith = \"b\"\n");
+            assert_eq!(without(&file(members)), file(left));
+        }
+        let lines = "[groups]\nx = [\n  \"a\", # first\n  \"b\", # second\n]\n";
+        assert!(DeTable::parse(&without(lines)).is_ok() && !without(lines).contains("\"b\""));
+        assert_eq!(without("not = toml = at all"), "not = toml = at all");
     }
 
     #[test]
