@@ -345,7 +345,7 @@ mod tests {
         let root = Signer::from_seed(&[100 + of; 32]);
         let party = PartyId::of(&root.public());
         let key = |seed: [u8; 32]| Signer::from_seed(&seed).public();
-        let keys = [(Role::Record, [2; 32]), (Role::Log, [3; 32]), (Role::Transport, [of; 32]), (Role::Witness, [5; 32])];
+        let keys = [(Role::Record, [201; 32]), (Role::Log, [202; 32]), (Role::Transport, [of; 32]), (Role::Witness, [203; 32])];
         let keys = keys.into_iter().map(|(role, seed)| (role, key(seed))).collect();
         let org = Org::new(party);
         let sealed = org::seal(&org, &Entry::keyring("firm", keys), 0, &root, crate::keys::random).unwrap();
