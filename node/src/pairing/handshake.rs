@@ -382,7 +382,8 @@ mod tests {
         for _ in 0..8 {
             let (caller, host) = pair(&code, &code).await;
             let (caller, host) = (caller.unwrap(), host.unwrap());
-            assert_eq!((caller.claim, host.claim), (claim("OEM", HOST_PEER), claim("ACME", CALLER_PEER)));
+            let (theirs, ours) = (claim("OEM", HOST_PEER).invitation, claim("ACME", CALLER_PEER).invitation);
+            assert_eq!((caller.claim.invitation, host.claim.invitation), (theirs, ours));
             assert_eq!((caller.digits.len(), &caller.digits), (7, &host.digits));
             seen.insert(caller.digits);
         }
@@ -482,6 +483,27 @@ mod tests {
             answer(&mut far, ends(), |_| Some((shared.clone(), liar)), |_| true)
         );
         assert!(matches!(caller, Err(PairError::Deceived)), "{caller:?}");
+    }
+
+    /// The six words are those of the organisation that named this very key: nobody stands under another's.
+    #[tokio::test]
+    async fn a_claim_of_an_organisation_that_did_not_name_the_node_is_refused() {
+        let shared = code("K7M-4QX-9TP");
+        let thief = Claim { invitation: Invitation { peer: peer(2).to_string(), ..claim("OEM", 7).invitation }, ..claim("OEM", 7) };
+        let unproven = Claim { org: Vec::new(), ..claim("OEM", 2) };
+        for liar in [thief, unproven] {
+            let (mut near, mut far) = duplex(1 << 16);
+            let honest = claim("ACME", 1);
+            let (caller, _) = tokio::join!(
+                async {
+                    let met = call(&mut near, ends(), &shared, &honest).await;
+                    drop(near);
+                    met
+                },
+                answer(&mut far, ends(), |_| Some((shared.clone(), liar)), |_| true)
+            );
+            assert!(matches!(caller, Err(PairError::Deceived)), "{caller:?}");
+        }
     }
 
     async fn hears(bytes: &[u8]) -> Answered {
