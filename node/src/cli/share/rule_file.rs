@@ -91,6 +91,17 @@ impl RuleFile {
     /// The file with one more partner in a group, which is made if there is none. A partner that is in it already stays once. None:
     /// the groups are not written below a line `[groups]`, and a new one has no place.
     pub fn with_member(&self, group: &str, partner: &str) -> Option<String> {
+        let member = |member: &Spanned<DeValue<'_>>| member.get_ref().as_str() == Some(partner);
+        // Read again: a line that looks like the header may stand inside a text.
+        self.member_added(group, partner).filter(|text| {
+            let parsed = DeTable::parse(text).ok();
+            let groups = parsed.as_ref().and_then(|table| table.get_ref().get("groups")).and_then(|groups| groups.get_ref().as_table());
+            let members = groups.and_then(|groups| groups.get(group)).and_then(|members| members.get_ref().as_array());
+            members.is_some_and(|members| members.iter().any(member))
+        })
+    }
+
+    fn member_added(&self, group: &str, partner: &str) -> Option<String> {
         let text = &self.text;
         let quoted = |name: &str| Value::from(name).to_string();
         let parsed = DeTable::parse(text).ok();
@@ -240,6 +251,7 @@ mod tests {
         for elsewhere in ["groups = { a = [\"x\"] }\n", "groups.a = []\n"] {
             assert_eq!(file(elsewhere).with_member("b", "oem-b"), None, "a second [groups] would be a slip");
         }
+        assert_eq!(file("x = \"\"\"\n[groups]\n\"\"\"\n").with_member("b", "oem-b"), None, "that is no header");
         assert_eq!(joined(FILE, "all-of-them"), FILE.replace("[\"a\"] # here", "[\"a\", \"oem-b\"] # here"));
         let many = "[groups]\na = [\n  \"x\",\n  \"y\", # last\n]\n";
         assert_eq!(joined(many, "a"), many.replace("\"y\", # last", "\"y\", \"oem-b\", # last"));
