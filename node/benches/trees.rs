@@ -76,7 +76,7 @@ fn prove(reader: &Reader, entries: u64, proofs: u64) -> Option<u64> {
     let tree = reader.tree(FEED, entries);
     let root = tree.root(entries).unwrap();
     // Any entry, any size: scattered, and the same in every run.
-    let scattered = |at: u64, below: u64| (at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) % below;
+    let scattered = |at: u64, below: u64| at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) % below;
     let whole = |at| {
         let index = scattered(at, entries);
         let path = tree.inclusion(index, entries).unwrap();
