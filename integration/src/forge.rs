@@ -409,16 +409,7 @@ impl Node {
         std::fs::create_dir_all(home.store()).expect("a folder for the store");
         Feeds::found(&home.store(), Founded { name, founding: &founding, keys: &keys, about: Default::default() }, now())
             .expect("a home is founded");
-        let page = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = Config {
-            name: name.into(),
-            listen: Vec::new(),
-            announce: Vec::new(),
-            page,
-            persons: true,
-            retention: Default::default(),
-            web: Default::default(),
-        };
+        let config = Config { persons: true, ..Config::new(name) };
         home.write_config(&config).expect("the configuration is written");
         Node::start_by(clock, folder, home).await
     }

@@ -280,15 +280,7 @@ impl Bench {
 
 fn found(folder: &Path, name: &str) -> Result<Home, Failure> {
     let home = Home::at(Some(&folder.join(name)))?;
-    let config = Config {
-        name: format!("{name} (bench)"),
-        listen: Vec::new(),
-        announce: Vec::new(),
-        page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
-        persons: false,
-        retention: Default::default(),
-        web: Default::default(),
-    };
+    let config = Config::new(format!("{name} (bench)"));
     crate::cli::init::found(&home, &config, &Founding::new(), Default::default())?;
     Ok(home)
 }

@@ -20,6 +20,9 @@ pub struct Config {
     /// Addresses put into invitations, when partners reach this node under another one (a firewall's, a name).
     #[serde(default)]
     pub announce: Vec<String>,
+    /// Relays at which a place is kept, as `relay://ID@relay.example:4001`, for a node that nobody can dial; two at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<String>,
     /// Where the page and the local API listen; loopback only.
     #[serde(default = "default_page")]
     pub page: SocketAddr,
@@ -32,6 +35,48 @@ pub struct Config {
     /// Certificates for WebSockets.
     #[serde(default, skip_serializing_if = "WebFiles::is_empty")]
     pub web: WebFiles,
+    /// Bounds of `lotline run --relay`.
+    #[serde(default, skip_serializing_if = "RelayBounds::is_default")]
+    pub relay: RelayBounds,
+}
+
+impl Config {
+    /// A node of this name that listens nowhere and keeps everything for ever.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            listen: Vec::new(),
+            announce: Vec::new(),
+            relays: Vec::new(),
+            page: default_page(),
+            persons: false,
+            retention: Retention::default(),
+            web: WebFiles::default(),
+            relay: RelayBounds::default(),
+        }
+    }
+}
+
+/// How much a node does for others as their relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RelayBounds {
+    /// Nodes that keep a place here, at most.
+    pub places: usize,
+    /// Lines put through at once, at most.
+    pub lines: usize,
+}
+
+impl Default for RelayBounds {
+    fn default() -> Self {
+        Self { places: 4096, lines: 1024 }
+    }
+}
+
+impl RelayBounds {
+    fn is_default(&self) -> bool {
+        *self == RelayBounds::default()
+    }
 }
 
 /// PEM files for addresses that begin with `wss://`; a path that is not absolute is one in the home.
@@ -146,6 +191,11 @@ impl Home {
     /// Invitations that were made for single suppliers and wait for them: secret until used.
     pub fn invitations_file(&self) -> PathBuf {
         self.path.join("invitations.json")
+    }
+
+    /// Who may use this node as a relay beside its partners: a peer id a line, and what you like behind it.
+    pub fn relay_users_file(&self) -> PathBuf {
+        self.path.join("relay-users.txt")
     }
 
     /// Whether it has been set up.

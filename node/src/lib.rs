@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod net;
 pub mod pairing;
 pub mod platform;
+pub mod relaying;
 pub mod retention;
 pub mod service;
 pub mod store;

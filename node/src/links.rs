@@ -222,9 +222,15 @@ impl Links {
 
     async fn apply(&mut self, event: Event) {
         match event {
-            Event::Listening(_) => {
-                let addresses = self.context.net.listen_addresses().await;
-                self.context.board.set_listening(addresses.iter().map(ToString::to_string).collect());
+            Event::Listening(address) => {
+                if address.relay().is_some() {
+                    tracing::info!(target: AUDIT, event = "relay kept", at = %address);
+                }
+                self.listening().await;
+            }
+            Event::NotListening { address, why } => {
+                tracing::info!(target: AUDIT, event = "relay lost", at = %address, why);
+                self.listening().await;
             }
             Event::Connected { peer, dialed_by_us, remote } => {
                 let since = self.context.handle.now();
@@ -286,6 +292,11 @@ impl Links {
                 tracing::info!(%peer, "turned an unknown peer away");
             }
         }
+    }
+
+    async fn listening(&self) {
+        let addresses = self.context.net.listen_addresses().await;
+        self.context.board.set_listening(addresses.iter().map(ToString::to_string).collect());
     }
 
     /// A partner that came under a newer name comes under no older one again.

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::desk::Desk;
+use crate::service::LinkBoard;
 
 /// What the answer says it is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,6 +39,19 @@ pub fn text(desk: &Desk) -> String {
     in_bytes(&mut registry, "journal", "What is saved", store.journal_bytes);
     if let Some(memory) = crate::platform::resident_bytes() {
         in_bytes(&mut registry, "resident_memory", "Memory of the process", memory);
+    }
+
+    let relays = desk.board.as_ref().map(LinkBoard::relays).unwrap_or_default();
+    one(
+        &mut registry,
+        "relays_kept",
+        "Relays that keep us a place",
+        Vec::new(),
+        relays.places.iter().filter(|place| place.kept).count() as u64,
+    );
+    if let Some(load) = relays.load {
+        one(&mut registry, "relay_places", "Nodes that keep a place at this relay", Vec::new(), load.places as u64);
+        one(&mut registry, "relay_lines", "Lines that this relay puts through", Vec::new(), load.lines as u64);
     }
 
     let (entries, frozen) = (Gauges::default(), Gauges::default());

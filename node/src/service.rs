@@ -233,6 +233,16 @@ pub struct LinkBoard(Arc<Mutex<BoardInner>>);
 struct BoardInner {
     partners: std::collections::BTreeMap<String, PartnerLink>,
     listening: Vec<String>,
+    relays: Relays,
+}
+
+/// How it stands with relays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relays {
+    /// Those at which we keep a place, or try to.
+    pub places: Vec<crate::net::Place>,
+    /// What this node does for others as one, if it is one.
+    pub load: Option<crate::net::Load>,
 }
 
 /// How the link to one partner stands.
@@ -317,5 +327,15 @@ impl LinkBoard {
     /// Where we listen.
     pub fn listening(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).listening.clone()
+    }
+
+    /// How it stands with relays.
+    pub fn set_relays(&self, relays: Relays) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).relays = relays;
+    }
+
+    /// How it stands with relays, as of a few seconds ago.
+    pub fn relays(&self) -> Relays {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).relays.clone()
     }
 }

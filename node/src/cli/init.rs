@@ -90,15 +90,7 @@ pub fn run(home: &Home, args: Args) -> Result<Answer, Failure> {
             .parse::<crate::net::Address>()
             .map_err(|why| Failure::new(why).exit(exit::USAGE).hint("write host:port, as 0.0.0.0:4001"))?;
     }
-    let config = Config {
-        name: name.clone(),
-        listen,
-        announce,
-        page: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
-        persons: false,
-        retention: Default::default(),
-        web: Default::default(),
-    };
+    let config = Config { listen, announce, ..Config::new(&name) };
     let founding = match args.example.as_deref() {
         None => Founding::new(),
         Some(example) => Founding::example(example).ok_or_else(|| {

@@ -9,13 +9,14 @@ use super::partner;
 use crate::answer::{Answer, Failure, exit};
 use crate::api;
 use crate::capture::Capture;
-use crate::config::Home;
+use crate::config::{Config, Home};
 use crate::desk;
 use crate::feeds::Feeds;
 use crate::links;
 use crate::net::{self, Address, Net};
 use crate::pairing::Pairings;
 use crate::platform;
+use crate::relaying;
 use crate::service::{AUDIT, Handle, LinkBoard, Service, ServiceError, now};
 
 /// How often a node that may deletes what it promised to: promises are of days, and the index is made anew each time.
@@ -25,11 +26,16 @@ const PROMISES_AGAIN: std::time::Duration = std::time::Duration::from_secs(3_600
 
 /// Flags of `run`.
 #[derive(clap::Args)]
-#[command(after_help = "Example: lotline run\n         lotline run --listen 0.0.0.0:4001")]
+#[command(
+    after_help = "Example: lotline run\n         lotline run --listen 0.0.0.0:4001\n         lotline run --relay --listen 0.0.0.0:4001"
+)]
 pub struct Args {
     /// Listen on this address too.
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
+    /// Be a relay for partners, and for those in relay-users.txt, who cannot reach each other. It sees none of what they exchange.
+    #[arg(long)]
+    relay: bool,
     /// Show what happens (set LOTLINE_LOG for more, as LOTLINE_LOG=debug).
     #[arg(long, short)]
     verbose: bool,
@@ -70,6 +76,14 @@ pub fn run(home: Home, args: Args) -> Result<Answer, Failure> {
         return Err(Failure::new("listening at a wss:// address needs a certificate")
             .hint("give web.certificate and web.key in lotline.toml, or listen at ws:// behind a proxy that has one"));
     }
+    if let Some(through) = listen.iter().find(|address| address.relay().is_some()) {
+        return Err(Failure::new(format!("nobody can listen on `{}`: it is an address through a relay", through.host_port()))
+            .hint("name it under relays in lotline.toml"));
+    }
+    if args.relay && listen.is_empty() {
+        return Err(Failure::new("a relay has to be reached by others, and this node listens nowhere")
+            .hint("give --listen 0.0.0.0:4001, and let that port in; docs/relay.md tells more"));
+    }
     let snapshot = service.handle.snapshot();
     let dialled = snapshot.book.values().flat_map(|partner| partner.addresses.iter().cloned());
     refuse_examples_off_loopback(service.keys.are_examples(), listen.iter().map(ToString::to_string).chain(dialled))?;
@@ -79,7 +93,7 @@ pub fn run(home: Home, args: Args) -> Result<Answer, Failure> {
         .map(|file| Capture::open(file).map_err(|why| Failure::new(format!("cannot write the capture `{}`: {why}", file.display()))));
     let capture = capture.transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(&service, listen, capture, args.until_stdin_ends));
+    let outcome = runtime.block_on(serve(&service, Lines { listen, relay: args.relay }, capture, args.until_stdin_ends));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     service.close()?;
     outcome
@@ -95,7 +109,14 @@ pub(super) fn refuse_examples_off_loopback(examples: bool, addresses: impl IntoI
     }
 }
 
-async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>, until_stdin_ends: bool) -> Result<Answer, Failure> {
+/// What the command line says of the network.
+#[derive(Clone)]
+struct Lines {
+    listen: Vec<Address>,
+    relay: bool,
+}
+
+async fn serve(service: &Service, mut lines: Lines, capture: Option<Capture>, until_stdin_ends: bool) -> Result<Answer, Failure> {
     // Rules or the book may have changed since the last partner acknowledged.
     service.handle.with(|feeds| feeds.move_when_known(now())).await??;
     let board = LinkBoard::default();
@@ -103,10 +124,10 @@ async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>
         .map_err(|why| Failure::new(why).hint("put the file away to start without it; the invitations in it are then worth nothing"))?;
     let context =
         api::Context { home: service.home.clone(), handle: service.handle.clone(), board: board.clone(), pairings: pairings.clone() };
-    let mut network = Network::start(service, listen, &context, capture.clone()).await?;
+    let mut network = Network::start(service, lines.clone(), &context, capture.clone()).await?;
     let pairing = [tokio::spawn(pairings.watch()), tokio::spawn(put_into_book(context.clone(), met))];
     let api = api::start(context.clone()).await?;
-    announce(service, &board, &api);
+    announce(service, &service.home.config()?, lines.relay, &board, &api);
     let stopped = until_stopped(until_stdin_ends);
     tokio::pin!(stopped);
     let keeping = service.home.config()?.retention.auto_delete().then(|| tokio::spawn(keep_promises(service.handle.clone())));
@@ -115,8 +136,8 @@ async fn serve(service: &Service, listen: Vec<Address>, capture: Option<Capture>
             () = &mut stopped => break,
             () = network.renamed(service) => {
                 tracing::info!("the new transport key is in use");
-                let listen = network.stop().await;
-                network = Network::start(service, listen, &context, capture.clone()).await?;
+                lines.listen = network.stop().await;
+                network = Network::start(service, lines.clone(), &context, capture.clone()).await?;
             }
         }
     }
@@ -168,32 +189,69 @@ async fn put_into_book(context: api::Context, mut met: tokio::sync::mpsc::Receiv
     }
 }
 
+/// How the node takes part in the network, as its home and the command line say.
+async fn net_config(service: &Service, home: &Config, lines: Lines) -> Result<net::Config, Failure> {
+    let mut seed = service.handle.with(|feeds| feeds.keys().transport_seed()).await?;
+    let mut config = net::Config::new(seed, lines.listen);
+    zeroize::Zeroize::zeroize(&mut seed);
+    config.web = service.home.web(home);
+    config.relays = relays(home)?;
+    if lines.relay {
+        config.serving = Some(net::Serving {
+            reached_at: home.announce.iter().filter_map(|address| address.parse().ok()).collect(),
+            users: relaying::users(&service.home.relay_users_file()).map_err(Failure::new)?,
+            places_max: home.relay.places,
+            lines_max: home.relay.lines,
+        });
+    }
+    let snapshot = service.handle.snapshot();
+    let mut partners = snapshot.book.values().flat_map(|partner| &partner.addresses).filter_map(|address| address.parse::<Address>().ok());
+    if lines.relay || !config.relays.is_empty() || partners.any(|address| address.relay().is_some()) {
+        config.lines_max = home.relay.lines;
+    }
+    Ok(config)
+}
+
+/// The relays at which a place is to be kept.
+fn relays(home: &Config) -> Result<Vec<Address>, Failure> {
+    let relay = |text: &String| {
+        let address: Address = text.parse().map_err(Failure::new)?;
+        let named = address.relay().is_some();
+        named.then_some(address).ok_or_else(|| {
+            Failure::new(format!("`{text}`, under relays in lotline.toml, does not say which relay"))
+                .hint("a relay says its address when it starts: relay://ID@host:port")
+        })
+    };
+    home.relays.iter().map(relay).collect()
+}
+
 /// The node's part in the network under one transport key.
 struct Network {
     net: Net,
     linking: tokio::task::JoinHandle<()>,
+    relaying: tokio::task::JoinHandle<()>,
 }
 
 impl Network {
-    async fn start(service: &Service, listen: Vec<Address>, context: &api::Context, capture: Option<Capture>) -> Result<Network, Failure> {
-        let mut seed = service.handle.with(|feeds| feeds.keys().transport_seed()).await?;
-        let mut config = net::Config::new(seed, listen);
-        config.web = service.home.web(&service.home.config()?);
-        zeroize::Zeroize::zeroize(&mut seed);
+    async fn start(service: &Service, lines: Lines, context: &api::Context, capture: Option<Capture>) -> Result<Network, Failure> {
+        let home_config = service.home.config()?;
+        let (board, pairings) = (&context.board, context.pairings.clone());
+        let config = net_config(service, &home_config, lines).await?;
+        let list = config.serving.is_some().then(|| service.home.relay_users_file());
         let (net, events) = Net::start(config).await.map_err(|error| match error {
             net::NetError::KeyLog => {
                 Failure::new(error).hint("unset SSLKEYLOGFILE: with it, whoever reads that file reads what you exchange")
             }
             other => Failure::new(other),
         })?;
-        let (board, pairings) = (&context.board, context.pairings.clone());
         board.set_listening(net.listen_addresses().await.iter().map(ToString::to_string).collect());
-        let (config, listening) = (service.home.config()?, board.clone());
-        let reached = move || partner::reached_at(&config, &listening.listening()).iter().map(ToString::to_string).collect();
+        let listening = board.clone();
+        let reached = move || partner::reached_at(&home_config, &listening.listening()).iter().map(ToString::to_string).collect();
         pairings.use_net(net.clone(), std::sync::Arc::new(reached)).await;
+        let relaying = tokio::spawn(relaying::watch(net.clone(), board.clone(), list));
         let context =
             links::Context { net: net.clone(), handle: service.handle.clone(), board: board.clone(), pairings: Some(pairings), capture };
-        Ok(Network { net, linking: tokio::spawn(links::run(context, events)) })
+        Ok(Network { net, linking: tokio::spawn(links::run(context, events)), relaying })
     }
 
     /// Waits until the home has another transport key in use than this network.
@@ -207,17 +265,24 @@ impl Network {
     /// Closes everything; says where it was told to listen, with the real ports.
     async fn stop(self) -> Vec<Address> {
         let listened = self.net.listen_hosts().await;
+        self.relaying.abort();
         self.net.shutdown().await;
         let _ = self.linking.await;
         listened
     }
 }
 
-fn announce(service: &Service, board: &LinkBoard, api: &api::Running) {
+fn announce(service: &Service, config: &Config, relay: bool, board: &LinkBoard, api: &api::Running) {
     let snapshot = service.handle.snapshot();
     eprintln!("{} is running; stop it with Ctrl-C", snapshot.name);
     for address in board.listening() {
         eprintln!("  partners   {address}");
+    }
+    if let Some(peer) = snapshot.peer.parse().ok().filter(|_| relay) {
+        let reached = partner::reached_at(config, &board.listening());
+        for address in reached.iter().filter(|address| address.relay().is_none()) {
+            eprintln!("  relay      {}", address.through(peer).host_port());
+        }
     }
     // The link opens the page to whoever reads it: it is for the person at this terminal, not for a log.
     if std::io::stderr().is_terminal() {

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::answer::{Answer, Failure};
 use crate::desk::Desk;
 use crate::feeds::releases_in;
-use crate::service::{now, time_text};
+use crate::service::{LinkBoard, now, time_text};
 
 /// How many days before its end a delegation is warned of.
 const WARN_DAYS: u64 = 30;
@@ -112,7 +112,6 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         version => format!("version {version}: {}", super::policy::counted(policy)),
     };
     text.push_str(&format!("  rules      {rules}\n"));
-    let counted = |count: u64| if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
     let mut feeds = Vec::new();
     for feed in snapshot.feeds.values().filter(|feed| !feed.origin.is_org()) {
         let whose = if feed.ours {
@@ -124,7 +123,11 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         let org = snapshot.orgs.get(&feed.origin.party());
         let releases = org.map_or(0, |org| releases_in(desk.handle.reader(), org, feed).unwrap_or(0));
         let records = feed.size().saturating_sub(1 + releases);
-        text.push_str(&format!("  feed       {:<16} {whose:<12} {}\n", super::lists::feed_name(feed), counted(records)));
+        text.push_str(&format!(
+            "  feed       {:<16} {whose:<12} {}\n",
+            super::lists::feed_name(feed),
+            counted(records as usize, "record", "records")
+        ));
         feeds.push(json!({ "origin": feed.origin.to_string(), "own": feed.ours, "written": feed.written, "whose": whose, "size": feed.size(), "records": records, "frozen": feed.frozen }));
     }
     for of in &delegated {
@@ -158,7 +161,7 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
                 true => "not acknowledged yet",
                 false => "not here yet",
             };
-            text.push_str(&format!("             {:<16} {} of {name} {behind}\n", "", counted_entries(lag.entries)));
+            text.push_str(&format!("             {:<16} {} of {name} {behind}\n", "", counted(lag.entries as usize, "entry", "entries")));
         }
         partners.push(json!({
             "name": partner.name, "connected": link.connected, "subscribed": partner.subscribed, "trouble": link.trouble,
@@ -167,6 +170,24 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
             "path": link.path.as_ref().map(|path| json!({ "remote": path.remote, "dialled_by_us": path.dialled_by_us, "since": time_text(path.since) })),
             "lags": lags.iter().map(|lag| json!({ "origin": lag.origin, "ours": lag.ours, "entries": lag.entries })).collect::<Vec<_>>(),
         }));
+    }
+    let relays = desk.board.as_ref().map(LinkBoard::relays).unwrap_or_default();
+    for place in &relays.places {
+        let state = match &place.trouble {
+            _ if place.kept => {
+                place.bytes_max.map_or("a place is kept".to_owned(), |bytes| format!("a place is kept; it cuts lines after {bytes} bytes"))
+            }
+            Some(why) => format!("no place ({why})"),
+            None => "no place yet".to_owned(),
+        };
+        text.push_str(&format!("  relay      {:<16} {state}\n", place.address.host_port()));
+    }
+    if let Some(load) = relays.load {
+        text.push_str(&format!(
+            "  relaying   {} with a place here, {} put through\n",
+            counted(load.places, "node", "nodes"),
+            counted(load.lines, "line", "lines")
+        ));
     }
     let memory = crate::platform::resident_bytes();
     let megabytes =
@@ -182,13 +203,15 @@ pub fn run(desk: &Desk, _: Args) -> Result<Answer, Failure> {
         "policy": { "version": policy.version(), "shares": shares, "nevers": policy.nevers().len(), "stopped": policy.stopped() },
         "due": due.as_deref().map(super::forget::due_json).ok(), "feeds": feeds, "delegated": delegated.iter().map(super::lists::delegation_json).collect::<Vec<_>>(), "partners": partners, "restored": snapshot.restored,
         "clock": { "shows": clock.now(), "latest": clock.mark(), "jumped": clock.jumped().is_some() },
-        "listening": desk.board.as_ref().map(crate::service::LinkBoard::listening),
+        "listening": desk.board.as_ref().map(LinkBoard::listening),
+        "relays": relays.places.iter().map(|place| json!({ "address": place.address.host_port(), "kept": place.kept, "trouble": place.trouble, "line_bytes_max": place.bytes_max })).collect::<Vec<_>>(),
+        "relaying": relays.load.map(|load| json!({ "places": load.places, "lines": load.lines })),
         "store": { "journal_bytes": store.journal_bytes, "segments": store.segments, "rebuilding": store.rebuilding, "waiting": store.waiting },
         "memory_bytes": memory,
     });
     Ok(Answer::new(text, json))
 }
 
-fn counted_entries(count: u64) -> String {
-    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -25,15 +25,7 @@ impl Node {
     async fn found(name: &str) -> Node {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::at(Some(folder.path())).unwrap();
-        let config = Config {
-            name: name.into(),
-            listen: vec![],
-            announce: vec![],
-            page: ([127, 0, 0, 1], 0).into(),
-            persons: false,
-            retention: Default::default(),
-            web: Default::default(),
-        };
+        let config = Config::new(name);
         std::fs::write(home.config_file(), toml::to_string(&config).unwrap()).unwrap();
         let founding = Founding::new();
         founding.write(&home.keys()).unwrap();

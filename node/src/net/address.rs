@@ -14,6 +14,9 @@ const ED25519_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 const WS: &str = "/ws";
 const WSS: &str = "/tls/ws";
 
+/// How an address ends that goes through a relay; the id of the relay is between `/p2p/` and it.
+const CIRCUIT: &str = "/p2p-circuit";
+
 /// The longest name DNS allows.
 const HOST_NAME_BYTES_MAX: usize = 253;
 
@@ -85,40 +88,58 @@ impl FromStr for PeerId {
 pub struct PeerIdError;
 
 /// Where a node listens or is reached: over TCP, such as `/dns/acme.example/tcp/4001`, or over a WebSocket, alone (`/ws`) or inside
-/// TLS (`/tls/ws`), for networks that let nothing else out.
+/// TLS (`/tls/ws`), for networks that let nothing else out; or through a relay (`/p2p/ID/p2p-circuit` behind the address of the relay
+/// with that id), for nodes that nobody can dial.
 ///
-/// Kept as text in one canonical form; `acme.example:4001`, `[::1]:4001`, `wss://acme.example` and `ws://127.0.0.1:8080` are
-/// understood too.
+/// Kept as text in one canonical form; `acme.example:4001`, `[::1]:4001`, `wss://acme.example`, `ws://127.0.0.1:8080`,
+/// `relay://ID@relay.example:4001` and `relay+wss://ID@relay.example` are understood too.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(String);
 
 impl Address {
-    /// Invariant: the text is `/ip4|ip6|dns|dns4|dns6/<host>/tcp/<port>`, then `/ws` or `/tls/ws` or nothing. `/dnsaddr` is left out,
-    /// since there a DNS server chooses the transport; `/p2p`, since a partner's id is stated once, beside its addresses.
+    /// Invariant: the text is `/ip4|ip6|dns|dns4|dns6/<host>/tcp/<port>`, then `/ws` or `/tls/ws` or nothing, then
+    /// `/p2p/<relay>/p2p-circuit` or nothing. `/dnsaddr` is left out, since there a DNS server chooses the transport; a last `/p2p`,
+    /// since a partner's id is stated once, beside its addresses.
     pub(super) fn from_multiaddr(address: &Multiaddr) -> Option<Self> {
-        let mut parts = address.iter();
-        let host = match parts.next()? {
-            Part::Ip4(_) | Part::Ip6(_) => true,
-            Part::Dns(name) | Part::Dns4(name) | Part::Dns6(name) => is_host_name(&name),
-            _ => false,
+        let parts: Vec<Part<'_>> = address.iter().collect();
+        let (line, relay) = match &parts[..] {
+            [line @ .., Part::P2p(relay), Part::P2pCircuit] => (line, Some(PeerId::from_bytes(&relay.to_bytes()).ok()?)),
+            line => (line, None),
         };
-        let Some(Part::Tcp(_)) = parts.next().filter(|_| host) else { return None };
-        let place: Multiaddr = address.iter().take(2).collect();
-        let over = match (parts.next(), parts.next(), parts.next()) {
-            (None, _, _) => "",
-            (Some(Part::Ws(path)), None, _) if path == "/" => WS,
-            (Some(Part::Wss(path)), None, _) if path == "/" => WSS,
-            (Some(Part::Tls), Some(Part::Ws(path)), None) if path == "/" => WSS,
+        let (place, over) = match line {
+            [host, port @ Part::Tcp(_)] => ([host, port], ""),
+            [host, port @ Part::Tcp(_), Part::Ws(path)] if path == "/" => ([host, port], WS),
+            [host, port @ Part::Tcp(_), Part::Wss(path)] if path == "/" => ([host, port], WSS),
+            [host, port @ Part::Tcp(_), Part::Tls, Part::Ws(path)] if path == "/" => ([host, port], WSS),
             _ => return None,
         };
-        Some(Self(format!("{place}{over}")))
+        let has_host = match place[0] {
+            Part::Ip4(_) | Part::Ip6(_) => true,
+            Part::Dns(name) | Part::Dns4(name) | Part::Dns6(name) => is_host_name(name),
+            _ => false,
+        };
+        let place: Multiaddr = place.into_iter().map(|part| part.clone()).collect();
+        let line = has_host.then(|| Self(format!("{place}{over}")))?;
+        Some(relay.map_or(line.clone(), |relay| line.through(relay)))
+    }
+
+    /// The same place as that of this relay, for who keeps a place there.
+    pub fn through(&self, relay: PeerId) -> Self {
+        Self(format!("{}/p2p/{relay}{CIRCUIT}", self.0))
+    }
+
+    /// The relay it goes through, and where that one is reached; none for an address of the node itself.
+    pub fn relay(&self) -> Option<(PeerId, Address)> {
+        let (line, relay) = self.0.strip_suffix(CIRCUIT)?.rsplit_once("/p2p/")?;
+        Some((relay.parse().ok()?, Address(line.to_owned())))
     }
 
     /// What goes over the TCP connection: nothing, [`WS`] or [`WSS`]; and the text before that.
     fn parts(&self) -> (&str, &'static str) {
-        match self.0.strip_suffix(WSS) {
+        let line = self.0.split_once("/p2p/").map_or(&*self.0, |(line, _)| line);
+        match line.strip_suffix(WSS) {
             Some(place) => (place, WSS),
-            None => self.0.strip_suffix(WS).map_or((&self.0, ""), |place| (place, WS)),
+            None => line.strip_suffix(WS).map_or((line, ""), |place| (place, WS)),
         }
     }
 
@@ -140,14 +161,18 @@ impl Address {
         host.zip(port).map_or_else(|| self.clone(), |((host, _), (_, port))| Self(format!("{host}/{port}{over}")))
     }
 
-    /// The same place for people, as it can be typed again: `host:port`, `ws://host:port` or `wss://host:port`.
+    /// The same place for people, as it can be typed again: `host:port`, `ws://host:port` or `wss://host:port`; through a relay,
+    /// `relay://ID@host:port`.
     pub fn host_port(&self) -> String {
-        let over = match self.parts().1 {
-            "" => "",
-            WS => "ws://",
-            _ => "wss://",
-        };
-        format!("{over}{}", self.host_and_port())
+        let place = self.host_and_port();
+        match (self.relay(), self.parts().1) {
+            (None, "") => place,
+            (None, WS) => format!("ws://{place}"),
+            (None, _) => format!("wss://{place}"),
+            (Some((relay, _)), "") => format!("relay://{relay}@{place}"),
+            (Some((relay, _)), WS) => format!("relay+ws://{relay}@{place}"),
+            (Some((relay, _)), _) => format!("relay+wss://{relay}@{place}"),
+        }
     }
 
     fn host_and_port(&self) -> String {
@@ -184,16 +209,38 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let parsed = match text {
-            _ if text.starts_with('/') => text.parse().ok(),
-            _ if let Some(place) = text.strip_prefix("wss://") => {
-                parse_web(place, 443).map(|place| place.with(Part::Tls).with(Part::Ws("/".into())))
-            }
-            _ if let Some(place) = text.strip_prefix("ws://") => parse_web(place, 80).map(|place| place.with(Part::Ws("/".into()))),
-            _ => parse_host_port(text),
+        let parsed = if text.starts_with('/') {
+            text.parse().ok().and_then(|address| Self::from_multiaddr(&address))
+        } else if let Some((over, rest)) = text.strip_prefix("relay").and_then(|text| text.split_once("://")) {
+            parse_through_relay(over, rest)
+        } else {
+            parse_line(text)
         };
-        parsed.as_ref().and_then(Self::from_multiaddr).ok_or_else(|| AddressError(text.into()))
+        parsed.ok_or_else(|| AddressError(text.into()))
     }
+}
+
+/// `ID@host:port`, after `relay://`, `relay+ws://` or `relay+wss://`.
+fn parse_through_relay(over: &str, text: &str) -> Option<Address> {
+    let (relay, place) = text.split_once('@')?;
+    let line = match over {
+        "" => Address::from_multiaddr(&parse_host_port(place)?)?,
+        "+ws" => parse_line(&format!("ws://{place}"))?,
+        "+wss" => parse_line(&format!("wss://{place}"))?,
+        _ => return None,
+    };
+    Some(line.through(relay.parse().ok()?))
+}
+
+fn parse_line(text: &str) -> Option<Address> {
+    let parsed = if let Some(place) = text.strip_prefix("wss://") {
+        parse_web(place, 443)?.with(Part::Tls).with(Part::Ws("/".into()))
+    } else if let Some(place) = text.strip_prefix("ws://") {
+        parse_web(place, 80)?.with(Part::Ws("/".into()))
+    } else {
+        parse_host_port(text)?
+    };
+    Address::from_multiaddr(&parsed)
 }
 
 impl fmt::Display for Address {
@@ -210,5 +257,7 @@ impl fmt::Debug for Address {
 
 /// The text is not an address we can use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address: expected `host:port`, `wss://host` or `/ip4|ip6|dns/<host>/tcp/<port>`, without a path or peer id")]
+#[error(
+    "`{0}` is not an address: expected `host:port`, `wss://host`, `relay://ID@host:port` or `/ip4|ip6|dns/<host>/tcp/<port>`, without a path or peer id"
+)]
 pub struct AddressError(String);

@@ -34,6 +34,8 @@ impl Default for Backoff {
 /// The dial list.
 pub(super) struct Dialer {
     backoff: Backoff,
+    /// Connected or being dialled at once; then the others wait.
+    wanted: usize,
     entries: BTreeMap<PeerId, Entry>,
 }
 
@@ -47,8 +49,9 @@ struct Entry {
 }
 
 impl Dialer {
-    pub(super) fn new(backoff: Backoff) -> Self {
-        Self { backoff, entries: BTreeMap::new() }
+    /// For `wanted` of the list at once; the next is dialled when one of them is lost.
+    pub(super) fn new(backoff: Backoff, wanted: usize) -> Self {
+        Self { backoff, wanted, entries: BTreeMap::new() }
     }
 
     /// Replace the list. New partners and those with new addresses are due at once; the others keep their state.
@@ -84,7 +87,8 @@ impl Dialer {
     }
 
     fn earliest(&self) -> Option<(PeerId, Instant)> {
-        if self.entries.values().filter(|entry| entry.dialing).count() >= DIALS_MAX {
+        let count = |of: fn(&Entry) -> bool| self.entries.values().filter(|entry| of(entry)).count();
+        if count(|entry| entry.dialing) >= DIALS_MAX || count(|entry| entry.dialing || entry.up_since.is_some()) >= self.wanted {
             return None;
         }
         let idle = self.entries.iter().filter(|(_, entry)| !entry.dialing && entry.up_since.is_none());
@@ -145,7 +149,7 @@ mod tests {
     }
 
     fn list(partners: &[Partner], now: Instant) -> Dialer {
-        let mut dialer = Dialer::new(Backoff::default());
+        let mut dialer = Dialer::new(Backoff::default(), usize::MAX);
         dialer.set(partners, |_| false, now);
         dialer
     }
@@ -201,6 +205,22 @@ mod tests {
         assert_eq!(dialer.wake(), None);
         dialer.failed(first[0].0, now, 1.0);
         assert!(dialer.next_due(now).is_some(), "a place came free");
+    }
+
+    #[test]
+    fn no_more_than_wanted_are_held_and_a_lost_one_is_replaced_by_the_next() {
+        let now = Instant::now();
+        let relays: Vec<_> = (1..=3).map(|n| partner(n, "relay.example:4001")).collect();
+        let mut dialer = Dialer::new(Backoff::default(), 2);
+        dialer.set(&relays, |_| false, now);
+        let held: Vec<_> = std::iter::from_fn(|| dialer.next_due(now)).map(|(peer, _)| peer).collect();
+        assert_eq!(held.len(), 2);
+        dialer.connected(held[0], true, now);
+        dialer.connected(held[1], true, now);
+        assert_eq!(dialer.wake(), None);
+        dialer.disconnected(held[0], now, 1.0);
+        let next = dialer.next_due(now).map(|(peer, _)| peer);
+        assert!(next.is_some_and(|next| !held.contains(&next)), "the one that was lost waits, the third is tried");
     }
 
     #[test]

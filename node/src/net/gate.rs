@@ -1,14 +1,14 @@
-//! Who may connect: partners on the list; and while an invitation is open, a few guests, for pairing alone.
+//! Who may connect, and what for: partners on the list; relays we use, and those who may use us as one; and while an invitation is
+//! open, a few guests, for pairing alone.
 //!
 //! First in the behaviour struct, since a behaviour that refuses later leaves the earlier ones with stale state
 //! (rust-libp2p#4870). An unknown peer proves its key and is dropped before a stream or a protocol list exists; a guest is
-//! offered one protocol and no other.
+//! offered one protocol and no other, and so is who is known as a relay or to ours.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     convert::Infallible,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -20,51 +20,16 @@ use libp2p::{
     swarm::{ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy},
 };
 
+use super::roles::{Role, Roles};
+
 /// Source addresses whose refusals we count. Beyond it new ones go uncounted: the bound on pending handshakes still holds.
 const COUNTED_ADDRESSES_MAX: usize = 1024;
 
 /// The window in which refusals from one source address are counted.
 const COUNTED_FOR: Duration = Duration::from_secs(60);
 
-/// Guests connected at once.
-const GUESTS_MAX: usize = 16;
-
-/// Of these from one source address.
-const GUESTS_ALIKE_MAX: usize = 8;
-
 /// Guests from one source address in a minute. A whole firm may sit behind one.
 const GUESTS_PER_MINUTE_MAX: u32 = 30;
-
-/// The connections on which nothing but pairing is offered. Who asks sees what `gate` has decided, which decides first.
-#[derive(Clone, Default)]
-pub(super) struct Guests(Arc<Mutex<HashMap<ConnectionId, Option<IpAddr>>>>);
-
-impl Guests {
-    pub(super) fn contains(&self, id: ConnectionId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
-    }
-
-    /// One that came to us. False: there are too many, or too many of this source.
-    fn add(&self, id: ConnectionId, source: IpAddr) -> bool {
-        let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let came = guests.values().flatten().count();
-        let alike = guests.values().flatten().filter(|other| **other == source).count();
-        let room = came < GUESTS_MAX && alike < GUESTS_ALIKE_MAX;
-        if room {
-            guests.insert(id, Some(source));
-        }
-        room
-    }
-
-    /// One whose guest we are: whoever comes to us takes no place from it.
-    fn add_visit(&self, id: ConnectionId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, None);
-    }
-
-    fn remove(&self, id: ConnectionId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    }
-}
 
 /// The peer is not on the list.
 #[derive(Debug, thiserror::Error)]
@@ -85,16 +50,20 @@ pub(super) struct Quota {
     pub(super) unknown_per_minute_max: u32,
 }
 
-/// The list, and the handshakes that have not shown a key yet.
+/// The lists, and the handshakes that have not shown a key yet.
 pub(super) struct Behaviour {
     partners: BTreeSet<PeerId>,
+    /// Relays: ours, and those behind which partners are.
+    relays: BTreeSet<PeerId>,
+    /// Who may use this node as a relay, beside the partners; none: it is no relay.
+    relayed: Option<BTreeSet<PeerId>>,
     quota: Quota,
     /// Bounded by the limit on pending connections, which stands behind us.
     pending: HashMap<ConnectionId, IpAddr>,
     refused: HashMap<IpAddr, (u32, Instant)>,
     /// Whether guests may come.
     open: bool,
-    guests: Guests,
+    roles: Roles,
     guests_of: HashMap<IpAddr, (u32, Instant)>,
     /// Our dials to somebody whose key we do not know yet.
     visits: HashSet<ConnectionId>,
@@ -104,19 +73,21 @@ impl Behaviour {
     pub(super) fn new(quota: Quota) -> Self {
         Self {
             partners: BTreeSet::new(),
+            relays: BTreeSet::new(),
+            relayed: None,
             quota,
             pending: HashMap::new(),
             refused: HashMap::new(),
             open: false,
-            guests: Guests::default(),
+            roles: Roles::default(),
             guests_of: HashMap::new(),
             visits: HashSet::new(),
         }
     }
 
-    /// The connections of guests, for the behaviours behind this one.
-    pub(super) fn guests(&self) -> Guests {
-        self.guests.clone()
+    /// What every connection has part in, for the behaviours behind this one.
+    pub(super) fn roles(&self) -> Roles {
+        self.roles.clone()
     }
 
     /// Lets guests come, or no more. Those who are here finish.
@@ -143,8 +114,25 @@ impl Behaviour {
         old.difference(&self.partners).copied().collect()
     }
 
-    fn admit(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
-        if self.partners.contains(peer) { Ok(()) } else { Err(ConnectionDenied::new(NotAPartner)) }
+    /// Replaces the list of relays we use. One that is no longer on it goes by itself, when nothing is put through it.
+    pub(super) fn set_relays(&mut self, relays: BTreeSet<PeerId>) {
+        self.relays = relays;
+    }
+
+    /// Replaces the list of those who may use this node as a relay. Returns who may no longer; the caller disconnects them.
+    pub(super) fn set_relayed(&mut self, relayed: BTreeSet<PeerId>) -> Vec<PeerId> {
+        // One that is new may have knocked before.
+        self.refused.clear();
+        let old = self.relayed.replace(relayed).unwrap_or_default();
+        old.into_iter().filter(|peer| !self.role_of(peer, &[]).is_known()).collect()
+    }
+
+    /// What this peer has part in over a connection with these addresses.
+    fn role_of(&self, peer: &PeerId, ends: &[&Multiaddr]) -> Role {
+        let through_a_relay = ends.iter().any(|end| end.iter().any(|part| part == Part::P2pCircuit));
+        let partner = self.partners.contains(peer);
+        let relayed = self.relayed.as_ref().is_some_and(|relayed| partner || relayed.contains(peer));
+        Role { partner, relay: self.relays.contains(peer) && !through_a_relay, relayed: relayed && !through_a_relay, ..Role::default() }
     }
 
     /// Whether an unknown peer may come in for pairing.
@@ -156,7 +144,7 @@ impl Behaviour {
         }
         let came = self.guests_of.entry(source).or_insert((0, now));
         came.0 += 1;
-        if came.0 <= GUESTS_PER_MINUTE_MAX && self.guests.add(id, source) { Ok(()) } else { Err(ConnectionDenied::new(NotAPartner)) }
+        if came.0 <= GUESTS_PER_MINUTE_MAX && self.roles.add_guest(id, source) { Ok(()) } else { Err(ConnectionDenied::new(NotAPartner)) }
     }
 
     fn admit_handshake(&mut self, source: IpAddr, now: Instant) -> Result<(), ConnectionDenied> {
@@ -177,9 +165,10 @@ impl Behaviour {
     }
 }
 
-/// Whether it came through a web proxy on this computer.
-fn by_proxy(address: &Multiaddr) -> bool {
-    source_of(address).is_loopback() && address.iter().any(|part| matches!(part, Part::Ws(_)))
+/// Whether it came through a web proxy on this computer, or through a relay: the source says nothing of who it is.
+fn is_put_through(local: &Multiaddr, remote: &Multiaddr) -> bool {
+    let by_proxy = source_of(remote).is_loopback() && remote.iter().any(|part| matches!(part, Part::Ws(_)));
+    by_proxy || local.iter().any(|part| part == Part::P2pCircuit)
 }
 
 /// The source as we count it: an IPv6 host has a whole /64 to call from.
@@ -195,9 +184,14 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 
-    fn handle_pending_inbound_connection(&mut self, id: ConnectionId, _: &Multiaddr, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
-        // Behind a proxy everybody comes from this computer: the bound for all holds, and limits by address are the proxy's.
-        if !by_proxy(remote) {
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        // Everybody would count as one: the bound for all holds, and limits by source are those of the proxy, or of the relay.
+        if !is_put_through(local, remote) {
             let source = source_of(remote);
             self.admit_handshake(source, Instant::now())?;
             self.pending.insert(id, source);
@@ -209,13 +203,17 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         id: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending.remove(&id);
-        if self.admit(&peer).is_err() {
+        let role = self.role_of(&peer, &[local, remote]);
+        if role.is_known() {
+            // Who may use us as a relay may pair too, and takes no guest's place.
+            self.roles.set(id, Role { guest: self.open && !role.partner, ..role });
+        } else {
             let (source, now) = (source_of(remote), Instant::now());
-            let counted = !by_proxy(remote);
+            let counted = !is_put_through(local, remote);
             self.admit_guest(id, source, now).inspect_err(|_| {
                 if counted {
                     self.count_refusal(source, now)
@@ -235,24 +233,25 @@ impl NetworkBehaviour for Behaviour {
         if self.visits.contains(&id) {
             return Ok(Vec::new());
         }
-        self.admit(&peer.ok_or_else(|| ConnectionDenied::new(NotAPartner))?)?;
-        Ok(Vec::new())
+        if peer.is_some_and(|peer| self.role_of(&peer, &[]).is_known()) { Ok(Vec::new()) } else { Err(ConnectionDenied::new(NotAPartner)) }
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         id: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         // Again: the partner may have been removed while the dial was under way.
-        let visit = self.visits.remove(&id);
-        match self.admit(&peer) {
-            Err(_) if visit => self.guests.add_visit(id),
-            admitted => admitted?,
+        let role = self.role_of(&peer, &[remote]);
+        // Who is a relay to us may be one to pair with.
+        let role = Role { guest: self.visits.remove(&id) && !role.partner, ..role };
+        if role == Role::default() {
+            return Err(ConnectionDenied::new(NotAPartner));
         }
+        self.roles.set(id, role);
         Ok(dummy::ConnectionHandler)
     }
 
@@ -260,13 +259,13 @@ impl NetworkBehaviour for Behaviour {
         match event {
             FromSwarm::ListenFailure(failure) => {
                 self.pending.remove(&failure.connection_id);
-                self.guests.remove(failure.connection_id);
+                self.roles.remove(failure.connection_id);
             }
             FromSwarm::DialFailure(failure) => {
                 self.visits.remove(&failure.connection_id);
-                self.guests.remove(failure.connection_id);
+                self.roles.remove(failure.connection_id);
             }
-            FromSwarm::ConnectionClosed(closed) => self.guests.remove(closed.connection_id),
+            FromSwarm::ConnectionClosed(closed) => self.roles.remove(closed.connection_id),
             _ => {}
         }
     }
@@ -282,7 +281,7 @@ impl NetworkBehaviour for Behaviour {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::roles::GUESTS_MAX, *};
 
     const QUOTA: Quota = Quota { pending_max: 2, unknown_per_minute_max: 3 };
 
@@ -333,17 +332,17 @@ mod tests {
         gate.open(true);
         for id in 1..=GUESTS_MAX {
             assert!(arrive(&mut gate, id, u8::try_from(id).unwrap()));
-            assert!(gate.guests().contains(ConnectionId::new_unchecked(id)));
+            assert!(gate.roles().of(ConnectionId::new_unchecked(id)).guest);
         }
         assert!(!arrive(&mut gate, 100, 100), "one too many");
         gate.open(false);
-        gate.guests.remove(ConnectionId::new_unchecked(1));
+        gate.roles.remove(ConnectionId::new_unchecked(1));
         assert!(!arrive(&mut gate, 101, 101), "the door is shut again");
         gate.open(true);
         let came = (200..300).filter(|id| {
             let id = *id;
             let entered = gate.admit_guest(ConnectionId::new_unchecked(id), source_of(&remote(9)), Instant::now()).is_ok();
-            gate.guests.remove(ConnectionId::new_unchecked(id));
+            gate.roles.remove(ConnectionId::new_unchecked(id));
             entered
         });
         assert_eq!(came.count(), GUESTS_PER_MINUTE_MAX as usize - 1, "host 9 came once before");

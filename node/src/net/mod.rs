@@ -1,10 +1,11 @@
 //! Connections to partners: who may connect, keeping connected, and streams. The only place of libp2p.
 //!
-//! It moves bytes and knows nothing of what they mean; that is for `exchange`. No discovery, gossip or relay: partners
-//! are known, and the one that can reach the other dials (docs/design.md). Reading order:
+//! It moves bytes and knows nothing of what they mean; that is for `exchange`. No discovery and no gossip: partners are known, and the
+//! one that can reach the other dials, through a relay if neither can (docs/design.md). Reading order:
 //! - [`Net`], the handle, and [`Event`], what it reports;
 //! - `task`: the loop that owns the swarm;
-//! - `gate`: admission, `guests`: what those who pair have no part in; `dial`: when to call whom; `streams`: opening and counting;
+//! - `gate`: admission, `roles`: what a connection has part in; `dial`: when to call whom; `streams`: opening and counting;
+//! - `relay`: places at relays, and being one;
 //! - `transport`: TCP, WebSockets, TLS and yamux; `address`: ids and addresses.
 //!
 //! Invariants: an unknown peer gets nothing after the handshake, and while an invitation is open a stream for pairing and nothing else; every call of [`Net`] ends; whatever a peer does, our
@@ -18,7 +19,8 @@ use zeroize::Zeroizing;
 mod address;
 mod dial;
 mod gate;
-mod guests;
+mod relay;
+mod roles;
 mod streams;
 mod task;
 #[cfg(test)]
@@ -27,6 +29,7 @@ mod transport;
 
 pub use address::{Address, AddressError, PeerId, PeerIdError, peer_id_of, transport_peer_id};
 pub use dial::Backoff;
+pub use relay::{Load, Place, Serving};
 pub use streams::{Protocol, Stream};
 use task::{Command, Task};
 pub use transport::Web;
@@ -46,12 +49,18 @@ pub struct Config {
     pub seed: Zeroizing<[u8; 32]>,
     /// Where to listen; may be empty for a node that only dials. Port 0 lets the system choose.
     pub listen: Vec<Address>,
+    /// Addresses through relays at which a place is kept, two at once.
+    pub relays: Vec<Address>,
+    /// Whether the node is a relay for others, and how.
+    pub serving: Option<Serving>,
     /// Certificates for WebSockets.
     pub web: Web,
     /// Connections with one partner: two when both dial at once, and room for replacing a dead one.
     pub connections_per_peer_max: u32,
     /// Streams with one partner in both directions: a control stream, and the feeds it follows.
     pub streams_per_peer_max: usize,
+    /// Lines through one relay, in both directions: each is a stream of the connection with it.
+    pub lines_max: usize,
     /// Handshakes of callers that have not shown their key; half of it for one source address.
     pub pending_handshakes_max: u32,
     /// Unknown peers from one source address in a minute; then it is not answered. At least 1. Counting restarts when a partner is added.
@@ -77,9 +86,12 @@ impl Config {
         Self {
             seed: Zeroizing::new(seed),
             listen,
+            relays: Vec::new(),
+            serving: None,
             web: Web::default(),
             connections_per_peer_max: 4,
             streams_per_peer_max: 64,
+            lines_max: 0,
             pending_handshakes_max: 16,
             unknown_per_minute_max: 3,
             connections_max: 512,
@@ -111,8 +123,15 @@ pub struct Partner {
 /// left out; the others never are.
 #[derive(Debug)]
 pub enum Event {
-    /// We listen here; the port is the real one.
+    /// We listen here; the port is the real one. Through a relay: it keeps us a place.
     Listening(Address),
+    /// We are no longer reached there: the relay is gone, or keeps us no place any more.
+    NotListening {
+        /// The address.
+        address: Address,
+        /// The reason, for people.
+        why: String,
+    },
     /// The first connection with a partner is up. Further ones are not, but for [`Event::Dialed`].
     Connected {
         /// The partner.
@@ -239,9 +258,25 @@ impl Net {
         let _ = self.commands.send(Command::Disconnect { peer }).await;
     }
 
-    /// Where we listen now, with the real ports.
+    /// Where we listen now, with the real ports, and where a relay keeps us a place.
     pub async fn listen_addresses(&self) -> Vec<Address> {
         self.ask(|reply| Command::ListenAddresses { reply }).await.unwrap_or_default()
+    }
+
+    /// The relays it was given, and whether a place is kept there.
+    pub async fn places(&self) -> Vec<Place> {
+        self.ask(|reply| Command::Places { reply }).await.unwrap_or_default()
+    }
+
+    /// Replace the list of those who may use this node as a relay, beside the partners. On return it is in force. Nothing changes
+    /// for a node that is none.
+    pub async fn set_relay_users(&self, users: Vec<PeerId>) {
+        self.ask(|reply| Command::SetRelayUsers { users, reply }).await;
+    }
+
+    /// How much it does as a relay; none: it is none.
+    pub async fn relay_load(&self) -> Option<Load> {
+        self.ask(|reply| Command::RelayLoad { reply }).await.flatten()
     }
 
     /// The hosts it was told to listen on, `0.0.0.0` as such, with the real ports.

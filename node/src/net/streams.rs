@@ -37,7 +37,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
 };
 
-use super::{OpenError, gate::Guests};
+use super::{OpenError, roles::Roles};
 
 /// Streams with a guest: one conversation, and one to spare.
 const GUEST_STREAMS_MAX: usize = 2;
@@ -61,6 +61,8 @@ impl Protocol {
     const PARTNERS: &'static [Self] = &[Self::Control, Self::Feed];
     /// What guests are offered.
     const GUESTS: &'static [Self] = &[Self::Pair];
+    /// What those are offered who are a relay to us, or we to them.
+    const RELAYS: &'static [Self] = &[];
 
     /// The name both sides agree on.
     pub fn name(self) -> &'static str {
@@ -373,7 +375,7 @@ pub(super) struct Behaviour {
     open_timeout: Duration,
     // Invariant: no entry without a connection.
     peers: BTreeMap<PeerId, Peer>,
-    guests: Guests,
+    roles: Roles,
     /// The link whose connection the other behaviours are deciding on.
     candidate: Option<(ConnectionId, Arc<Link>)>,
     /// Drained by the swarm on each turn; openings and arrivals in it hold a place.
@@ -393,9 +395,9 @@ struct Connection {
 }
 
 impl Behaviour {
-    pub(super) fn new(streams_max: usize, open_timeout: Duration, guests: Guests) -> Self {
+    pub(super) fn new(streams_max: usize, open_timeout: Duration, roles: Roles) -> Self {
         let (peers, queue) = (BTreeMap::new(), VecDeque::new());
-        Self { streams_max, open_timeout, peers, guests, candidate: None, queue }
+        Self { streams_max, open_timeout, peers, roles, candidate: None, queue }
     }
 
     pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
@@ -417,7 +419,7 @@ impl Behaviour {
     /// Open a pairing stream on a connection that we dialled for that. `reply` is used or dropped in the end.
     pub(super) fn visit(&mut self, peer: PeerId, id: ConnectionId, reply: oneshot::Sender<Result<Stream, OpenError>>) {
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned();
-        match place.ok().filter(|_| self.guests.contains(id)) {
+        match place.ok().filter(|_| self.roles.of(id).guest) {
             Some(place) => self.queue.push_back(ToSwarm::NotifyHandler {
                 peer_id: peer,
                 handler: NotifyHandler::One(id),
@@ -467,14 +469,16 @@ impl Behaviour {
     }
 
     fn admit(&mut self, peer: PeerId, id: ConnectionId) -> Handler {
-        let link = if self.guests.contains(id) {
-            Arc::new(Link::new(peer, id, Protocol::GUESTS, Arc::new(Semaphore::new(GUEST_STREAMS_MAX))))
-        } else {
+        let role = self.roles.of(id);
+        let link = if role.partner {
             let known = self.peers.get(&peer).map(|peer| peer.places.clone());
-            let link = Link::new(peer, id, Protocol::PARTNERS, known.unwrap_or_else(|| Arc::new(Semaphore::new(self.streams_max))));
-            let link = Arc::new(link);
+            let places = known.unwrap_or_else(|| Arc::new(Semaphore::new(self.streams_max)));
+            let link = Arc::new(Link::new(peer, id, Protocol::PARTNERS, places));
             self.candidate = Some((id, link.clone()));
             link
+        } else {
+            let served = if role.guest { Protocol::GUESTS } else { Protocol::RELAYS };
+            Arc::new(Link::new(peer, id, served, Arc::new(Semaphore::new(GUEST_STREAMS_MAX))))
         };
         Handler { link, open_timeout: self.open_timeout, openings: VecDeque::new(), arrivals: VecDeque::new() }
     }

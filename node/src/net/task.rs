@@ -1,7 +1,7 @@
 //! The network task: the one owner of the swarm. It takes one turn at a time and applies it without waiting.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     error::Error,
     ops::ControlFlow,
     time::{Duration, Instant},
@@ -14,9 +14,10 @@ use libp2p::{
     core::transport::ListenerId,
     memory_connection_limits,
     multiaddr::Protocol as Part,
-    ping,
+    ping, relay,
     swarm::{
         self, ConnectionId, DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent,
+        behaviour::toggle::Toggle,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -29,7 +30,10 @@ use super::{
     Address, Config, Event, NetError, OpenError, Partner, PeerId, Protocol, Stream,
     address::keypair,
     dial::Dialer,
-    gate, guests, streams,
+    gate,
+    relay::{Counted, Load, Place, Places, is_circuit},
+    roles::{Only, Role},
+    streams,
     transport::{check_free, transport},
 };
 
@@ -51,7 +55,9 @@ struct Behaviour {
     memory: memory_connection_limits::Behaviour,
     limits: connection_limits::Behaviour,
     streams: streams::Behaviour,
-    ping: guests::NotFor<ping::Behaviour>,
+    ping: Only<ping::Behaviour>,
+    through: Only<relay::client::Behaviour>,
+    serving: Toggle<Only<relay::Behaviour>>,
 }
 
 /// What a [`super::Net`] asks of the task.
@@ -61,6 +67,9 @@ pub(super) enum Command {
     AdmitGuests { open: bool, reply: oneshot::Sender<()> },
     Part { connection: ConnectionId },
     SetPartners { partners: Vec<Partner>, reply: oneshot::Sender<()> },
+    SetRelayUsers { users: Vec<PeerId>, reply: oneshot::Sender<()> },
+    Places { reply: oneshot::Sender<Vec<Place>> },
+    RelayLoad { reply: oneshot::Sender<Option<Load>> },
     Redial { peer: PeerId },
     Disconnect { peer: PeerId },
     ListenAddresses { reply: oneshot::Sender<Vec<Address>> },
@@ -85,6 +94,11 @@ pub(super) struct Task {
     dialer: Dialer,
     /// Dials to somebody unknown, for pairing, and who waits for them. One that ends without an answer is dropped here.
     visits: HashMap<ConnectionId, oneshot::Sender<Result<Stream, OpenError>>>,
+    /// Places at relays.
+    places: Places,
+    /// Relays behind which partners are.
+    relays: BTreeSet<libp2p::PeerId>,
+    counted: Counted,
     /// What each listener was told to listen on.
     hosts: Vec<(ListenerId, Address)>,
     listening: Vec<(ListenerId, Address)>,
@@ -99,15 +113,20 @@ impl Task {
     /// Bind and listen. Fails on anything the user has to fix.
     pub(super) async fn start(config: &Config, commands: mpsc::Receiver<Command>, events: mpsc::Sender<Event>) -> Result<Self, NetError> {
         let key = keypair(&config.seed);
-        let transport = transport(&key, config.streams_per_peer_max, &config.web)?;
+        let local = key.public().to_peer_id();
+        let (circuits, through) = relay::client::new(local);
+        let transport = transport(&key, circuits, config.streams_per_peer_max + config.lines_max, &config.web)?;
         let tuning = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_MAX)
             .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)
             .with_dial_concurrency_factor(std::num::NonZeroU8::MIN);
         let mut task = Self {
-            swarm: Swarm::new(transport, behaviour(config), key.public().to_peer_id(), tuning),
-            dialer: Dialer::new(config.backoff),
+            swarm: Swarm::new(transport, behaviour(config, local, through), local, tuning),
+            dialer: Dialer::new(config.backoff, usize::MAX),
             visits: HashMap::new(),
+            places: Places::new(&config.relays, Instant::now()),
+            relays: BTreeSet::new(),
+            counted: Counted::default(),
             hosts: Vec::new(),
             listening: Vec::new(),
             commands,
@@ -115,7 +134,15 @@ impl Task {
             waiting: VecDeque::new(),
             ping_window: config.ping_timeout,
         };
+        task.know_relays();
         task.listen(&config.listen).await?;
+        if let Some(serving) = &config.serving {
+            task.set_relay_users(&serving.users);
+            // Without one the library keeps nobody a place. What it tells them is not used: they know by which address they came.
+            let listening = task.listening.iter().map(|(_, address)| address);
+            let reached: Vec<_> = serving.reached_at.iter().chain(listening).map(Address::to_multiaddr).collect();
+            reached.into_iter().for_each(|address| task.swarm.add_external_address(address));
+        }
         Ok(task)
     }
 
@@ -154,7 +181,7 @@ impl Task {
     }
 
     async fn next(&mut self) -> Turn {
-        let wake = self.dialer.wake();
+        let wake = self.dialer.wake().into_iter().chain(self.places.wake()).min();
         tokio::select! {
             room = self.events.reserve(), if !self.waiting.is_empty() => match (room, self.waiting.pop_front()) {
                 (Ok(room), Some(event)) => {
@@ -197,10 +224,20 @@ impl Task {
                 self.set_partners(&partners);
                 let _ = reply.send(());
             }
+            Command::SetRelayUsers { users, reply } => {
+                self.set_relay_users(&users);
+                let _ = reply.send(());
+            }
+            Command::Places { reply } => drop(reply.send(self.places.all().cloned().collect())),
+            Command::RelayLoad { reply } => {
+                let serves = self.swarm.behaviour().serving.is_enabled();
+                let _ = reply.send(serves.then(|| self.counted.load()));
+            }
             Command::Redial { peer } => self.dialer.redial(peer, Instant::now()),
             Command::Disconnect { peer } => self.disconnect(peer.0),
             Command::ListenAddresses { reply } => {
-                let _ = reply.send(self.listening.iter().map(|(_, address)| address.clone()).collect());
+                let own = self.listening.iter().map(|(_, address)| address);
+                let _ = reply.send(own.chain(self.places.kept()).cloned().collect());
             }
             Command::ListenHosts { reply } => {
                 let real = |id: &ListenerId| self.listening.iter().find(|(listener, _)| listener == id).map(|(_, address)| address);
@@ -216,8 +253,25 @@ impl Task {
         for peer in self.swarm.behaviour_mut().gate.set(list) {
             self.disconnect(peer);
         }
+        let addresses = partners.iter().flat_map(|partner| &partner.addresses);
+        self.relays = addresses.filter_map(|address| Some(address.relay()?.0.0)).collect();
+        self.know_relays();
         let streams = &self.swarm.behaviour().streams;
         self.dialer.set(partners, |peer| streams.is_connected(&peer.0), Instant::now());
+    }
+
+    /// Our relays, and those behind which partners are.
+    fn know_relays(&mut self) {
+        let all = self.relays.iter().copied().chain(self.places.relays().map(|relay| relay.0)).collect();
+        self.swarm.behaviour_mut().gate.set_relays(all);
+    }
+
+    fn set_relay_users(&mut self, users: &[PeerId]) {
+        if self.swarm.behaviour().serving.is_enabled() {
+            for peer in self.swarm.behaviour_mut().gate.set_relayed(users.iter().map(|user| user.0).collect()) {
+                self.disconnect(peer);
+            }
+        }
     }
 
     /// Streams fail at once; the connections behind them close in their own time, but within a bound.
@@ -235,6 +289,19 @@ impl Task {
             if let Err(error) = self.swarm.dial(dial) {
                 self.dial_failed(peer, &error);
             }
+        }
+        while let Some((relay, address)) = self.places.next_due(now) {
+            match self.swarm.listen_on(address.to_multiaddr()) {
+                Ok(listener) => self.places.asked(relay, listener),
+                Err(error) => self.place_lost(relay, Some(last_source(&error))),
+            }
+        }
+    }
+
+    fn place_lost(&mut self, relay: PeerId, why: Option<String>) {
+        tracing::info!(%relay, why, "no place at the relay");
+        if let Some((address, why)) = self.places.lost(relay, why, Instant::now(), jitter()) {
+            self.emit(Event::NotListening { address, why });
         }
     }
 
@@ -261,6 +328,8 @@ impl Task {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => self.apply_streams(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping)) => self.apply_ping(&ping),
+            SwarmEvent::Behaviour(BehaviourEvent::Through(event)) => self.apply_through(&event),
+            SwarmEvent::Behaviour(BehaviourEvent::Serving(event)) => self.counted.note(&event),
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, connection_id, .. } => {
                 if let Some(reply) = self.visits.remove(&connection_id) {
                     self.swarm.behaviour_mut().streams.visit(peer_id, connection_id, reply);
@@ -272,6 +341,7 @@ impl Task {
                 if let Some(reply) = self.visits.remove(&connection_id) {
                     let _ = reply.send(Err(OpenError::Unreachable(reason(&error))));
                 } else if let Some(peer) = peer_id {
+                    self.places.unreachable(PeerId(peer), reason(&error));
                     self.dial_failed(PeerId(peer), &error);
                 }
             }
@@ -284,7 +354,8 @@ impl Task {
                 }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
-                if let Some(address) = Address::from_multiaddr(&address) {
+                // A relay may know other addresses of itself; the one that we were given counts.
+                if let Some(address) = Address::from_multiaddr(&address).filter(|_| !is_circuit(&address)) {
                     self.listening.push((listener_id, address.clone()));
                     self.emit(Event::Listening(address));
                 }
@@ -292,6 +363,11 @@ impl Task {
             SwarmEvent::ExpiredListenAddr { listener_id, address } => {
                 let expired = Address::from_multiaddr(&address);
                 self.listening.retain(|(id, address)| (*id, Some(address)) != (listener_id, expired.as_ref()));
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } if self.places.of(listener_id).is_some() => {
+                if let Some(relay) = self.places.of(listener_id) {
+                    self.place_lost(relay, reason.err().map(|why| last_source(&why)));
+                }
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 self.listening.retain(|(id, _)| *id != listener_id);
@@ -320,8 +396,20 @@ impl Task {
         }
     }
 
+    fn apply_through(&mut self, event: &relay::client::Event) {
+        let relay::client::Event::ReservationReqAccepted { relay_peer_id, limit, .. } = event else { return };
+        // A relay without a bound says 0.
+        let bytes_max = limit.as_ref().and_then(|limit| limit.data_in_bytes()).filter(|bytes| *bytes > 0);
+        if let Some(address) = self.places.accepted(PeerId(*relay_peer_id), bytes_max, Instant::now()) {
+            self.emit(Event::Listening(address));
+        }
+    }
+
     fn apply_ping(&mut self, ping: &ping::Event) {
-        if self.swarm.behaviour_mut().streams.pinged(ping, self.ping_window) {
+        let streams = &mut self.swarm.behaviour_mut().streams;
+        // The line to a relay carries no stream that is ours; it has missed two pings, since libp2p keeps the first to itself.
+        let to_a_relay = !streams.is_connected(&ping.peer) && ping.result.is_err();
+        if streams.pinged(ping, self.ping_window) || to_a_relay {
             tracing::info!(peer = %ping.peer, "the connection is dead");
             self.swarm.close_connection(ping.connection);
         }
@@ -366,7 +454,7 @@ impl Task {
     }
 }
 
-fn behaviour(config: &Config) -> Behaviour {
+fn behaviour(config: &Config, local: libp2p::PeerId, through: relay::client::Behaviour) -> Behaviour {
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(config.pending_handshakes_max))
         .with_max_established_per_peer(Some(config.connections_per_peer_max))
@@ -377,13 +465,17 @@ fn behaviour(config: &Config) -> Behaviour {
     };
     let ping = ping::Config::new().with_interval(config.ping_interval).with_timeout(config.ping_timeout);
     let gate = gate::Behaviour::new(quota);
-    let guests = gate.guests();
+    let roles = gate.roles();
+    let serving =
+        config.serving.as_ref().map(|serving| Only::new(roles.clone(), |role| role.relayed, super::relay::behaviour(local, serving)));
     Behaviour {
         gate,
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.memory_bytes_max),
         limits: connection_limits::Behaviour::new(limits),
-        streams: streams::Behaviour::new(config.streams_per_peer_max, config.open_timeout, guests.clone()),
-        ping: guests::NotFor::new(guests, ping::Behaviour::new(ping)),
+        streams: streams::Behaviour::new(config.streams_per_peer_max, config.open_timeout, roles.clone()),
+        ping: Only::new(roles.clone(), Role::is_known, ping::Behaviour::new(ping)),
+        through: Only::new(roles, |role| role.relay, through),
+        serving: serving.into(),
     }
 }
 
@@ -409,7 +501,9 @@ fn reason(error: &DialError) -> String {
 
 /// The address as the user wrote it; libp2p has put the peer id behind it.
 fn place(address: &Multiaddr) -> Multiaddr {
-    address.iter().take_while(|part| !matches!(part, Part::P2p(_))).collect()
+    let mut parts: Vec<Part<'_>> = address.iter().collect();
+    parts.pop_if(|last| matches!(last, Part::P2p(_)));
+    parts.into_iter().collect()
 }
 
 /// The innermost cause: the outer ones speak of libp2p's layers.

@@ -136,25 +136,16 @@ async fn a_guest_is_offered_pairing_and_nothing_else() {
     assert!(guest.net.visit(host.address().await).await.is_err(), "nobody is invited");
     host.net.admit_guests(true).await;
     guest.dials(host.peer(), vec![host.address().await]).await;
-    guest.connected().await;
-    // Its own program gives the connection up each time, since nobody answers its pings, and dials again.
-    let opened = async |protocol| {
-        let tried = async {
-            loop {
-                match guest.net.open(host.peer(), protocol).await {
-                    Err(OpenError::NotConnected | OpenError::Closed | OpenError::Io(_)) => {
-                        tokio::time::sleep(Duration::from_millis(5)).await
-                    }
-                    other => return other,
-                }
-            }
-        };
-        timeout(PATIENCE, tried).await.expect("an answer")
+    // Its own program gives the connection up each time, since nobody answers its pings, and dials again: it asks at once.
+    let near = loop {
+        guest.connected().await;
+        let open = |protocol| guest.net.open(host.peer(), protocol);
+        match tokio::join!(open(Protocol::Control), open(Protocol::Feed), open(Protocol::Pair)) {
+            (Err(OpenError::Unsupported(_)), Err(OpenError::Unsupported(_)), Ok(near)) => break near,
+            (Ok(_), _, _) | (_, Ok(_), _) => panic!("a guest got a partner's stream"),
+            _ => {}
+        }
     };
-    for protocol in [Protocol::Control, Protocol::Feed] {
-        assert!(matches!(opened(protocol).await, Err(OpenError::Unsupported(_))), "{protocol:?}");
-    }
-    let near = opened(Protocol::Pair).await.unwrap();
     // To the host it is no partner: no word of a connection, and the stream is a guest's.
     let far = guest_stream(host.until(|event| (!matches!(event, Event::Listening(_) | Event::Refused { .. })).then_some(event)).await);
     assert_eq!((far.peer(), near.peer()), (guest.peer(), host.peer()));
@@ -203,6 +194,121 @@ async fn partners_open_streams_both_ways_over_the_diallers_connection() {
     let mut rest = Vec::new();
     far.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"last words");
+}
+
+/// A relay, and the address of a node that keeps a place there.
+async fn relay_for(name: u8, users: &[PeerId]) -> (Node, Address) {
+    let mut config = config(name);
+    config.lines_max = 8;
+    config.serving = Some(Serving { reached_at: Vec::new(), users: users.to_vec(), places_max: 8, lines_max: 8 });
+    let relay = Node::start(config).await;
+    let through = relay.address().await.through(relay.peer());
+    (relay, through)
+}
+
+/// A node that listens nowhere and keeps places at relays.
+fn hidden(name: u8, relays: &[Address]) -> Config {
+    let mut config = Config { listen: Vec::new(), relays: relays.to_vec(), ..config(name) };
+    config.lines_max = 8;
+    config
+}
+
+impl Node {
+    async fn is_kept_at(&mut self, relay: &Address) {
+        self.until(|event| matches!(event, Event::Listening(address) if address == *relay).then_some(())).await;
+    }
+
+    /// Why it has no place at this relay.
+    async fn refused_at(&self, relay: &Address) -> String {
+        let tried = async {
+            loop {
+                let places = self.net.places().await;
+                let place = places.into_iter().find(|place| place.address == *relay).expect("a relay that it was given");
+                assert!(!place.kept);
+                match place.trouble {
+                    Some(why) => return why,
+                    None => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        timeout(PATIENCE, tried).await.expect("an answer")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_nobody_can_dial_meet_through_a_relay_and_it_is_a_partner_of_neither() {
+    let (alice_id, bob_id) = (transport_peer_id(&[1; 32]), transport_peer_id(&[2; 32]));
+    let (relay, through) = relay_for(3, &[alice_id, bob_id]).await;
+    let mut bob = Node::start(hidden(2, std::slice::from_ref(&through))).await;
+    bob.is_kept_at(&through).await;
+    assert_eq!(bob.net.listen_addresses().await, [through.clone()]);
+    assert_eq!(relay.net.relay_load().await, Some(Load { places: 1, lines: 0 }));
+    bob.expects(alice_id).await;
+    let mut alice = Node::start(hidden(1, &[])).await;
+    alice.dials(bob_id, vec![through.clone()]).await;
+    assert_eq!(alice.connected().await, (bob_id, true));
+    assert_eq!(bob.connected().await, (alice_id, false));
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Control).await;
+    exchange(&mut near, &mut far).await;
+    let (mut back, mut end) = stream_between(&bob, &mut alice, Protocol::Feed).await;
+    exchange(&mut back, &mut end).await;
+    assert_eq!(relay.net.relay_load().await, Some(Load { places: 1, lines: 1 }));
+
+    // More than the 128 KiB after which a relay of the library's making would cut the line.
+    let bulk = vec![7; 4 << 20];
+    let (sent, read) = tokio::join!(near.write_all(&bulk), async {
+        let mut read = vec![0; bulk.len()];
+        far.read_exact(&mut read).await.map(|_| read)
+    });
+    sent.unwrap();
+    assert!(read.unwrap() == bulk);
+
+    // The relay is nobody's partner: it opens nothing with them, nor they with it.
+    for (near, far) in [(&relay, bob_id), (&bob, relay.peer()), (&alice, relay.peer())] {
+        assert!(matches!(near.net.open(far, Protocol::Control).await, Err(OpenError::NotConnected)));
+    }
+
+    // Struck off the relay's list: the line is cut, and no new place is to be had.
+    relay.net.set_relay_users(vec![bob_id]).await;
+    assert_eq!(alice.disconnected().await, bob_id);
+    relay.net.set_relay_users(Vec::new()).await;
+    bob.until(|event| matches!(event, Event::NotListening { address, .. } if address == through).then_some(())).await;
+    assert_eq!(bob.net.listen_addresses().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_keeps_no_place_for_others_and_a_node_that_is_none_says_so() {
+    let (relay, through) = relay_for(3, &[]).await;
+    let stranger = Node::start(hidden(2, std::slice::from_ref(&through))).await;
+    assert!(!stranger.refused_at(&through).await.is_empty());
+    assert_eq!(relay.net.relay_load().await, Some(Load::default()));
+
+    let plain = Node::start(config(4)).await;
+    assert_eq!(plain.net.relay_load().await, None);
+    let through = plain.address().await.through(plain.peer());
+    let asks = Node::start(hidden(5, std::slice::from_ref(&through))).await;
+    plain.expects(asks.peer()).await;
+    assert!(!asks.refused_at(&through).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_may_use_a_relay_and_a_relay_that_died_is_replaced_by_the_next() {
+    let bob_id = transport_peer_id(&[2; 32]);
+    let mut relays = Vec::new();
+    for name in 3..6 {
+        let (relay, through) = relay_for(name, &[]).await;
+        relay.expects(bob_id).await;
+        relays.push((relay, through));
+    }
+    let all: Vec<_> = relays.iter().map(|(_, through)| through.clone()).collect();
+    let mut bob = Node::start(hidden(2, &all)).await;
+    let kept = async |bob: &mut Node| bob.until(|event| if let Event::Listening(address) = event { Some(address) } else { None }).await;
+    let first = [kept(&mut bob).await, kept(&mut bob).await];
+    assert_eq!(bob.net.listen_addresses().await.len(), 2, "no more than two");
+    let dead = relays.iter().position(|(_, through)| *through == first[0]).unwrap();
+    relays.swap_remove(dead).0.net.shutdown().await;
+    let next = kept(&mut bob).await;
+    assert!(!first.contains(&next), "the third takes its turn");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -754,6 +860,21 @@ fn addresses_have_one_form_and_no_surprises() {
         ("ws://[::1]:80", "/ip6/::1/tcp/80/ws", "ws://[::1]:80"),
         ("/dns/a/tcp/443/wss", "/dns/a/tcp/443/tls/ws", "wss://a:443"),
         ("/ip4/127.0.0.1/tcp/1/ws", "/ip4/127.0.0.1/tcp/1/ws", "ws://127.0.0.1:1"),
+        (
+            "relay://12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN@r.example:4001",
+            "/dns/r.example/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit",
+            "relay://12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN@r.example:4001",
+        ),
+        (
+            "relay+wss://12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN@r.example",
+            "/dns/r.example/tcp/443/tls/ws/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit",
+            "relay+wss://12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN@r.example:443",
+        ),
+        (
+            "/ip6/::1/tcp/1/ws/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit",
+            "/ip6/::1/tcp/1/ws/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit",
+            "relay+ws://12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN@[::1]:1",
+        ),
     ] {
         let address: Address = text.parse().unwrap();
         assert_eq!(address.to_string(), canonical);
@@ -781,6 +902,14 @@ fn addresses_have_one_form_and_no_surprises() {
         "wss://",
         "ws://a b",
         "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+        "relay://acme.example:4001",
+        "relay://nobody@acme.example:4001",
+        "relay+tls://12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN@acme.example:4001",
+        "relay://12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN@wss://acme.example",
+        "/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit",
+        "/ip4/127.0.0.1/tcp/1/p2p-circuit",
+        "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+        "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit",
         "/dnsaddr/acme.example/tcp/1",
         "/memory/1",
         "/unix/tmp",

@@ -21,7 +21,7 @@ use libp2p::{
     dns,
     identity::Keypair,
     multiaddr::Protocol as Part,
-    tcp, tls, websocket, yamux,
+    relay, tcp, tls, websocket, yamux,
 };
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
@@ -47,7 +47,13 @@ const STREAMS_SPARE: usize = 32;
 /// the owner who chose where to dial.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
-pub(super) fn transport(key: &Keypair, streams_max: usize, web: &Web) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+/// `circuits` are lines through a relay: inside them is the same TLS as on a line of our own.
+pub(super) fn transport(
+    key: &Keypair,
+    circuits: relay::client::Transport,
+    streams_max: usize,
+    web: &Web,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(streams_max.saturating_add(STREAMS_SPARE));
     let security = tls::Config::new(key).map_err(|error| NetError::Tls(error.into()))?;
@@ -55,9 +61,9 @@ pub(super) fn transport(key: &Keypair, streams_max: usize, web: &Web) -> Result<
     let mut over_web = websocket::Config::new(resolving(tcp));
     // A redirect would lead to an address that nobody wrote down.
     over_web.set_max_redirects(0).set_max_data_size(MESSAGE_BYTES_MAX).set_tls_config(web.outer()?);
-    // First: it takes its own addresses only.
-    let line =
-        over_web.or_transport(resolving(tcp)).upgrade(Version::V1Lazy).authenticate(security).multiplex(muxer).timeout(HANDSHAKE_MAX);
+    // Plain TCP last: the others take their own addresses only.
+    let lines = circuits.or_transport(over_web).or_transport(resolving(tcp));
+    let line = lines.upgrade(Version::V1Lazy).authenticate(security).multiplex(muxer).timeout(HANDSHAKE_MAX);
     let line = line.boxed().map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Closing { muxer, deadline: None })));
     Ok(line.boxed())
 }

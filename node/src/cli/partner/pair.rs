@@ -31,7 +31,7 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 const BOUND_DAYS: u64 = 30;
 
 /// Where partners reach us: the announced addresses, else the ones listened on, with their real ports, else the configured ones; none
-/// that means nothing to others.
+/// that means nothing to others. Last, the ones through a relay, whether or not it keeps us a place just now.
 pub fn reached_at(config: &Config, listening: &[String]) -> Vec<Address> {
     let lists = [&config.announce[..], listening, &config.listen[..]];
     let list = lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default();
@@ -46,6 +46,8 @@ pub fn reached_at(config: &Config, listening: &[String]) -> Vec<Address> {
     if elsewhere.is_empty() {
         elsewhere = here;
     }
+    elsewhere.retain(|address| address.relay().is_none());
+    elsewhere.extend(config.relays.iter().filter_map(|address| address.parse().ok()));
     elsewhere.truncate(ADDRESSES_MAX);
     elsewhere
 }
