@@ -16,8 +16,8 @@ fn certificates(folder: &Path) {
     let authority_key = rcgen::KeyPair::generate().expect("a key");
     let authority = authority.self_signed(&authority_key).expect("a certificate");
     let key = rcgen::KeyPair::generate().expect("a key");
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let own = rcgen::CertificateParams::new(names).expect("two names").signed_by(&key, &authority, &authority_key).expect("a certificate");
+    let names = ["localhost", "127.0.0.1", "lots.oem.example"].map(str::to_owned).to_vec();
+    let own = rcgen::CertificateParams::new(names).expect("names").signed_by(&key, &authority, &authority_key).expect("a certificate");
     for (name, text) in [("ca.pem", authority.pem()), ("cert.pem", own.pem()), ("key.pem", key.serialize_pem())] {
         std::fs::write(folder.join(name), text).expect("a file is written");
     }
@@ -137,4 +137,68 @@ fn a_node_behind_a_reverse_proxy_is_reached_and_the_proxy_sees_nothing() {
     configure(&oem, &format!("listen = [\"ws://127.0.0.1:{inside}\"]\nannounce = [\"wss://127.0.0.1:{outside}\"]"), "");
     configure(&supplier, "", &format!("trust = {:?}", oem.path("ca.pem")));
     exchange_over(&world, &oem, &supplier, &format!("wss://127.0.0.1:{outside}"));
+}
+
+/// A firm's proxy: it knows the name of the partner, which this computer does not, and lets nobody through without a password.
+fn firm_proxy(to: u16) -> (u16, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let let_through = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = let_through.clone();
+    std::thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let counted = counted.clone();
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(near.try_clone().expect("a handle")).lines().map_while(Result::ok);
+                let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+                let mut near = near;
+                let known = head.iter().any(|line| line == "Proxy-Authorization: Basic c3VwcGxpZXI6Z2VoZWlt");
+                if !known || head.first().map(String::as_str) != Some("CONNECT lots.oem.example:443 HTTP/1.1") {
+                    let _ = near.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
+                    return;
+                }
+                counted.fetch_add(1, Ordering::SeqCst);
+                let mut far = std::net::TcpStream::connect(("127.0.0.1", to)).expect("the partner listens");
+                near.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").expect("the caller waits");
+                let (mut from, mut back) = (far.try_clone().expect("a handle"), near.try_clone().expect("a handle"));
+                let there = std::thread::spawn(move || std::io::copy(&mut near, &mut far).map(|_| far.shutdown(std::net::Shutdown::Write)));
+                let _ = std::io::copy(&mut from, &mut back).map(|_| back.shutdown(std::net::Shutdown::Write));
+                let _ = there.join();
+            });
+        }
+    });
+    (port, let_through)
+}
+
+#[test]
+fn a_supplier_behind_a_firms_proxy_gets_out_through_it_alone() {
+    let world = World::new();
+    let (oem, supplier) = (world.firm("oem"), world.firm("supplier"));
+    certificates(oem.home());
+    let inside = free_port();
+    let (proxy, let_through) = firm_proxy(inside);
+    let listen = format!("listen = [\"wss://127.0.0.1:{inside}\"]\nannounce = [\"wss://lots.oem.example\"]");
+    configure(&oem, &listen, "certificate = \"cert.pem\"\nkey = \"key.pem\"");
+    let trust = format!("trust = {:?}", oem.path("ca.pem"));
+    configure(&supplier, "", &format!("{trust}\nproxy = \"proxy:{proxy}\""));
+    assert!(supplier.fails(1, &["status"]).error().contains("expected `http://host:port`"));
+
+    // Without its password it learns why.
+    configure(&supplier, "", &format!("{trust}\nproxy = \"http://127.0.0.1:{proxy}\""));
+    oem.start();
+    supplier.start();
+    let code = string(&oem.ok(&["partner", "invite"])["code"]);
+    let number = supplier.ok(&["partner", "accept", &code, "wss://lots.oem.example"])["pairing"].to_string();
+    wait("the proxy to refuse", || {
+        let pairing = supplier.ok(&["partner", "pairings", &number])["pairings"][0].clone();
+        string(&pairing["why"]).contains("the proxy answered `407 Proxy Authentication Required`")
+    });
+    supplier.stop();
+    oem.stop();
+
+    configure(&supplier, "", &format!("{trust}\nproxy = \"http://supplier:geheim@127.0.0.1:{proxy}\""));
+    exchange_over(&world, &oem, &supplier, "wss://lots.oem.example:443");
+    assert!(let_through.load(std::sync::atomic::Ordering::SeqCst) > 0);
 }

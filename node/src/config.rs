@@ -32,7 +32,7 @@ pub struct Config {
     /// How long records are kept, by kind and customer; `status` lists what is past its time.
     #[serde(default, skip_serializing_if = "Retention::is_empty")]
     pub retention: Retention,
-    /// Certificates for WebSockets.
+    /// WebSockets: certificates, and a proxy on the way out.
     #[serde(default, skip_serializing_if = "WebFiles::is_empty")]
     pub web: WebFiles,
     /// Bounds of `lotline run --relay`.
@@ -79,7 +79,7 @@ impl RelayBounds {
     }
 }
 
-/// PEM files for addresses that begin with `wss://`; a path that is not absolute is one in the home.
+/// For addresses that begin with `wss://`: PEM files, whose path is one in the home unless it is absolute; and a proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebFiles {
@@ -92,6 +92,9 @@ pub struct WebFiles {
     /// Certificates that are trusted at partners beside the public ones: of a firm's own authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<PathBuf>,
+    /// The firm's HTTP proxy, as `http://proxy.example:3128`, through which such addresses are dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
 }
 
 impl WebFiles {
@@ -219,14 +222,17 @@ impl Home {
             let why = "web.certificate and web.key belong together: give both, or none".to_owned();
             return Err(HomeError::Config { path, why });
         }
+        self.web(&config)?;
         Ok(config)
     }
 
-    /// The certificates for WebSockets, as files.
-    pub fn web(&self, config: &Config) -> crate::net::Web {
+    /// The certificates for WebSockets, as files, and the way out.
+    pub fn web(&self, config: &Config) -> Result<crate::net::Web, HomeError> {
         let at = |path: &PathBuf| self.path.join(path);
         let certificate = config.web.certificate.as_ref().map(at).zip(config.web.key.as_ref().map(at));
-        crate::net::Web { certificate, trust: config.web.trust.as_ref().map(at) }
+        let proxy = config.web.proxy.as_ref().map(|text| text.parse::<crate::net::Proxy>()).transpose();
+        let proxy = proxy.map_err(|why| HomeError::Config { path: self.config_file(), why: format!("web.proxy: {why}") })?;
+        Ok(crate::net::Web { certificate, trust: config.web.trust.as_ref().map(at), proxy })
     }
 
     /// Writes the configuration.

@@ -194,7 +194,7 @@ async fn net_config(service: &Service, home: &Config, lines: Lines) -> Result<ne
     let mut seed = service.handle.with(|feeds| feeds.keys().transport_seed()).await?;
     let mut config = net::Config::new(seed, lines.listen);
     zeroize::Zeroize::zeroize(&mut seed);
-    config.web = service.home.web(home);
+    config.web = service.home.web(home)?;
     config.relays = relays(home)?;
     if lines.relay {
         config.serving = Some(net::Serving {

@@ -118,7 +118,7 @@ impl Address {
             Part::Dns(name) | Part::Dns4(name) | Part::Dns6(name) => is_host_name(name),
             _ => false,
         };
-        let place: Multiaddr = place.into_iter().map(|part| part.clone()).collect();
+        let place: Multiaddr = place.into_iter().cloned().collect();
         let line = has_host.then(|| Self(format!("{place}{over}")))?;
         Some(relay.map_or(line.clone(), |relay| line.through(relay)))
     }

@@ -6,7 +6,7 @@
 //! - `task`: the loop that owns the swarm;
 //! - `gate`: admission, `roles`: what a connection has part in; `dial`: when to call whom; `streams`: opening and counting;
 //! - `relay`: places at relays, and being one;
-//! - `transport`: TCP, WebSockets, TLS and yamux; `address`: ids and addresses.
+//! - `transport`: TCP, WebSockets, TLS and yamux; `proxy`: through a firm's own; `address`: ids and addresses.
 //!
 //! Invariants: an unknown peer gets nothing after the handshake, and while an invitation is open a stream for pairing and nothing else; every call of [`Net`] ends; whatever a peer does, our
 //! memory is bounded by the numbers in [`Config`].
@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 mod address;
 mod dial;
 mod gate;
+mod proxy;
 mod relay;
 mod roles;
 mod streams;
@@ -29,6 +30,7 @@ mod transport;
 
 pub use address::{Address, AddressError, PeerId, PeerIdError, peer_id_of, transport_peer_id};
 pub use dial::Backoff;
+pub use proxy::{Proxy, ProxyError};
 pub use relay::{Load, Place, Serving};
 pub use streams::{Protocol, Stream};
 use task::{Command, Task};
@@ -53,7 +55,7 @@ pub struct Config {
     pub relays: Vec<Address>,
     /// Whether the node is a relay for others, and how.
     pub serving: Option<Serving>,
-    /// Certificates for WebSockets.
+    /// WebSockets: certificates, and a proxy on the way out.
     pub web: Web,
     /// Connections with one partner: two when both dial at once, and room for replacing a dead one.
     pub connections_per_peer_max: u32,

@@ -29,7 +29,10 @@ use rustls::pki_types::{
 };
 use tokio::time::{Sleep, sleep};
 
-use super::{Address, NetError};
+use super::{
+    Address, NetError,
+    proxy::{Proxied, Proxy},
+};
 
 /// From the first byte to an agreed connection, in and out. Ten round trips fit on a satellite line; a silent caller
 /// does not hold one of the few handshake places for longer.
@@ -58,7 +61,7 @@ pub(super) fn transport(
     muxer.set_max_num_streams(streams_max.saturating_add(STREAMS_SPARE));
     let security = tls::Config::new(key).map_err(|error| NetError::Tls(error.into()))?;
     let tcp = || Tcp::new(tcp::Config::default().nodelay(true));
-    let mut over_web = websocket::Config::new(resolving(tcp));
+    let mut over_web = websocket::Config::new(Proxied::new(resolving(tcp), web.proxy.clone()));
     // A redirect would lead to an address that nobody wrote down.
     over_web.set_max_redirects(0).set_max_data_size(MESSAGE_BYTES_MAX).set_tls_config(web.outer()?);
     // Plain TCP last: the others take their own addresses only.
@@ -68,13 +71,15 @@ pub(super) fn transport(
     Ok(line.boxed())
 }
 
-/// The certificates of the outer TLS.
+/// WebSockets: the certificates of the outer TLS, and the way out.
 #[derive(Clone, Debug, Default)]
 pub struct Web {
     /// To listen at `wss://` without a proxy in front: the files of certificate chain and key, PEM.
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// A file of certificates (PEM) that are trusted beside the public ones: of a firm's own authority.
     pub trust: Option<PathBuf>,
+    /// The firm's proxy, through which WebSocket addresses are dialled.
+    pub proxy: Option<Proxy>,
 }
 
 impl Web {
