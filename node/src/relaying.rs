@@ -9,7 +9,7 @@ use crate::net::{Net, PeerId};
 use crate::service::{LinkBoard, Relays};
 
 /// How often the list is looked at, and what is shown is made anew.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// More than an association has members.
 const LIST_BYTES_MAX: u64 = 4 << 20;

@@ -1,0 +1,123 @@
+//! Two firms that nobody can dial, and a third that puts them through: real programs, real lines.
+// The exception for tests covers only functions marked #[test], not what they share.
+#![allow(clippy::unwrap_used)]
+
+use lotline_integration::world::{Firm, World, lots_file, string, wait, wait_until_level};
+use serde_json::json;
+
+const SHARE: &str =
+    "[[share]]\nname = 'all'\nwith = 'oem'\nfeed = 'quality'\nparts = 'all'\nshow = ['identity', 'verdict']\nuntil = 'revoked'\n";
+
+fn peer(firm: &Firm) -> String {
+    string(&firm.ok(&["status"])["transport"]["peer"])
+}
+
+/// The address that a relay says when it starts.
+fn through(relay: &Firm) -> String {
+    let said = relay.log();
+    said.split_whitespace().find(|word| word.starts_with("relay://")).expect("it says its address").to_owned()
+}
+
+/// A relay for these firms, by the list that its owner keeps.
+fn relay_for(world: &World, name: &str, firms: &[&Firm]) -> Firm {
+    let relay = world.reachable_firm(name);
+    let list: String = firms.iter().map(|firm| format!("{} a member\n", peer(firm))).collect();
+    std::fs::write(relay.path("relay-users.txt"), list).unwrap();
+    relay.start_with(&["--relay"]);
+    relay
+}
+
+fn keep_places(firm: &Firm, relays: &[&Firm]) {
+    let path = firm.path("lotline.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let relays: Vec<String> = relays.iter().map(|relay| format!("{:?}", through(relay))).collect();
+    std::fs::write(&path, format!("relays = [{}]\n{text}", relays.join(", "))).unwrap();
+}
+
+fn kept(firm: &Firm) -> usize {
+    let status = firm.ok(&["status"]);
+    status["relays"].as_array().unwrap().iter().filter(|relay| relay["kept"] == json!(true)).count()
+}
+
+#[test]
+fn records_go_through_a_relay_and_through_the_next_when_it_dies() {
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier"), world.firm("oem"));
+    let relays = ["first", "second"].map(|name| relay_for(&world, name, &[&supplier, &oem]));
+    keep_places(&oem, &[&relays[0], &relays[1]]);
+    oem.start();
+    supplier.start();
+    wait("the relays to keep two places", || kept(&oem) == 2);
+
+    // The invitation says how to get there; pairing by hand is as ever.
+    supplier.pair("supplier", &oem, "oem");
+    supplier.publish(&world.file("lots.csv", lots_file("A", "PIN", 3)), &["--feed", "quality"]);
+    supplier.apply(SHARE);
+    wait_until_level(&supplier, &oem);
+    let path = string(&supplier.partner("oem")["path"]["remote"]);
+    let used = relays.iter().position(|relay| path.contains(&peer(relay))).expect("the way leads through one of the relays");
+    assert!(path.ends_with("/p2p-circuit"), "{path}");
+    wait("the relay to count both", || {
+        let load = relays[used].ok(&["status"])["relaying"].clone();
+        load["lines"] == json!(1) && load["places"] == json!(1)
+    });
+
+    // What it puts through it does not have: no partner, no feed, no record.
+    assert_eq!(relays[used].ok(&["partner", "list"])["partners"], json!([]));
+    assert_eq!(relays[used].records(), []);
+
+    // It dies in the middle of things.
+    assert!(relays[used].kill());
+    supplier.publish(&world.file("more.csv", lots_file("B", "PIN", 3)), &["--feed", "quality"]);
+    wait_until_level(&supplier, &oem);
+    let path = string(&supplier.partner("oem")["path"]["remote"]);
+    assert!(path.contains(&peer(&relays[1 - used])), "{path}");
+    wait("the loss to show", || kept(&oem) == 1);
+
+    // It comes back, and keeps the place again.
+    relays[used].start_with(&["--relay"]);
+    wait("the place to be kept again", || kept(&oem) == 2);
+    oem.is_clean();
+    supplier.is_clean();
+}
+
+#[test]
+fn the_list_of_a_running_relay_is_what_its_file_says_and_a_mistake_changes_nothing() {
+    let world = World::new();
+    let supplier = world.firm("supplier");
+    let relay = relay_for(&world, "relay", &[]);
+    keep_places(&supplier, &[&relay]);
+    supplier.start();
+    wait("the refusal to show", || {
+        let place = supplier.ok(&["status"])["relays"][0].clone();
+        place["kept"] == json!(false) && place["trouble"].is_string()
+    });
+    let list = relay.path("relay-users.txt");
+    std::fs::write(&list, format!("# members\n{} Muster GmbH\n", peer(&supplier))).unwrap();
+    wait("the new member to have a place", || kept(&supplier) == 1);
+    std::fs::write(&list, "Muster GmbH\n").unwrap();
+    wait("the mistake to be named", || relay.log().contains("line 1: `Muster` is not a peer id"));
+    assert_eq!(kept(&supplier), 1);
+    std::fs::write(&list, "").unwrap();
+    wait("the former member to be out", || kept(&supplier) == 0);
+}
+
+#[test]
+fn what_cannot_be_a_relay_or_a_place_at_one_is_refused_with_a_reason() {
+    let world = World::new();
+    let firm = world.firm("firm");
+    let fails = |args: &[&str]| {
+        let out = firm.command(args.iter().copied()).output().unwrap();
+        assert!(!out.status.success());
+        String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout)
+    };
+    assert!(fails(&["run", "--relay"]).contains("this node listens nowhere"));
+    let id = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+    assert!(fails(&["run", "--listen", &format!("relay://{id}@relay.example:4001")]).contains("name it under relays in lotline.toml"));
+    std::fs::write(firm.path("relay-users.txt"), "\n\nnobody\n").unwrap();
+    assert!(fails(&["run", "--relay", "--listen", "127.0.0.1:0"]).contains("line 3: `nobody` is not a peer id"));
+    let path = firm.path("lotline.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("relays = [\"relay.example:4001\"]\n{text}")).unwrap();
+    assert!(fails(&["run"]).contains("does not say which relay"));
+}
