@@ -17,6 +17,7 @@ mod backup;
 mod bundle;
 mod captured;
 mod carry;
+mod doctor;
 pub(crate) mod forget;
 pub(crate) mod init;
 pub(crate) mod input;
@@ -93,6 +94,10 @@ pub enum HomeVerb {
     /// How this node stands: feeds, partners, connections, sharing.
     #[command(after_help = "Example: lotline status")]
     Status(status::Args),
+    /// Look for what is in the way, and say what to do.
+    #[command(subcommand)]
+    #[command(after_help = "Example: lotline doctor net")]
+    Doctor(doctor::Verb),
     /// Check, sign and publish a measuring file.
     Publish(publish::Args),
     /// Partners: invite, accept, list, vouch for, remove.
@@ -169,6 +174,7 @@ impl HomeVerb {
     pub fn perform(self, desk: &Desk) -> Result<Answer, Failure> {
         match self {
             HomeVerb::Status(args) => status::run(desk, args),
+            HomeVerb::Doctor(verb) => doctor::run(desk, verb),
             HomeVerb::Publish(args) => publish::run(desk, args),
             HomeVerb::Partner(verb) => partner::run(desk, verb),
             HomeVerb::Share(verb) => share::run(desk, verb),

@@ -154,6 +154,11 @@ impl Address {
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
+    /// Whether it is that of a WebSocket.
+    pub fn is_web(&self) -> bool {
+        !self.parts().1.is_empty()
+    }
+
     /// The same host with the port of another address.
     pub(super) fn with_port_of(&self, other: &Address) -> Self {
         let ((place, over), (other, _)) = (self.parts(), other.parts());
@@ -175,7 +180,8 @@ impl Address {
         }
     }
 
-    fn host_and_port(&self) -> String {
+    /// `host:port`, whatever goes over it.
+    pub(super) fn host_and_port(&self) -> String {
         let mut parts = self.parts().0.split('/').skip(1);
         match (parts.next(), parts.next(), parts.nth(1)) {
             (Some("ip6"), Some(host), Some(port)) => format!("[{host}]:{port}"),

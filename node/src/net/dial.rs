@@ -40,6 +40,8 @@ pub(super) struct Dialer {
 }
 
 struct Entry {
+    given: Vec<Address>,
+    /// The same in the order in which they are tried.
     addresses: Vec<Address>,
     /// The wait after the next failure.
     wait: Duration,
@@ -59,13 +61,15 @@ impl Dialer {
         let mut old = std::mem::take(&mut self.entries);
         for partner in partners.iter().filter(|partner| !partner.addresses.is_empty()) {
             let mut entry = old.remove(&partner.peer).unwrap_or_else(|| Entry {
+                given: Vec::new(),
                 addresses: Vec::new(),
                 wait: self.backoff.min,
                 due: now,
                 dialing: false,
                 up_since: connected(partner.peer).then_some(now),
             });
-            if entry.addresses != partner.addresses {
+            if entry.given != partner.addresses {
+                entry.given.clone_from(&partner.addresses);
                 entry.addresses.clone_from(&partner.addresses);
                 (entry.wait, entry.due) = (self.backoff.min, now);
             }
@@ -101,6 +105,13 @@ impl Dialer {
         if let Some(entry) = self.entries.get_mut(&peer) {
             entry.dialing = false;
             entry.postpone(backoff, now, jitter);
+        }
+    }
+
+    /// Another node answers at this address: the others are tried first from now on, since libp2p tries none after it.
+    pub(super) fn set_back(&mut self, peer: PeerId, address: &Address) {
+        if let Some(entry) = self.entries.get_mut(&peer) {
+            entry.addresses.sort_by_key(|other| other == address);
         }
     }
 
@@ -205,6 +216,19 @@ mod tests {
         assert_eq!(dialer.wake(), None);
         dialer.failed(first[0].0, now, 1.0);
         assert!(dialer.next_due(now).is_some(), "a place came free");
+    }
+
+    #[test]
+    fn an_address_at_which_another_node_answers_is_tried_last() {
+        let now = Instant::now();
+        let [first, second] = ["a.example:1", "b.example:1"].map(|address| address.parse::<Address>().unwrap());
+        let bob = Partner { addresses: vec![first.clone(), second.clone()], ..partner(1, "a.example:1") };
+        let mut dialer = list(std::slice::from_ref(&bob), now);
+        assert_eq!(dialer.next_due(now).unwrap().1, [first.clone(), second.clone()]);
+        dialer.set_back(bob.peer, &first);
+        dialer.failed(bob.peer, now, 1.0);
+        dialer.set(std::slice::from_ref(&bob), |_| false, now);
+        assert_eq!(dialer.next_due(dialer.wake().unwrap()).unwrap().1, [second, first]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! - [`Net`], the handle, and [`Event`], what it reports;
 //! - `task`: the loop that owns the swarm;
 //! - `gate`: admission, `roles`: what a connection has part in; `dial`: when to call whom; `streams`: opening and counting;
-//! - `relay`: places at relays, and being one;
+//! - `relay`: places at relays, and being one; `probe`: what stands at an address;
 //! - `transport`: TCP, WebSockets, TLS and yamux; `proxy`: through a firm's own; `address`: ids and addresses.
 //!
 //! Invariants: an unknown peer gets nothing after the handshake, and while an invitation is open a stream for pairing and nothing else; every call of [`Net`] ends; whatever a peer does, our
@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 mod address;
 mod dial;
 mod gate;
+mod probe;
 mod proxy;
 mod relay;
 mod roles;
@@ -30,6 +31,7 @@ mod transport;
 
 pub use address::{Address, AddressError, PeerId, PeerIdError, peer_id_of, transport_peer_id};
 pub use dial::Backoff;
+pub use probe::Obstacle;
 pub use proxy::{Proxy, ProxyError};
 pub use relay::{Load, Place, Serving};
 pub use streams::{Protocol, Stream};

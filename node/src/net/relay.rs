@@ -119,19 +119,19 @@ impl Places {
         news.then(|| place.address.clone())
     }
 
-    /// The place is lost, or was refused. `jitter` is between 0 and 1. Gives the address, and why, if it had been kept.
-    pub(super) fn lost(&mut self, peer: PeerId, why: Option<String>, now: Instant, jitter: f64) -> Option<(Address, String)> {
+    /// The place is lost, or was refused. `jitter` is between 0 and 1. Gives the address if it had been kept, and the reason.
+    pub(super) fn lost(&mut self, peer: PeerId, why: Option<String>, now: Instant, jitter: f64) -> (Option<Address>, String) {
         self.listeners.remove(&peer);
-        let place = self.all.get_mut(&peer)?;
-        let known = place.trouble.take();
+        let known = self.all.get_mut(&peer).and_then(|place| place.trouble.take());
         let why = why.or(known).unwrap_or_else(|| "the connection to the relay was lost".to_owned());
+        let Some(place) = self.all.get_mut(&peer) else { return (None, why) };
         place.trouble = Some(why.clone());
         if std::mem::take(&mut place.kept) {
             self.asked.disconnected(peer, now, jitter);
-            Some((place.address.clone(), why))
+            (Some(place.address.clone()), why)
         } else {
             self.asked.failed(peer, now, jitter);
-            None
+            (None, why)
         }
     }
 

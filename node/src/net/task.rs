@@ -299,8 +299,9 @@ impl Task {
     }
 
     fn place_lost(&mut self, relay: PeerId, why: Option<String>) {
+        let (lost, why) = self.places.lost(relay, why, Instant::now(), jitter());
         tracing::info!(%relay, why, "no place at the relay");
-        if let Some((address, why)) = self.places.lost(relay, why, Instant::now(), jitter()) {
+        if let Some(address) = lost {
             self.emit(Event::NotListening { address, why });
         }
     }
@@ -318,6 +319,11 @@ impl Task {
     }
 
     fn dial_failed(&mut self, peer: PeerId, error: &DialError) {
+        if let DialError::WrongPeerId { address, .. } = error
+            && let Some(address) = Address::from_multiaddr(&place(address))
+        {
+            self.dialer.set_back(peer, &address);
+        }
         self.dialer.failed(peer, Instant::now(), jitter());
         let why = reason(error);
         tracing::debug!(%peer, why, "dial failed");
@@ -507,7 +513,7 @@ fn place(address: &Multiaddr) -> Multiaddr {
 }
 
 /// The innermost cause: the outer ones speak of libp2p's layers.
-fn last_source(error: &(dyn Error + 'static)) -> String {
+pub(super) fn last_source(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
