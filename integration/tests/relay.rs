@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use lotline_integration::world::{Firm, World, lots_file, string, wait, wait_until_level};
+use lotline_node::net::{Address, Config, Net, Partner, PeerId, transport_peer_id};
 use serde_json::json;
 
 const SHARE: &str =
@@ -120,4 +121,68 @@ fn what_cannot_be_a_relay_or_a_place_at_one_is_refused_with_a_reason() {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("relays = [\"relay.example:4001\"]\n{text}")).unwrap();
     assert!(fails(&["run"]).contains("does not say which relay"));
+}
+
+/// What a relay costs: memory with places kept and lines put through, and bytes while nothing is said. `PLACES=1000` counts more.
+#[test]
+fn a_relay_keeps_many_places_and_says_what_they_cost() {
+    let places: usize = std::env::var("PLACES").ok().and_then(|places| places.parse().ok()).unwrap_or(40);
+    let world = World::new();
+    let seeds: Vec<[u8; 32]> = (0..places).map(|n| std::array::from_fn(|at| n.to_le_bytes().get(at).copied().unwrap_or(9))).collect();
+    let relay = world.reachable_firm("relay");
+    let ids: Vec<PeerId> = seeds.iter().map(transport_peer_id).collect();
+    std::fs::write(relay.path("relay-users.txt"), ids.iter().map(|id| format!("{id}\n")).collect::<String>()).unwrap();
+    relay.start_with(&["--relay"]);
+    let at: Address = through(&relay).parse().unwrap();
+    let load = || relay.ok(&["status"])["relaying"].clone();
+    let memory = || relay.ok(&["status"])["memory_bytes"].as_u64().unwrap() as f64 / 1048576.0;
+    let before = memory();
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut nets = Vec::new();
+    for seed in &seeds {
+        let config = Config { relays: vec![at.clone()], ..Config::new(*seed, Vec::new()) };
+        let (net, mut events) = runtime.block_on(Net::start(config)).unwrap();
+        runtime.spawn(async move { while events.recv().await.is_some() {} });
+        nets.push(net);
+        // As firms come: not all in the same second.
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    wait_longer("every place to be kept", || load()["places"] == json!(places));
+    let kept = memory();
+
+    // Every second one calls the one after it.
+    let lines = places / 2;
+    for pair in 0..lines {
+        let (near, far) = (&nets[2 * pair], &nets[2 * pair + 1]);
+        let partner = |peer, addresses| vec![Partner { peer, addresses }];
+        runtime.block_on(far.set_partners(partner(near.peer(), Vec::new())));
+        runtime.block_on(near.set_partners(partner(far.peer(), vec![at.clone()])));
+    }
+    wait_longer("every line to be put through", || load()["lines"] == json!(lines));
+    let through = memory();
+    let sent = || -> Option<u64> {
+        let text = std::fs::read_to_string("/proc/net/dev").ok()?;
+        text.lines().find_map(|line| line.trim().strip_prefix("lo:")?.split_whitespace().next()?.parse().ok())
+    };
+    let (bytes, started) = (sent(), std::time::Instant::now());
+    if places > 100 {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+    }
+    let idle = bytes.zip(sent()).map(|(from, to)| (to - from) as f64 / started.elapsed().as_secs_f64() / places as f64);
+    eprintln!(
+        "a relay: {before:.1} MiB alone, {kept:.1} MiB with {places} places, {through:.1} MiB with {lines} lines; \
+         on this interface {:.0} bytes a second and place while nothing is said, both ways, lines included",
+        idle.unwrap_or(0.0)
+    );
+    runtime.shutdown_background();
+}
+
+/// Hundreds of handshakes on a busy computer.
+fn wait_longer(what: &str, mut so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !so() {
+        assert!(start.elapsed().as_secs() < 300, "waited 300 s in vain: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
 }

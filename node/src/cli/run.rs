@@ -197,6 +197,7 @@ async fn net_config(service: &Service, home: &Config, lines: Lines) -> Result<ne
     config.web = service.home.web(home)?;
     config.relays = relays(home)?;
     if lines.relay {
+        config.connections_max = config.connections_max.saturating_add(u32::try_from(home.relay.places).unwrap_or(u32::MAX));
         config.serving = Some(net::Serving {
             reached_at: home.announce.iter().filter_map(|address| address.parse().ok()).collect(),
             users: relaying::users(&service.home.relay_users_file()).map_err(Failure::new)?,
