@@ -1,6 +1,5 @@
 //! `lotline doctor`: looks for what is in the way, and says what to do about it.
 
-use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -10,9 +9,6 @@ use crate::desk::Desk;
 use crate::feeds::Partner;
 use crate::net::{Address, Net, Obstacle, PeerId, Place, Web};
 use crate::service::{LinkBoard, time_text};
-
-/// Addresses tried at once.
-const AT_ONCE: usize = 16;
 
 /// Where firms write down their proxy for other programs.
 const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
@@ -39,20 +35,25 @@ pub fn run(desk: &Desk, verb: Verb) -> Result<Answer, Failure> {
     }
 }
 
-/// What was found of one partner or relay.
+/// What is known and found of one partner or relay.
 struct Finding {
     kind: &'static str,
     name: String,
     /// How it stands.
     state: String,
-    fine: bool,
+    /// It works, whatever its addresses answer.
+    works: bool,
+    /// An address that answers is not enough: this is in the way then.
+    though_it_answers: Option<&'static str>,
+    /// What to do when there is no address to try.
+    without_address: Option<&'static str>,
     tried: Vec<Tried>,
-    /// What to do when there is nothing to try.
-    advice: Option<String>,
 }
 
 struct Tried {
     address: Address,
+    /// Who should be there.
+    peer: PeerId,
     found: Result<(), Obstacle>,
 }
 
@@ -63,17 +64,17 @@ fn net(desk: &Desk, only: Option<&str>) -> Result<Answer, Failure> {
     }
     let web = desk.home.web(&desk.config)?;
     let seed = Zeroizing::new(desk.handle.with_blocking(|feeds| feeds.keys().transport_seed())?);
+    let relays = desk.config.relays.iter().filter_map(|relay| relay.parse().ok()).filter(|_| only.is_none());
+    let partners = snapshot.book.values().filter(|partner| only.is_none_or(|name| partner.name == name));
+    let mut findings: Vec<Finding> =
+        relays.map(|relay| of_relay(desk, relay)).chain(partners.map(|partner| of_partner(desk, partner, only.is_some()))).collect();
+    let mut tried: Vec<&mut Tried> = findings.iter_mut().flat_map(|finding| &mut finding.tried).collect();
+    let places = tried.iter().map(|tried| (tried.address.clone(), tried.peer)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let findings = runtime.block_on(async {
-        let relays = desk.config.relays.iter().filter_map(|relay| relay.parse::<Address>().ok()).filter(|_| only.is_none());
-        let relays: Vec<Finding> =
-            futures::stream::iter(relays.map(|relay| of_relay(desk, &seed, &web, relay))).buffered(AT_ONCE).collect().await;
-        let partners = snapshot.book.values().filter(|partner| only.is_none_or(|name| partner.name == name));
-        let partners = partners.map(|partner| of_partner(desk, &seed, &web, partner, only.is_some()));
-        let partners: Vec<Finding> = futures::stream::iter(partners).buffered(AT_ONCE).collect().await;
-        relays.into_iter().chain(partners).collect::<Vec<_>>()
-    });
-    let fine = findings.iter().all(|finding| finding.fine);
+    for (tried, found) in tried.iter_mut().zip(runtime.block_on(Net::probe(&seed, &web, places))) {
+        tried.found = found;
+    }
+    let fine = findings.iter().all(Finding::is_fine);
     let mut text = here(desk, &web);
     if snapshot.book.is_empty() {
         text.push_str("partners   none yet: `lotline partner invite`\n");
@@ -117,7 +118,7 @@ fn here(desk: &Desk, web: &Web) -> String {
     text
 }
 
-async fn of_relay(desk: &Desk, seed: &[u8; 32], web: &Web, address: Address) -> Finding {
+fn of_relay(desk: &Desk, address: Address) -> Finding {
     let place: Option<Place> =
         desk.board.as_ref().and_then(|board| board.relays().places.into_iter().find(|place| place.address == address));
     let kept = place.as_ref().is_some_and(|place| place.kept);
@@ -128,17 +129,15 @@ async fn of_relay(desk: &Desk, seed: &[u8; 32], web: &Web, address: Address) -> 
         (Some(_), Some(why)) => format!("keeps no place ({why})"),
         (Some(_), None) => "not asked: two others are enough".to_owned(),
     };
-    // Who answers is the relay itself; the id that is asked for stands in the address.
-    let tried = match address.relay() {
-        Some((relay, _)) if !kept => vec![Tried { found: Net::probe(seed, web, &address, relay).await, address: address.clone() }],
-        _ => Vec::new(),
-    };
-    let answers = tried.iter().any(|tried| tried.found.is_ok());
-    let advice = (answers && trouble.is_some()).then(|| "it answers and keeps no place: ask who runs it to put this node on the list (`lotline status` shows its peer id), and whether it runs with --relay".to_owned());
-    Finding { kind: "relay", name: address.host_port(), state, fine: kept || answers && trouble.is_none(), tried, advice }
+    let though_it_answers = trouble.as_ref().map(|_| {
+        "it answers and keeps no place: ask who runs it to put this node on the list (`lotline status` shows its peer id), and whether it runs with --relay"
+    });
+    let relay = address.relay().filter(|_| !kept);
+    let tried = relay.map(|(peer, _)| Tried { address: address.clone(), peer, found: Ok(()) }).into_iter().collect();
+    Finding { kind: "relay", name: address.host_port(), state, works: kept, though_it_answers, without_address: None, tried }
 }
 
-async fn of_partner(desk: &Desk, seed: &[u8; 32], web: &Web, partner: &Partner, thorough: bool) -> Finding {
+fn of_partner(desk: &Desk, partner: &Partner, thorough: bool) -> Finding {
     let link = desk.board.as_ref().map(|board| board.of(&partner.name)).unwrap_or_default();
     let state = match (&link.path, &link.trouble) {
         (Some(path), _) => {
@@ -148,28 +147,41 @@ async fn of_partner(desk: &Desk, seed: &[u8; 32], web: &Web, partner: &Partner, 
         (None, Some(why)) => format!("not connected ({why})"),
         (None, None) => "not connected".to_owned(),
     };
-    let peer: Option<PeerId> = partner.peer.parse().ok();
+    let peer: Option<PeerId> = partner.peer.parse().ok().filter(|_| thorough || !link.connected);
     let addresses = partner.addresses.iter().filter_map(|address| address.parse::<Address>().ok());
-    let mut tried = Vec::new();
-    if let Some(peer) = peer.filter(|_| thorough || !link.connected) {
-        for address in addresses {
-            tried.push(Tried { found: Net::probe(seed, web, &address, peer).await, address });
-        }
+    let tried = peer.into_iter().flat_map(|peer| addresses.clone().map(move |address| Tried { address, peer, found: Ok(()) })).collect();
+    let waits = desk.board.is_some() && !link.connected;
+    Finding {
+        kind: "partner",
+        name: partner.name.clone(),
+        state,
+        works: link.connected,
+        though_it_answers: waits.then_some(
+            "it answers. If it stays so for a minute, the partner may have taken this node out of its book, or knows it under an older key: ask",
+        ),
+        without_address: (partner.addresses.is_empty() && !link.connected).then_some(
+            "no address is known: it has to dial this node. If it cannot, ask it for an address, or meet at a relay (docs/relay.md)",
+        ),
+        tried,
     }
-    let answers = tried.iter().any(|tried| tried.found.is_ok());
-    let advice = match () {
-        () if link.connected => None,
-        () if partner.addresses.is_empty() => Some("no address is known: it has to dial this node. If it cannot, ask it for an address, or meet at a relay (docs/relay.md)".to_owned()),
-        () if answers && desk.board.is_some() => Some("it answers. If it stays so for a minute, the partner may have taken this node out of its book, or knows it under an older key: ask".to_owned()),
-        () => None,
-    };
-    Finding { kind: "partner", name: partner.name.clone(), state, fine: link.connected || answers, tried, advice }
 }
 
 impl Finding {
+    fn answers(&self) -> bool {
+        self.tried.iter().any(|tried| tried.found.is_ok())
+    }
+
+    fn is_fine(&self) -> bool {
+        self.works || self.answers() && self.though_it_answers.is_none()
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        if self.answers() { self.though_it_answers } else { self.without_address }
+    }
+
     fn write(&self, text: &mut String) {
         text.push_str(&format!("{:<10} {}: {}\n", self.kind, self.name, self.state));
-        for Tried { address, found } in &self.tried {
+        for Tried { address, found, .. } in &self.tried {
             let (found, todo) = match found {
                 Ok(()) => ("answers".to_owned(), None),
                 Err(obstacle) => {
@@ -182,17 +194,17 @@ impl Finding {
                 text.push_str(&format!("             -> {todo}\n"));
             }
         }
-        if let Some(advice) = &self.advice {
+        if let Some(advice) = self.advice() {
             text.push_str(&format!("             -> {advice}\n"));
         }
     }
 
     fn json(&self) -> Value {
-        let tried = self.tried.iter().map(|Tried { address, found }| {
+        let tried = self.tried.iter().map(|Tried { address, found, .. }| {
             let told = found.as_ref().err().map(|obstacle| words(obstacle, address));
             json!({ "address": address.host_port(), "answers": found.is_ok(), "found": told.as_ref().map(|told| &told.0), "todo": told.as_ref().map(|told| &told.1) })
         });
-        json!({ "kind": self.kind, "name": self.name, "state": self.state, "fine": self.fine, "tried": tried.collect::<Vec<_>>(), "todo": self.advice })
+        json!({ "kind": self.kind, "name": self.name, "state": self.state, "fine": self.is_fine(), "tried": tried.collect::<Vec<_>>(), "todo": self.advice() })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use futures::StreamExt as _;
 use libp2p::{
     Transport as _,
     core::{
@@ -19,6 +20,9 @@ use super::{Address, Net, PeerId, Web, address::keypair, task::last_source, tran
 
 /// For a name to be resolved, and for one address to take a connection.
 const STEP_MAX: Duration = Duration::from_secs(5);
+
+/// Addresses tried at once.
+const AT_ONCE: usize = 16;
 
 /// The addresses of one name that are tried.
 const IPS_MAX: usize = 4;
@@ -45,29 +49,36 @@ pub enum Obstacle {
 }
 
 impl Net {
-    /// Connects to an address, proves who is there, and hangs up: with the transport key of this seed, so that a partner knows us. Of
-    /// one through a relay, the relay itself. Takes at most some 30 s.
-    pub async fn probe(seed: &[u8; 32], web: &Web, address: &Address, expected: PeerId) -> Result<(), Obstacle> {
-        let (expected, address) = address.relay().unwrap_or_else(|| (expected, address.clone()));
-        let first = web.proxy.as_ref().filter(|_| address.is_web() && !address.is_loopback()).map(super::Proxy::at);
-        reach(first.unwrap_or(&address)).await?;
-        let key = keypair(seed);
-        // Kept until the end, since the lines through relays talk to it, and not used.
-        let (circuits, _through) = relay::client::new(key.public().to_peer_id());
-        let mut line = transport(&key, circuits, 0, web).map_err(|why| Obstacle::Certificate(why.to_string()))?;
-        let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
-        let dial = line.dial(address.to_multiaddr(), opts).map_err(|why| Obstacle::Strange(last_source(&why)))?;
-        let found = dial.await.map_err(|why| {
-            let why = last_source(&why);
-            match why {
-                _ if why.starts_with("the proxy") => Obstacle::Proxy(why),
-                _ if why.contains("certificate") => Obstacle::Certificate(why),
-                _ => Obstacle::Strange(why),
-            }
-        })?;
-        let found = PeerId(found.0);
-        if found == expected { Ok(()) } else { Err(Obstacle::Another(found)) }
+    /// Connects to each address, proves that this node is there, and hangs up: with the transport key of this seed, so that a partner
+    /// knows us. Of an address through a relay, the relay itself. Takes at most some 30 s for each sixteen.
+    pub async fn probe(seed: &[u8; 32], web: &Web, places: Vec<(Address, PeerId)>) -> Vec<Result<(), Obstacle>> {
+        let each = places.into_iter().map(|(address, expected)| {
+            let (expected, address) = address.relay().unwrap_or((expected, address));
+            async move { stands(seed, web, &address, expected).await }
+        });
+        futures::stream::iter(each).buffered(AT_ONCE).collect().await
     }
+}
+
+async fn stands(seed: &[u8; 32], web: &Web, address: &Address, expected: PeerId) -> Result<(), Obstacle> {
+    let first = web.proxy.as_ref().filter(|_| address.is_web() && !address.is_loopback()).map(super::Proxy::at);
+    reach(first.unwrap_or(address)).await?;
+    let key = keypair(seed);
+    // Kept until the end, since the lines through relays talk to it, and not used.
+    let (circuits, _through) = relay::client::new(key.public().to_peer_id());
+    let mut line = transport(&key, circuits, 0, web).map_err(|why| Obstacle::Certificate(why.to_string()))?;
+    let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+    let dial = line.dial(address.to_multiaddr(), opts).map_err(|why| Obstacle::Strange(last_source(&why)))?;
+    let found = dial.await.map_err(|why| {
+        let why = last_source(&why);
+        match why {
+            _ if why.starts_with("the proxy") => Obstacle::Proxy(why),
+            _ if why.contains("certificate") => Obstacle::Certificate(why),
+            _ => Obstacle::Strange(why),
+        }
+    })?;
+    let found = PeerId(found.0);
+    if found == expected { Ok(()) } else { Err(Obstacle::Another(found)) }
 }
 
 /// Whether something takes TCP connections there.
