@@ -426,7 +426,7 @@ impl Node {
         let (net, events) = Net::start(net::Config::new(service.keys.transport_seed(), listen)).await.expect("the network starts");
         let board = LinkBoard::default();
         board.set_listening(net.listen_addresses().await.iter().map(ToString::to_string).collect());
-        let (pairings, _) = Pairings::open(service.handle.clone(), &service.home.invitations_file()).expect("its invitations are read");
+        let pairings = Pairings::open(service.handle.clone(), &service.home.invitations_file()).expect("its invitations are read");
         let listening = board.clone();
         pairings.use_net(net.clone(), std::sync::Arc::new(move || listening.listening())).await;
         let context = links::Context {

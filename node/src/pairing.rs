@@ -6,13 +6,13 @@
 //! A pairing is kept in memory for ten minutes. Those made for many suppliers at once are *bound* to a name and a group, last for
 //! days, and stand in a file of the home that only its owner can read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::invitation::{ADDRESSES_MAX, Invitation};
 use crate::net::{Address, Net, OpenError, Stream};
@@ -37,6 +37,9 @@ pub const BOUND_MAX: usize = NUMBERS as usize / 2;
 const CALL_EVERY: Duration = Duration::from_secs(25);
 /// How often codes that have expired are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often a bound pairing is offered again that could not be put into the book.
+const OFFERED_EVERY: Duration = Duration::from_secs(60);
 /// Pairings with guests at once.
 const GUESTS_MAX: usize = 16;
 
@@ -48,8 +51,8 @@ struct Shared {
     handle: Handle,
     file: PathBuf,
     inner: Mutex<Inner>,
-    /// Numbers of pairings that met and need nobody's word.
-    bound: mpsc::Sender<u64>,
+    /// A bound pairing has met: it needs nobody's word.
+    bound_met: Notify,
     /// Held while the door is opened or shut, so that what was decided last is done last.
     door: tokio::sync::Mutex<()>,
     conversations: Arc<tokio::sync::Semaphore>,
@@ -148,28 +151,33 @@ mod as_text {
 }
 
 impl Pairings {
-    /// Those of a home. Returns the numbers of bound pairings that have met, for whoever puts them into the book.
-    pub fn open(handle: Handle, file: &Path) -> Result<(Pairings, mpsc::Receiver<u64>), Refused> {
+    /// Those of a home.
+    pub fn open(handle: Handle, file: &Path) -> Result<Pairings, Refused> {
         let kept = match std::fs::read(file) {
             Ok(bytes) => serde_json::from_slice::<Vec<Pairing>>(&bytes).map_err(|why| refused(file, why))?,
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(why) => return Err(refused(file, why)),
         };
-        let (bound, met) = mpsc::channel(GUESTS_MAX);
         let open: BTreeMap<u64, Pairing> = (1..).zip(kept).collect();
         let inner = Inner { next: open.len() as u64 + 1, open, ..Inner::default() };
         let conversations = Arc::new(tokio::sync::Semaphore::new(GUESTS_MAX));
-        Ok((
-            Pairings(Arc::new(Shared {
-                handle,
-                file: file.into(),
-                inner: Mutex::new(inner),
-                bound,
-                door: Default::default(),
-                conversations,
-            })),
-            met,
-        ))
+        Ok(Pairings(Arc::new(Shared {
+            handle,
+            file: file.into(),
+            inner: Mutex::new(inner),
+            bound_met: Notify::new(),
+            door: Default::default(),
+            conversations,
+        })))
+    }
+
+    /// Waits until a bound pairing has met, or for a minute, and gives the numbers of those that have: also of those that could not be
+    /// put into the book before (rules with edits, too many at once).
+    pub async fn bound_that_met(&self) -> Vec<u64> {
+        let _ = tokio::time::timeout(OFFERED_EVERY, self.0.bound_met.notified()).await;
+        let inner = self.inner();
+        let met = inner.open.iter().filter(|(_, pairing)| pairing.bound.is_some() && matches!(pairing.state, State::Met(_)));
+        met.map(|(number, _)| *number).collect()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -205,13 +213,6 @@ impl Pairings {
             }
             // What came to nothing is still told for a while.
             inner.open.retain(|_, pairing| now < pairing.until.saturating_add(CODE_FOR.as_secs()));
-            // One that could not be put into the book (rules with edits, too many at once) is offered again each minute.
-            if now % 60 < LOOK_EVERY.as_secs() {
-                let met = inner.open.iter().filter(|(_, pairing)| pairing.bound.is_some() && matches!(pairing.state, State::Met(_)));
-                for (number, _) in met {
-                    let _ = self.0.bound.try_send(*number);
-                }
-            }
             (inner.net.clone(), inner.open.values().any(|pairing| pairing.waits() && !pairing.calls))
         };
         if let Some(net) = net {
@@ -255,7 +256,7 @@ impl Pairings {
             }
         }
         let code = code.or_else(|| Code::new(|number| inner.is_free(number))).ok_or(Refused::TooMany(inner.open.len()))?;
-        let number = inner.add(Pairing { code: code.clone(), until, tries: TRIES, bound: None, state: State::Open, talking: 0, calls });
+        let number = inner.add(Pairing::new(code.clone(), until, None, calls));
         Ok((number, code))
     }
 
@@ -264,31 +265,25 @@ impl Pairings {
     pub async fn bind(&self, all: Vec<Bound>, until: u64) -> Result<Vec<(Bound, Code)>, Refused> {
         let made = {
             let mut inner = self.inner();
-            let again = |pairing: &Pairing| pairing.bound.as_ref().is_some_and(|one| all.iter().any(|new| new.number == one.number));
-            let others = inner.open.values().filter(|pairing| !again(pairing)).count();
-            if others + all.len() > BOUND_MAX {
-                return Err(Refused::TooMany(others));
+            let invited: HashSet<&str> = all.iter().map(|bound| bound.number.as_str()).collect();
+            let again = |pairing: &Pairing| pairing.bound.as_ref().is_some_and(|one| invited.contains(one.number.as_str()));
+            let mut open = inner.open.clone();
+            open.retain(|_, pairing| !again(pairing));
+            if open.len() + all.len() > BOUND_MAX {
+                return Err(Refused::TooMany(open.len()));
             }
-            let before = inner.open.clone();
-            inner.open.retain(|_, pairing| !again(pairing));
+            let mut numbers: HashSet<u16> = open.values().map(|pairing| pairing.code.number()).collect();
             let mut made = Vec::new();
-            for bound in all {
-                let code = Code::new(|number| inner.is_free(number)).ok_or(Refused::TooMany(inner.open.len()))?;
-                inner.add(Pairing {
-                    code: code.clone(),
-                    until,
-                    tries: TRIES,
-                    bound: Some(bound.clone()),
-                    state: State::Open,
-                    talking: 0,
-                    calls: false,
-                });
-                made.push((bound, code));
+            let mut next = inner.next;
+            for bound in &all {
+                let code = Code::new(|number| !numbers.contains(&number)).ok_or(Refused::TooMany(open.len()))?;
+                numbers.insert(code.number());
+                open.insert(next, Pairing::new(code.clone(), until, Some(bound.clone()), false));
+                next += 1;
+                made.push((bound.clone(), code));
             }
-            if let Err(why) = self.keep(&inner) {
-                inner.open = before;
-                return Err(why);
-            }
+            self.keep(&open)?;
+            (inner.open, inner.next) = (open, next);
             made
         };
         self.look().await;
@@ -296,9 +291,9 @@ impl Pairings {
     }
 
     /// Writes the bound ones down.
-    fn keep(&self, inner: &Inner) -> Result<(), Refused> {
+    fn keep(&self, open: &BTreeMap<u64, Pairing>) -> Result<(), Refused> {
         let bound: Vec<&Pairing> =
-            inner.open.values().filter(|pairing| pairing.bound.is_some() && !matches!(pairing.state, State::Over(_))).collect();
+            open.values().filter(|pairing| pairing.bound.is_some() && !matches!(pairing.state, State::Over(_))).collect();
         let bytes = serde_json::to_vec(&bound).map_err(|why| refused(&self.0.file, why))?;
         platform::write_secret(&self.0.file, &bytes).map_err(|why| refused(&self.0.file, why))
     }
@@ -319,7 +314,7 @@ impl Pairings {
             let mut inner = self.inner();
             let ended = inner.open.remove(&number)?;
             if ended.bound.is_some()
-                && let Err(why) = self.keep(&inner)
+                && let Err(why) = self.keep(&inner.open)
             {
                 tracing::warn!(%why, "a used invitation is still in its file");
             }
@@ -356,10 +351,10 @@ impl Pairings {
             inner.ended(of, outcome.as_ref().err());
             let bound = inner.open.get(&of).filter(|pairing| pairing.bound.is_some());
             if bound.is_some_and(|pairing| matches!(pairing.state, State::Met(_))) {
-                let _ = self.0.bound.try_send(of);
+                self.0.bound_met.notify_one();
             }
             if bound.is_some()
-                && let Err(why) = self.keep(&inner)
+                && let Err(why) = self.keep(&inner.open)
             {
                 tracing::warn!(%why, "the tries that are left were not written down");
             }
@@ -514,6 +509,10 @@ impl Inner {
 }
 
 impl Pairing {
+    fn new(code: Code, until: u64, bound: Option<Bound>, calls: bool) -> Self {
+        Self { code, until, tries: TRIES, bound, state: State::Open, talking: 0, calls }
+    }
+
     /// Whether somebody may still come.
     pub fn waits(&self) -> bool {
         matches!(self.state, State::Open | State::Tried(_))

@@ -120,12 +120,12 @@ async fn serve(service: &Service, mut lines: Lines, capture: Option<Capture>, un
     // Rules or the book may have changed since the last partner acknowledged.
     service.handle.with(|feeds| feeds.move_when_known(now())).await??;
     let board = LinkBoard::default();
-    let (pairings, met) = Pairings::open(service.handle.clone(), &service.home.invitations_file())
+    let pairings = Pairings::open(service.handle.clone(), &service.home.invitations_file())
         .map_err(|why| Failure::new(why).hint("put the file away to start without it; the invitations in it are then worth nothing"))?;
     let context =
         api::Context { home: service.home.clone(), handle: service.handle.clone(), board: board.clone(), pairings: pairings.clone() };
     let mut network = Network::start(service, lines.clone(), &context, capture.clone()).await?;
-    let pairing = [tokio::spawn(pairings.watch()), tokio::spawn(put_into_book(context.clone(), met))];
+    let pairing = [tokio::spawn(pairings.watch()), tokio::spawn(put_into_book(context.clone()))];
     let api = api::start(context.clone()).await?;
     announce(service, &service.home.config()?, lines.relay, &board, &api);
     let stopped = until_stopped(until_stdin_ends);
@@ -173,18 +173,20 @@ async fn keep_promises(handle: Handle) {
 }
 
 /// Suppliers that were invited by their number and came: nobody is asked.
-async fn put_into_book(context: api::Context, mut met: tokio::sync::mpsc::Receiver<u64>) {
-    while let Some(number) = met.recv().await {
-        let context = context.clone();
-        let done = tokio::task::spawn_blocking(move || partner::confirm_bound(number).perform(&context.desk()?));
-        match done.await {
-            Ok(Ok(answer)) => {
-                tracing::info!(target: AUDIT, event = "command", verb = "partner confirm", exit = 0);
-                tracing::info!(partner = %answer.json["name"], "an invited supplier is in the partner book");
+async fn put_into_book(context: api::Context) {
+    loop {
+        for number in context.pairings.bound_that_met().await {
+            let context = context.clone();
+            let done = tokio::task::spawn_blocking(move || partner::confirm_bound(number).perform(&context.desk()?));
+            match done.await {
+                Ok(Ok(answer)) => {
+                    tracing::info!(target: AUDIT, event = "command", verb = "partner confirm", exit = 0);
+                    tracing::info!(partner = %answer.json["name"], "an invited supplier is in the partner book");
+                }
+                // It is offered again.
+                Ok(Err(why)) => tracing::warn!(%why, "an invited supplier came and is not in the partner book yet"),
+                Err(why) => tracing::error!(%why, "putting an invited supplier into the partner book broke off"),
             }
-            // It is offered again.
-            Ok(Err(why)) => tracing::warn!(%why, "an invited supplier came and is not in the partner book yet"),
-            Err(why) => tracing::error!(%why, "putting an invited supplier into the partner book broke off"),
         }
     }
 }
