@@ -157,6 +157,13 @@ impl Place {
         self.run(line, "").unwrap_or_else(|why| panic!("{why}"));
     }
 
+    /// A program to be run in it.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
     /// Adds nftables rules. Two of this version's traps: one closing brace a line, and no chain called `fwd`.
     pub fn nft(&self, rules: &str) -> Result<(), String> {
         self.run("nft -f -", rules)
@@ -180,7 +187,7 @@ impl Place {
     }
 
     fn run(&self, line: &str, input: &str) -> Result<(), String> {
-        run(Command::new("ip").args(["netns", "exec", &self.name, "sh", "-c", line]), input)
+        run(self.command("sh").args(["-c", line]), input)
     }
 }
 

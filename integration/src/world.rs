@@ -322,9 +322,10 @@ impl Firm {
         *self.node.borrow_mut() = Some(child);
     }
 
-    /// The number of its node's process; none when none runs.
-    pub fn process(&self) -> Option<u32> {
-        self.node.borrow().as_ref().map(Child::id)
+    /// Sends its node a signal by name, as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let process = self.node.borrow().as_ref().expect("a node runs").id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &process]).status().unwrap().success());
     }
 
     /// Whether a node runs.

@@ -7,10 +7,12 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test, also outside the test functions")]
 
+use std::io::Read as _;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lotline_integration::lab::{Lab, Line, Nat, Place, Wire};
+use lotline_integration::lab::{Lab, Line, Nat, Passed, Place, Way, Wire};
 use lotline_integration::web::{certificates, configure};
 use lotline_integration::world::{Firm, PATIENCE, World, lots_file, string, wait, wait_for};
 
@@ -203,7 +205,8 @@ fn another_address_and_a_customer_that_starts_again() {
     supplier.set(&format!("ip addr del {}/24 dev eth && ip addr add 203.0.113.77/24 dev eth", supplier.address()));
     let moved = Instant::now();
     pair.publish(&pair.supplier, 10);
-    pair.arrived(&pair.supplier, &pair.oem, DEAD_LINE);
+    // Sooner than the watchdog finds the line dead: it was noticed that the address is gone.
+    pair.arrived(&pair.supplier, &pair.oem, PATIENCE);
     eprintln!("level again {:.1} s after the address changed", moved.elapsed().as_secs_f64());
     wait("the customer to see the new address", || {
         let path = &pair.oem.partner("supplier")["path"];
@@ -256,4 +259,104 @@ fn five_packets_of_a_hundred_are_lost() {
 #[test]
 fn once_around_the_world() {
     exchange_over("a slow line", Line::new(Duration::from_millis(300)));
+}
+
+#[test]
+fn a_customer_that_sleeps_is_given_up_and_found_again() {
+    let Some(lab) = lab("a computer that sleeps") else { return };
+    let (oem, supplier) = (lab.host("oem"), lab.host("supplier"));
+    let pair = Pair::new(&supplier, &oem);
+    pair.publish(&pair.supplier, 10);
+    pair.arrived(&pair.supplier, &pair.oem, PATIENCE);
+
+    // A program that is stopped keeps its connections and says nothing, like a computer whose lid was closed.
+    pair.oem.signal("STOP");
+    let asleep = Instant::now();
+    pair.publish(&pair.supplier, 10);
+    pair.connected(&pair.supplier, DEAD_LINE, false);
+    eprintln!("the supplier gave the sleeping customer up after {:.0} s", asleep.elapsed().as_secs_f64());
+    pair.publish(&pair.supplier, 10);
+    pair.oem.signal("CONT");
+    let awake = Instant::now();
+    pair.arrived(&pair.supplier, &pair.oem, PATIENCE);
+    eprintln!("level again {:.1} s after it woke", awake.elapsed().as_secs_f64());
+    pair.end();
+}
+
+/// One TCP stream with nothing in it, in the direction and of the size of an exchange.
+const SINK: &str = "import socket, sys\n\
+    place = socket.create_server((sys.argv[1], 9000))\n\
+    print('ready', flush=True)\n\
+    stream, _ = place.accept()\n\
+    while stream.recv(1 << 20):\n    pass\n";
+const SOURCE: &str = "import socket, sys\n\
+    stream = socket.create_connection((sys.argv[1], 9000))\n\
+    stream.sendall(bytes(int(sys.argv[2])))\n";
+
+fn plain_stream(from: &Place, to: &Place, bytes: usize) {
+    let mut sink = to.command("python3").args(["-c", SINK, to.address()]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    sink.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    let sent = from.command("python3").args(["-c", SOURCE, to.address(), &bytes.to_string()]).status().unwrap();
+    assert!(sent.success() && sink.wait().unwrap().success());
+}
+
+/// What went from the supplier to the customer in these packets: bits a second from the first to the last that was full, and bytes.
+fn flow(passed: &[Passed]) -> (f64, usize) {
+    let full: Vec<_> = passed.iter().filter(|packet| packet.way == Way::There && packet.bytes >= 1_000).collect();
+    let bytes = full.iter().map(|packet| packet.bytes).sum::<usize>();
+    let seconds = (full.last().unwrap().at - full[0].at).as_secs_f64();
+    (bytes as f64 * 8.0 / seconds, bytes)
+}
+
+/// How much of a line an exchange uses, beside one plain stream over the same line, and how soon it goes on after a break.
+fn figures(what: &str, line: Line) {
+    let Some((_lab, wire, [supplier, oem])) = over(what, line) else { return };
+    let records = std::env::var("RECORDS").ok().and_then(|records| records.parse().ok()).unwrap_or(2_000);
+    let pair = Pair::new(&supplier, &oem);
+    pair.arrived(&pair.supplier, &pair.oem, PATIENCE);
+    pair.oem.stop();
+    pair.publish(&pair.supplier, records);
+    wire.forget();
+    pair.oem.start();
+    pair.arrived(&pair.supplier, &pair.oem, DEAD_LINE);
+    let (ours, bytes) = flow(&wire.passed());
+    wire.forget();
+    plain_stream(&supplier, &oem, bytes);
+    let (plain, _) = flow(&wire.passed());
+    eprintln!(
+        "figure: {what}: {records} records, {:.1} MB at {:.2} Mbit/s: {:.2} of the line, {:.2} of one plain stream ({:.2} Mbit/s)",
+        bytes as f64 / 1e6,
+        ours / 1e6,
+        ours / line.rate as f64,
+        ours / plain,
+        plain / 1e6,
+    );
+
+    pair.oem.stop();
+    pair.publish(&pair.supplier, 100);
+    wire.forget();
+    pair.oem.start();
+    pair.arrived(&pair.supplier, &pair.oem, PATIENCE);
+    let passed = wire.passed();
+    let opened = passed.iter().filter(|packet| packet.way == Way::There && packet.opens).next_back().expect("it was dialled");
+    let mut there = 0;
+    let resumed = passed.iter().filter(|packet| packet.way == Way::There && packet.at >= opened.at).find(|packet| {
+        there += packet.bytes;
+        // More than a handshake has: the batch is on its way.
+        there > 12_000
+    });
+    let round_trips = (resumed.expect("a batch").at - opened.at).as_secs_f64() / (2.0 * line.delay.as_secs_f64());
+    eprintln!("figure: {what}: from the first packet of a new connection to the first batch {round_trips:.1} round trips");
+    pair.end();
+}
+
+#[test]
+fn figures_of_a_line() {
+    figures("60 ms, 20 Mbit/s", Line::new(Duration::from_millis(60)));
+}
+
+#[test]
+fn figures_of_a_line_that_loses() {
+    figures("60 ms, 20 Mbit/s, 1 % lost", Line::new(Duration::from_millis(60)).losing(10));
 }

@@ -65,6 +65,8 @@ pub struct Passed {
     pub way: Way,
     /// Its bytes, with the IP header.
     pub bytes: usize,
+    /// Whether it is the first one of a TCP connection.
+    pub opens: bool,
 }
 
 /// A line that lies between two places. Gone when dropped.
@@ -109,10 +111,9 @@ impl Wire {
         self.state.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What came out in one direction since this moment, in bytes.
-    pub fn bytes_since(&self, moment: Instant, way: Way) -> usize {
-        let passed = self.state.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        passed.iter().rev().take_while(|packet| packet.at >= moment).filter(|packet| packet.way == way).map(|packet| packet.bytes).sum()
+    /// Begins the list of what came out anew.
+    pub fn forget(&self) {
+        self.state.passed.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -135,6 +136,11 @@ fn end(number: u32, place: &Place, other: &Place) -> Arc<Tun> {
     Arc::new(device)
 }
 
+/// IPv4 without options, TCP, SYN and not ACK.
+fn opens(packet: &[u8]) -> bool {
+    packet.first() == Some(&0x45) && packet.get(9) == Some(&6) && packet.get(33).is_some_and(|flags| flags & 0x12 == 0x02)
+}
+
 async fn carry(from: Arc<Tun>, to: Arc<Tun>, line: Line, way: Way, state: Arc<State>) {
     // Bounded by what may wait for its turn and what is on its way.
     let (enter, mut leave) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
@@ -143,7 +149,7 @@ async fn carry(from: Arc<Tun>, to: Arc<Tun>, line: Line, way: Way, state: Arc<St
         while let Some((due, packet)) = leave.recv().await {
             tokio::time::sleep_until(due.into()).await;
             if !there.cut.load(Ordering::Relaxed) && to.send(&packet).await.is_ok() {
-                let passed = Passed { at: Instant::now(), way, bytes: packet.len() };
+                let passed = Passed { at: Instant::now(), way, bytes: packet.len(), opens: opens(&packet) };
                 there.passed.lock().unwrap_or_else(PoisonError::into_inner).push(passed);
             }
         }

@@ -4,7 +4,8 @@
 //! are known, and the one that can reach the other dials (docs/design.md). Reading order:
 //! - [`Net`], the handle, and [`Event`], what it reports;
 //! - `task`: the loop that owns the swarm;
-//! - `gate`: admission, `guests`: what those who pair have no part in; `dial`: when to call whom; `streams`: opening and counting;
+//! - `gate`: admission, `guests`: what those who pair have no part in; `dial`: when to call whom, `moves`: when to call at once;
+//!   `streams`: opening and counting;
 //! - `transport`: TCP, WebSockets, TLS and yamux; `address`: ids and addresses.
 //!
 //! Invariants: an unknown peer gets nothing after the handshake, and while an invitation is open a stream for pairing and nothing else; every call of [`Net`] ends; whatever a peer does, our
@@ -19,6 +20,7 @@ mod address;
 mod dial;
 mod gate;
 mod guests;
+mod moves;
 mod streams;
 mod task;
 #[cfg(test)]
@@ -107,8 +109,8 @@ pub struct Partner {
     pub addresses: Vec<Address>,
 }
 
-/// What happened on the network. Once the channel is full, `Stream` and `Guest` (then closed), `DialFailed` and `Refused` may be
-/// left out; the others never are.
+/// What happened on the network. Once the channel is full, `Stream` and `Guest` (then closed), `DialFailed`, `Refused` and `Moved`
+/// may be left out; the others never are.
 #[derive(Debug)]
 pub enum Event {
     /// We listen here; the port is the real one.
@@ -126,6 +128,16 @@ pub enum Event {
     Dialed {
         /// The partner.
         peer: PeerId,
+    },
+    /// Of several connections with a partner another one is the newest, and new streams go over it: it dialled from a new place while the
+    /// old connection was not known to be dead, or the newest is gone.
+    Path {
+        /// The partner.
+        peer: PeerId,
+        /// Whether that connection is our dial.
+        dialed_by_us: bool,
+        /// The other end of it, for people.
+        remote: String,
     },
     /// The last connection with a partner is gone.
     Disconnected {
@@ -153,6 +165,9 @@ pub enum Event {
         /// The stream.
         stream: Stream,
     },
+    /// This computer may be somewhere else: an address came or went, or it slept. Have each partner say something: connections on which
+    /// nothing is heard are closed after ten seconds.
+    Moved,
     /// A peer that is no partner was turned away.
     Refused {
         /// The id it proved to have.
@@ -181,6 +196,7 @@ impl Net {
         let task = Task::start(&config, inbox, outbox).await?;
         let net = Self { peer: transport_peer_id(&config.seed), commands, open_timeout: config.open_timeout };
         drop(config);
+        tokio::spawn(moves::watch(net.commands.downgrade()));
         tokio::spawn(task.run());
         Ok((net, events))
     }

@@ -56,16 +56,47 @@ struct Behaviour {
 
 /// What a [`super::Net`] asks of the task.
 pub(super) enum Command {
-    Open { peer: PeerId, protocol: Protocol, reply: oneshot::Sender<Result<Stream, OpenError>> },
-    Visit { address: Address, reply: oneshot::Sender<Result<Stream, OpenError>> },
-    AdmitGuests { open: bool, reply: oneshot::Sender<()> },
-    Part { connection: ConnectionId },
-    SetPartners { partners: Vec<Partner>, reply: oneshot::Sender<()> },
-    Redial { peer: PeerId },
-    Disconnect { peer: PeerId },
-    ListenAddresses { reply: oneshot::Sender<Vec<Address>> },
-    ListenHosts { reply: oneshot::Sender<Vec<Address>> },
-    Shutdown { reply: oneshot::Sender<()> },
+    Open {
+        peer: PeerId,
+        protocol: Protocol,
+        reply: oneshot::Sender<Result<Stream, OpenError>>,
+    },
+    Visit {
+        address: Address,
+        reply: oneshot::Sender<Result<Stream, OpenError>>,
+    },
+    AdmitGuests {
+        open: bool,
+        reply: oneshot::Sender<()>,
+    },
+    Part {
+        connection: ConnectionId,
+    },
+    SetPartners {
+        partners: Vec<Partner>,
+        reply: oneshot::Sender<()>,
+    },
+    Redial {
+        peer: PeerId,
+    },
+    Disconnect {
+        peer: PeerId,
+    },
+    /// This computer may be somewhere else.
+    Moved,
+    /// Whoever is still there has been heard since.
+    CloseSilent {
+        since: Instant,
+    },
+    ListenAddresses {
+        reply: oneshot::Sender<Vec<Address>>,
+    },
+    ListenHosts {
+        reply: oneshot::Sender<Vec<Address>>,
+    },
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// One thing that happened.
@@ -199,6 +230,16 @@ impl Task {
             }
             Command::Redial { peer } => self.dialer.redial(peer, Instant::now()),
             Command::Disconnect { peer } => self.disconnect(peer.0),
+            Command::Moved => {
+                self.dialer.redial_all(Instant::now());
+                self.emit(Event::Moved);
+            }
+            Command::CloseSilent { since } => {
+                for (peer, connection) in self.swarm.behaviour_mut().streams.give_up_silent(since) {
+                    tracing::info!(%peer, "the connection leads nowhere any more");
+                    self.swarm.close_connection(connection);
+                }
+            }
             Command::ListenAddresses { reply } => {
                 let _ = reply.send(self.listening.iter().map(|(_, address)| address.clone()).collect());
             }
@@ -308,6 +349,9 @@ impl Task {
                 self.emit(Event::Connected { peer: PeerId(peer), dialed_by_us, remote: place(&remote).to_string() });
             }
             streams::Event::Dialed { peer } => self.emit(Event::Dialed { peer: PeerId(peer) }),
+            streams::Event::Path { peer, dialed_by_us, remote } => {
+                self.emit(Event::Path { peer: PeerId(peer), dialed_by_us, remote: place(&remote).to_string() });
+            }
             streams::Event::Disconnected { peer } => {
                 let peer = PeerId(peer);
                 self.dialer.disconnected(peer, Instant::now(), jitter());
@@ -330,7 +374,8 @@ impl Task {
     /// Hand an event over or, if the reader is behind, keep it; what may be lost then is lost: a stream closes, and the
     /// peer opens it again when its own deadline has passed.
     fn emit(&mut self, event: Event) {
-        let may_be_lost = matches!(event, Event::Stream { .. } | Event::Guest { .. } | Event::DialFailed { .. } | Event::Refused { .. });
+        let may_be_lost =
+            matches!(event, Event::Stream { .. } | Event::Guest { .. } | Event::DialFailed { .. } | Event::Refused { .. } | Event::Moved);
         let left = if self.waiting.is_empty() {
             match self.events.try_send(event) {
                 Err(mpsc::error::TrySendError::Full(event)) => Some(event),
