@@ -4,5 +4,8 @@
 pub mod canaries;
 pub mod clock;
 pub mod forge;
+#[cfg(target_os = "linux")]
+pub mod lab;
 pub mod sim;
+pub mod web;
 pub mod world;

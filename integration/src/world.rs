@@ -33,10 +33,15 @@ pub fn program() -> PathBuf {
 }
 
 /// Waits until something is so, and says what was waited for in vain.
-pub fn wait(what: &str, mut so: impl FnMut() -> bool) {
+pub fn wait(what: &str, so: impl FnMut() -> bool) {
+    wait_for(PATIENCE, what, so);
+}
+
+/// The same, for what takes its time.
+pub fn wait_for(patience: Duration, what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
-        assert!(start.elapsed() < PATIENCE, "waited {} s in vain: {what}", PATIENCE.as_secs());
+        assert!(start.elapsed() < patience, "waited {} s in vain: {what}", patience.as_secs());
         std::thread::sleep(POLL);
     }
 }
@@ -110,8 +115,12 @@ impl World {
 
     /// A firm that others can dial.
     pub fn reachable_firm(&self, name: &str) -> Firm {
-        let address = format!("127.0.0.1:{}", free_port());
-        Firm::at(&self.path(name)).set_up(self, name, &["--listen", &address])
+        self.firm_listening(name, &format!("127.0.0.1:{}", free_port()))
+    }
+
+    /// A firm that others can dial at this address.
+    pub fn firm_listening(&self, name: &str, address: &str) -> Firm {
+        Firm::at(&self.path(name)).set_up(self, name, &["--listen", address])
     }
 
     /// `lotline verify`: no home, no node, no network.
@@ -174,6 +183,8 @@ pub struct Firm {
     home: PathBuf,
     log: PathBuf,
     node: RefCell<Option<Child>>,
+    /// The network namespace that it lives in, if it is not this computer's.
+    place: Option<String>,
 }
 
 impl Drop for Firm {
@@ -191,7 +202,13 @@ impl Drop for Firm {
 impl Firm {
     /// A home at this path, set up or not.
     pub fn at(home: &Path) -> Firm {
-        Firm { log: home.with_extension("log"), home: home.to_owned(), node: RefCell::new(None) }
+        Firm { log: home.with_extension("log"), home: home.to_owned(), node: RefCell::new(None), place: None }
+    }
+
+    /// Moves it into a network namespace: its node runs there, and so do its commands.
+    pub fn within(mut self, namespace: &str) -> Firm {
+        self.place = Some(namespace.to_owned());
+        self
     }
 
     fn set_up(self, world: &World, name: &str, more: &[&str]) -> Firm {
@@ -213,7 +230,15 @@ impl Firm {
 
     /// The program, on this home.
     pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(program());
+        let mut command = match &self.place {
+            // It becomes the program, so that who kills it kills the node.
+            Some(place) => {
+                let mut inside = Command::new("ip");
+                inside.args(["netns", "exec", place]).arg(program());
+                inside
+            }
+            None => Command::new(program()),
+        };
         command.arg("--home").arg(&self.home).args(args).env_remove("LOTLINE_HOME").env_remove("SSLKEYLOGFILE");
         command
     }
@@ -295,6 +320,12 @@ impl Firm {
         let mut command = self.command(["run", "--until-stdin-ends", "--verbose"].iter().chain(more));
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         *self.node.borrow_mut() = Some(child);
+    }
+
+    /// Sends its node a signal by name, as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let process = self.node.borrow().as_ref().expect("a node runs").id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &process]).status().unwrap().success());
     }
 
     /// Whether a node runs.

@@ -109,6 +109,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("indicatif", &["node/src/desk.rs", "node/src/cli/", "node/src/demo.rs", "node/src/bench.rs"]),
     ("tracing_subscriber", &["node/src/telemetry.rs", "node/src/cli/run.rs", "integration/"]),
     ("futures", &["node/src/net/"]),
+    ("if_watch", &["node/src/net/moves.rs"]),
 ];
 
 /// Whether code names a crate: `name::`, or `use name` as a whole. `crate::name`, `self::name` and longer words are others.

@@ -4,37 +4,13 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use lotline_integration::web::{certificates, configure};
 use lotline_integration::world::{Firm, World, free_port, lots_file, string, wait, wait_until_level};
 use serde_json::json;
 
 const SHARE: &str = "[[share]]\nname = 'all'\nwith = 'oem'\nfeed = 'quality'\nparts = 'all'\nshow = ['verdict']\nuntil = 'revoked'\n";
-
-/// A certificate for this computer, by an authority of the firm's own: `cert.pem`, `key.pem`, and `ca.pem` that trusts it.
-fn certificates(folder: &Path) {
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("no names");
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority_key = rcgen::KeyPair::generate().expect("a key");
-    let authority = authority.self_signed(&authority_key).expect("a certificate");
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let names = ["localhost", "127.0.0.1", "lots.oem.example"].map(str::to_owned).to_vec();
-    let own = rcgen::CertificateParams::new(names).expect("names").signed_by(&key, &authority, &authority_key).expect("a certificate");
-    for (name, text) in [("ca.pem", authority.pem()), ("cert.pem", own.pem()), ("key.pem", key.serialize_pem())] {
-        std::fs::write(folder.join(name), text).expect("a file is written");
-    }
-}
-
-/// Writes lines into a configuration: plain ones, and a table `web` (a second time: another one).
-fn configure(firm: &Firm, plain: &str, web: &str) {
-    let path = firm.path("lotline.toml");
-    let text = std::fs::read_to_string(&path).expect("a configuration");
-    let before = text.split("[web]").next().unwrap_or_default();
-    let kept: String = before
-        .lines()
-        .filter(|line| !line.starts_with("listen") && !line.starts_with("announce"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    std::fs::write(&path, format!("{plain}\n{kept}[web]\n{web}\n")).expect("a configuration is written");
-}
+/// This computer, and a name that only the proxy of a test knows.
+const HERE: [&str; 3] = ["localhost", "127.0.0.1", "lots.oem.example"];
 
 /// The supplier pairs by a code, and a record goes over.
 fn exchange_over(world: &World, oem: &Firm, supplier: &Firm, place: &str) {
@@ -60,7 +36,7 @@ fn exchange_over(world: &World, oem: &Firm, supplier: &Firm, place: &str) {
 fn a_node_with_a_certificate_is_reached_at_a_web_address() {
     let world = World::new();
     let (oem, supplier) = (world.firm("oem"), world.firm("supplier"));
-    certificates(oem.home());
+    certificates(oem.home(), &HERE);
     let port = free_port();
     configure(&oem, &format!("listen = [\"wss://127.0.0.1:{port}\"]"), "certificate = \"cert.pem\"\nkey = \"key.pem\"");
     configure(&supplier, "", &format!("trust = {:?}", oem.path("ca.pem")));
@@ -71,7 +47,7 @@ fn a_node_with_a_certificate_is_reached_at_a_web_address() {
 fn who_does_not_trust_the_certificate_is_told() {
     let world = World::new();
     let (oem, supplier) = (world.firm("oem"), world.firm("supplier"));
-    certificates(oem.home());
+    certificates(oem.home(), &HERE);
     let port = free_port();
     let listen = format!("listen = [\"wss://127.0.0.1:{port}\"]");
     configure(&oem, &listen, "certificate = \"cert.pem\"");
@@ -127,7 +103,7 @@ fn reverse_proxy(folder: &Path, from: u16, to: u16) -> Option<Proxy> {
 fn a_node_behind_a_reverse_proxy_is_reached_and_the_proxy_sees_nothing() {
     let world = World::new();
     let (oem, supplier) = (world.firm("oem"), world.firm("supplier"));
-    certificates(oem.home());
+    certificates(oem.home(), &HERE);
     let (inside, outside) = (free_port(), free_port());
     let Some(_proxy) = reverse_proxy(oem.home(), outside, inside) else {
         eprintln!("SKIPPED: nginx is not installed, so no real reverse proxy was tried");
@@ -176,7 +152,7 @@ fn firm_proxy(to: u16) -> (u16, std::sync::Arc<std::sync::atomic::AtomicUsize>) 
 fn a_supplier_behind_a_firms_proxy_gets_out_through_it_alone() {
     let world = World::new();
     let (oem, supplier) = (world.firm("oem"), world.firm("supplier"));
-    certificates(oem.home());
+    certificates(oem.home(), &HERE);
     let inside = free_port();
     let (proxy, let_through) = firm_proxy(inside);
     let listen = format!("listen = [\"wss://127.0.0.1:{inside}\"]\nannounce = [\"wss://lots.oem.example\"]");

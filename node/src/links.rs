@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use lotline_policy::Rule;
@@ -81,6 +81,7 @@ pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) {
         dialled: HashSet::new(),
         tasks: JoinSet::new(),
         strikes: HashMap::new(),
+        moved: watch::Sender::default(),
     };
     let mut snapshots = context.handle.watch();
     let mut known = BTreeMap::new();
@@ -140,6 +141,8 @@ struct Links {
     dialled: HashSet<PeerId>,
     tasks: JoinSet<Ended>,
     strikes: HashMap<PeerId, u32>,
+    /// Marked when this computer may be somewhere else.
+    moved: watch::Sender<()>,
 }
 
 /// How a task ended.
@@ -250,6 +253,10 @@ impl Links {
                 }
             }
             Event::Dialed { peer } => self.dialled(peer),
+            Event::Path { peer, dialed_by_us, remote } => {
+                let since = self.context.handle.now();
+                self.with_name(peer, |link| link.path = Some(Path { remote, dialled_by_us: dialed_by_us, since }));
+            }
             Event::Disconnected { peer } => {
                 tracing::info!(%peer, "disconnected");
                 self.note(peer, "disconnected", "");
@@ -280,6 +287,7 @@ impl Links {
                     link.trouble = Some(format!("cannot connect: {why}"));
                 }
             }),
+            Event::Moved => self.moved.send_replace(()),
             Event::Guest { stream } => {
                 if let Some(pairings) = &self.context.pairings {
                     pairings.guest(stream);
@@ -352,10 +360,10 @@ impl Links {
         if !self.controls.counts(peer, opener, Instant::now()) {
             return;
         }
-        let (context, number) = (self.context.clone(), self.controls.number());
+        let (context, number, moved) = (self.context.clone(), self.controls.number(), self.moved.subscribe());
         let task = self.tasks.spawn(async move {
             let result = match stream.await {
-                Ok(stream) => control(context, peer, stream).await,
+                Ok(stream) => control(context, peer, stream, moved).await,
                 Err(error) => Err(error),
             };
             Ended { peer, control: Some(number), result }
@@ -400,7 +408,7 @@ impl Links {
 }
 
 /// The control stream: hello both ways, our catalog whenever it changes, theirs as it comes.
-async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), LinkError> {
+async fn control(context: Context, peer: PeerId, stream: Stream, mut moved: watch::Receiver<()>) -> Result<(), LinkError> {
     let (mut frames, mut writer) = split(stream);
     let mut snapshots = context.handle.watch();
     let name = context.handle.snapshot().name.clone();
@@ -455,6 +463,8 @@ async fn control(context: Context, peer: PeerId, stream: Stream) -> Result<(), L
         tokio::select! {
             changed = snapshots.changed() => changed.map_err(|_| LinkError::Stopping)?,
             _ = ping.tick() => write(&mut writer, &Message::Ping).await?,
+            // It is asked at once whether the partner is still there.
+            Ok(()) = moved.changed() => ping.reset_immediately(),
             () = following.ended() => {}
             () = tokio::time::sleep_until(heard + SILENCE) => return Err(LinkError::Silent),
             () = agreed.due() => {}

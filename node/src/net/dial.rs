@@ -134,7 +134,14 @@ impl Dialer {
         entry.postpone(backoff, now, jitter);
     }
 
-    /// Forget the back-off: the user asked, or the network changed.
+    /// Forget the back-off of everybody: this computer is on another network.
+    pub(super) fn redial_all(&mut self, now: Instant) {
+        for entry in self.entries.values_mut() {
+            (entry.wait, entry.due) = (self.backoff.min, now);
+        }
+    }
+
+    /// Forget the back-off: the user asked.
     pub(super) fn redial(&mut self, peer: PeerId, now: Instant) {
         if let Some(entry) = self.entries.get_mut(&peer) {
             (entry.wait, entry.due) = (self.backoff.min, now);
@@ -192,6 +199,29 @@ mod tests {
             assert_eq!(dialer.wake(), Some(now + Duration::from_secs(wait)));
             now += Duration::from_secs(wait);
         }
+    }
+
+    #[test]
+    fn on_another_network_everybody_is_dialled_at_once_and_waits_begin_anew() {
+        let mut now = Instant::now();
+        let partners: Vec<_> = (0..3).map(|n| partner(n, "hub.example:4001")).collect();
+        let mut dialer = list(&partners, now);
+        dialer.connected(partners[2].peer, false, now);
+        for _ in 0..9 {
+            while let Some((peer, _)) = dialer.next_due(now) {
+                dialer.failed(peer, now, 1.0);
+            }
+            now = dialer.wake().unwrap();
+        }
+        now -= Duration::from_secs(100);
+        assert!(dialer.next_due(now).is_none());
+        dialer.redial_all(now);
+        for partner in &partners[..2] {
+            assert_eq!(dialer.next_due(now).map(|(peer, _)| peer), Some(partner.peer));
+            dialer.failed(partner.peer, now, 1.0);
+        }
+        assert!(dialer.next_due(now).is_none(), "the third is connected");
+        assert_eq!(dialer.wake(), Some(now + Duration::from_secs(1)));
     }
 
     #[test]

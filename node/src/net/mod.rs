@@ -4,7 +4,8 @@
 //! one that can reach the other dials, through a relay if neither can (docs/design.md). Reading order:
 //! - [`Net`], the handle, and [`Event`], what it reports;
 //! - `task`: the loop that owns the swarm;
-//! - `gate`: admission, `roles`: what a connection has part in; `dial`: when to call whom; `streams`: opening and counting;
+//! - `gate`: admission, `roles`: what a connection has part in; `dial`: when to call whom, `moves`: when to call at once;
+//!   `streams`: opening and counting;
 //! - `relay`: places at relays, and being one; `probe`: what stands at an address;
 //! - `transport`: TCP, WebSockets, TLS and yamux; `proxy`: through a firm's own; `address`: ids and addresses.
 //!
@@ -19,6 +20,7 @@ use zeroize::Zeroizing;
 mod address;
 mod dial;
 mod gate;
+mod moves;
 mod probe;
 mod proxy;
 mod relay;
@@ -123,8 +125,8 @@ pub struct Partner {
     pub addresses: Vec<Address>,
 }
 
-/// What happened on the network. Once the channel is full, `Stream` and `Guest` (then closed), `DialFailed` and `Refused` may be
-/// left out; the others never are.
+/// What happened on the network. Once the channel is full, `Stream` and `Guest` (then closed), `DialFailed`, `Refused` and `Moved`
+/// may be left out; the others never are.
 #[derive(Debug)]
 pub enum Event {
     /// We listen here; the port is the real one. Through a relay: it keeps us a place.
@@ -149,6 +151,16 @@ pub enum Event {
     Dialed {
         /// The partner.
         peer: PeerId,
+    },
+    /// Of several connections with a partner another one is the newest, and new streams go over it: it dialled from a new place while the
+    /// old connection was not known to be dead, or the newest is gone.
+    Path {
+        /// The partner.
+        peer: PeerId,
+        /// Whether that connection is our dial.
+        dialed_by_us: bool,
+        /// The other end of it, for people.
+        remote: String,
     },
     /// The last connection with a partner is gone.
     Disconnected {
@@ -176,6 +188,9 @@ pub enum Event {
         /// The stream.
         stream: Stream,
     },
+    /// This computer may be somewhere else: an address came or went, or it slept. Have each partner say something: connections on which
+    /// nothing is heard are closed after ten seconds.
+    Moved,
     /// A peer that is no partner was turned away.
     Refused {
         /// The id it proved to have.
@@ -204,6 +219,7 @@ impl Net {
         let task = Task::start(&config, inbox, outbox).await?;
         let net = Self { peer: transport_peer_id(&config.seed), commands, open_timeout: config.open_timeout };
         drop(config);
+        tokio::spawn(moves::watch(net.commands.downgrade()));
         tokio::spawn(task.run());
         Ok((net, events))
     }

@@ -135,6 +135,11 @@ impl Places {
         }
     }
 
+    /// This computer may be somewhere else: every relay without a place is due at once.
+    pub(super) fn again(&mut self, now: Instant) {
+        self.asked.redial_all(now);
+    }
+
     /// The relay could not be reached: the refusal of the place, which follows, says so.
     pub(super) fn unreachable(&mut self, peer: PeerId, why: String) {
         if let Some(place) = self.all.get_mut(&peer) {

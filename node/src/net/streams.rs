@@ -232,6 +232,12 @@ impl Link {
         let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
         !heard.is_zero() && self.since.elapsed().saturating_sub(heard) < window
     }
+
+    fn heard_since(&self, moment: Instant) -> bool {
+        // Kept in whole milliseconds, rounded down.
+        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed) + 1);
+        self.since + heard >= moment
+    }
 }
 
 /// One request for a stream, on its way to the connection that will open it.
@@ -363,6 +369,8 @@ pub(super) enum Event {
     Connected { peer: PeerId, dialed_by_us: bool, remote: Multiaddr },
     /// A further connection is up, by our dial.
     Dialed { peer: PeerId },
+    /// Of several connections another one is the newest.
+    Path { peer: PeerId, dialed_by_us: bool, remote: Multiaddr },
     /// The last connection is gone.
     Disconnected { peer: PeerId },
     /// The peer opened a stream.
@@ -391,6 +399,8 @@ struct Peer {
 struct Connection {
     id: ConnectionId,
     link: Arc<Link>,
+    dialed_by_us: bool,
+    remote: Multiaddr,
     ping_failures: u32,
 }
 
@@ -468,6 +478,19 @@ impl Behaviour {
         dead
     }
 
+    /// Give up connections on which nothing was heard since that moment; they are to be closed.
+    pub(super) fn give_up_silent(&mut self, since: Instant) -> Vec<(PeerId, ConnectionId)> {
+        let silent = |link: &Link| link.since < since && !link.heard_since(since);
+        let all = self.peers.iter().flat_map(|(peer, entry)| entry.connections.iter().map(|connection| (*peer, connection)));
+        let dead: Vec<_> =
+            all.filter(|(_, connection)| silent(&connection.link)).map(|(peer, it)| (peer, it.id, it.link.clone())).collect();
+        for (peer, id, link) in &dead {
+            link.revoke();
+            self.forget(*peer, *id);
+        }
+        dead.into_iter().map(|(peer, id, _)| (peer, id)).collect()
+    }
+
     fn admit(&mut self, peer: PeerId, id: ConnectionId) -> Handler {
         let role = self.roles.of(id);
         let link = if role.partner {
@@ -491,16 +514,27 @@ impl Behaviour {
             let event = if first { connected() } else { Event::Dialed { peer } };
             self.queue.push_back(ToSwarm::GenerateEvent(event));
         }
+        if !first {
+            self.queue.push_back(ToSwarm::GenerateEvent(Event::Path { peer, dialed_by_us, remote: remote.clone() }));
+        }
         let entry = self.peers.entry(peer).or_insert_with(|| Peer { places: link.places.clone(), connections: Vec::new() });
-        entry.connections.push(Connection { id, link, ping_failures: 0 });
+        entry.connections.push(Connection { id, link, dialed_by_us, remote: remote.clone(), ping_failures: 0 });
     }
 
     fn forget(&mut self, peer: PeerId, id: ConnectionId) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let newest = entry.connections.last().is_some_and(|connection| connection.id == id);
         entry.connections.retain(|connection| connection.id != id);
-        if entry.connections.is_empty() {
-            self.peers.remove(&peer);
-            self.queue.push_back(ToSwarm::GenerateEvent(Event::Disconnected { peer }));
+        match entry.connections.last() {
+            None => {
+                self.peers.remove(&peer);
+                self.queue.push_back(ToSwarm::GenerateEvent(Event::Disconnected { peer }));
+            }
+            Some(Connection { dialed_by_us, remote, .. }) if newest => {
+                let path = Event::Path { peer, dialed_by_us: *dialed_by_us, remote: remote.clone() };
+                self.queue.push_back(ToSwarm::GenerateEvent(path));
+            }
+            Some(_) => {}
         }
     }
 }

@@ -62,19 +62,57 @@ struct Behaviour {
 
 /// What a [`super::Net`] asks of the task.
 pub(super) enum Command {
-    Open { peer: PeerId, protocol: Protocol, reply: oneshot::Sender<Result<Stream, OpenError>> },
-    Visit { address: Address, reply: oneshot::Sender<Result<Stream, OpenError>> },
-    AdmitGuests { open: bool, reply: oneshot::Sender<()> },
-    Part { connection: ConnectionId },
-    SetPartners { partners: Vec<Partner>, reply: oneshot::Sender<()> },
-    SetRelayUsers { users: Vec<PeerId>, reply: oneshot::Sender<()> },
-    Places { reply: oneshot::Sender<Vec<Place>> },
-    RelayLoad { reply: oneshot::Sender<Option<Load>> },
-    Redial { peer: PeerId },
-    Disconnect { peer: PeerId },
-    ListenAddresses { reply: oneshot::Sender<Vec<Address>> },
-    ListenHosts { reply: oneshot::Sender<Vec<Address>> },
-    Shutdown { reply: oneshot::Sender<()> },
+    Open {
+        peer: PeerId,
+        protocol: Protocol,
+        reply: oneshot::Sender<Result<Stream, OpenError>>,
+    },
+    Visit {
+        address: Address,
+        reply: oneshot::Sender<Result<Stream, OpenError>>,
+    },
+    AdmitGuests {
+        open: bool,
+        reply: oneshot::Sender<()>,
+    },
+    Part {
+        connection: ConnectionId,
+    },
+    SetPartners {
+        partners: Vec<Partner>,
+        reply: oneshot::Sender<()>,
+    },
+    SetRelayUsers {
+        users: Vec<PeerId>,
+        reply: oneshot::Sender<()>,
+    },
+    Places {
+        reply: oneshot::Sender<Vec<Place>>,
+    },
+    RelayLoad {
+        reply: oneshot::Sender<Option<Load>>,
+    },
+    Redial {
+        peer: PeerId,
+    },
+    Disconnect {
+        peer: PeerId,
+    },
+    /// This computer may be somewhere else.
+    Moved,
+    /// Whoever is still there has been heard since.
+    CloseSilent {
+        since: Instant,
+    },
+    ListenAddresses {
+        reply: oneshot::Sender<Vec<Address>>,
+    },
+    ListenHosts {
+        reply: oneshot::Sender<Vec<Address>>,
+    },
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// One thing that happened.
@@ -235,6 +273,21 @@ impl Task {
             }
             Command::Redial { peer } => self.dialer.redial(peer, Instant::now()),
             Command::Disconnect { peer } => self.disconnect(peer.0),
+            Command::Moved => {
+                self.dialer.redial_all(Instant::now());
+                self.places.again(Instant::now());
+                self.emit(Event::Moved);
+            }
+            Command::CloseSilent { since } => {
+                let silent = self.swarm.behaviour_mut().streams.give_up_silent(since);
+                if !silent.is_empty() {
+                    self.leave_relays();
+                }
+                for (peer, connection) in silent {
+                    tracing::info!(%peer, "the connection leads nowhere any more");
+                    self.swarm.close_connection(connection);
+                }
+            }
             Command::ListenAddresses { reply } => {
                 let own = self.listening.iter().map(|(_, address)| address);
                 let _ = reply.send(own.chain(self.places.kept()).cloned().collect());
@@ -264,6 +317,16 @@ impl Task {
     fn know_relays(&mut self) {
         let all = self.relays.iter().copied().chain(self.places.relays().map(|relay| relay.0)).collect();
         self.swarm.behaviour_mut().gate.set_relays(all);
+    }
+
+    /// Closes the lines to relays that are relays only: on another network they lead nowhere, and carry nothing that would be heard.
+    fn leave_relays(&mut self) {
+        let all: Vec<_> = self.relays.iter().copied().chain(self.places.relays().map(|relay| relay.0)).collect();
+        for relay in all {
+            if !self.swarm.behaviour().streams.is_connected(&relay) {
+                let _ = self.swarm.disconnect_peer_id(relay);
+            }
+        }
     }
 
     fn set_relay_users(&mut self, users: &[PeerId]) {
@@ -390,6 +453,9 @@ impl Task {
                 self.emit(Event::Connected { peer: PeerId(peer), dialed_by_us, remote: place(&remote).to_string() });
             }
             streams::Event::Dialed { peer } => self.emit(Event::Dialed { peer: PeerId(peer) }),
+            streams::Event::Path { peer, dialed_by_us, remote } => {
+                self.emit(Event::Path { peer: PeerId(peer), dialed_by_us, remote: place(&remote).to_string() });
+            }
             streams::Event::Disconnected { peer } => {
                 let peer = PeerId(peer);
                 self.dialer.disconnected(peer, Instant::now(), jitter());
@@ -424,7 +490,8 @@ impl Task {
     /// Hand an event over or, if the reader is behind, keep it; what may be lost then is lost: a stream closes, and the
     /// peer opens it again when its own deadline has passed.
     fn emit(&mut self, event: Event) {
-        let may_be_lost = matches!(event, Event::Stream { .. } | Event::Guest { .. } | Event::DialFailed { .. } | Event::Refused { .. });
+        let may_be_lost =
+            matches!(event, Event::Stream { .. } | Event::Guest { .. } | Event::DialFailed { .. } | Event::Refused { .. } | Event::Moved);
         let left = if self.waiting.is_empty() {
             match self.events.try_send(event) {
                 Err(mpsc::error::TrySendError::Full(event)) => Some(event),

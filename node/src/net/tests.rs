@@ -645,6 +645,40 @@ async fn a_dead_line_is_noticed_and_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_move_who_is_heard_stays_and_who_is_silent_is_dialled_again() {
+    // Pings at their ordinary pace: they would take minutes.
+    let (mut alice, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    let line = Line::to(&bob.address().await).await;
+    bob.expects(alice.peer()).await;
+    alice.dials(bob.peer(), vec![line.address.clone()]).await;
+    alice.connected().await;
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Control).await;
+
+    let moved = async |alice: &mut Node| {
+        alice.net.commands.send(Command::Moved).await.unwrap();
+        alice.until(|event| matches!(event, Event::Moved).then_some(())).await;
+        Instant::now()
+    };
+    let since = moved(&mut alice).await;
+    exchange(&mut near, &mut far).await;
+    alice.net.commands.send(Command::CloseSilent { since }).await.unwrap();
+    exchange(&mut near, &mut far).await;
+    assert_eq!(line.callers.load(Ordering::SeqCst), 1);
+
+    line.flows.send_replace(false);
+    let since = moved(&mut alice).await;
+    alice.net.commands.send(Command::CloseSilent { since }).await.unwrap();
+    assert_eq!(alice.disconnected().await, bob.peer());
+    assert!(near.write(b"x").await.is_err());
+    line.flows.send_replace(true);
+    assert_eq!(alice.connected().await, (bob.peer(), true));
+    // One that is newer than the move has had no time to say anything.
+    alice.net.commands.send(Command::CloseSilent { since }).await.unwrap();
+    let (mut near, mut far) = stream_between(&alice, &mut bob, Protocol::Feed).await;
+    exchange(&mut near, &mut far).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partner_that_does_not_read_is_cut_off_too() {
     let (mut alice, mut bob) = (Node::start(config(1)).await, Node::start(config(2)).await);
     let line = Line::to(&bob.address().await).await;
