@@ -189,8 +189,8 @@ struct Link {
     /// The places for streams, shared by all connections of the peer.
     places: Arc<Semaphore>,
     since: Instant,
-    /// When bytes last arrived on a stream, in milliseconds after `since`.
-    heard_ms: AtomicU64,
+    /// When bytes last arrived on a stream, in microseconds after `since`.
+    heard_us: AtomicU64,
     /// We closed the connection: no byte is read or written any more, whatever is still in buffers.
     revoked: AtomicBool,
     /// Dropped when the connection ends, by us or by the peer.
@@ -207,7 +207,7 @@ impl Link {
             served,
             places,
             since: Instant::now(),
-            heard_ms: AtomicU64::new(0),
+            heard_us: AtomicU64::new(0),
             revoked: AtomicBool::new(false),
             open: Mutex::new(Some(open)),
             ended: ended.shared(),
@@ -224,18 +224,18 @@ impl Link {
     }
 
     fn hear(&self) {
-        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard_ms.store(now, Ordering::Relaxed);
+        let now = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.heard_us.store(now, Ordering::Relaxed);
     }
 
     fn heard_within(&self, window: Duration) -> bool {
-        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        let heard = Duration::from_micros(self.heard_us.load(Ordering::Relaxed));
         !heard.is_zero() && self.since.elapsed().saturating_sub(heard) < window
     }
 
     fn heard_since(&self, moment: Instant) -> bool {
-        // Kept in whole milliseconds, rounded down.
-        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed) + 1);
+        // Kept in whole microseconds, rounded down.
+        let heard = Duration::from_micros(self.heard_us.load(Ordering::Relaxed) + 1);
         self.since + heard >= moment
     }
 }
