@@ -69,6 +69,7 @@ async function follow () {
   say({ ready: true })
   for (let at = 0; at < Number(value); at++) {
     await one.take(await core.get(records + at))
+    await one.done()
     times.push(now())
   }
   say({ times })
@@ -82,20 +83,15 @@ async function fetch (from, to) {
     if (at < to) ahead.push(core.get(at))
     if (ahead.length > 128 || at >= to) {
       const next = ahead.shift()
-      if (next) verifier.take(await next).catch(fail)
+      if (next) await verifier.take(await next)
     }
   }
   return verifier.done()
 }
 
-function fail (error) {
-  console.error(error)
-  process.exit(1)
-}
-
 async function check () {
   const verifier = new Verifier()
-  for (let at = 0; at < records; at++) verifier.take(await core.get(at, { wait: false })).catch(fail)
+  for (let at = 0; at < records; at++) await verifier.take(await core.get(at, { wait: false }))
   say({ valid: await verifier.done() })
 }
 

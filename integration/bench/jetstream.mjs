@@ -3,7 +3,7 @@
 
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream'
 import { connect } from '@nats-io/transport-node'
-import { Verifier, asked, now, paced, record, say } from './records.mjs'
+import { AtOnce, Verifier, asked, now, paced, record, say } from './records.mjs'
 
 const [role, servers] = process.argv.slice(2)
 const records = Number(process.env.RECORDS)
@@ -17,13 +17,9 @@ const manager = await jetstreamManager(connection, { timeout: 30_000 })
 async function publish () {
   await manager.streams.add({ name: 'F', subjects: ['f'], storage: 'file' })
   const start = now()
-  const waiting = new Set()
-  for (let at = 0; at < records; at++) {
-    const one = record(at).then((bytes) => js.publish('f', bytes)).then(() => waiting.delete(one))
-    waiting.add(one)
-    if (waiting.size >= IN_FLIGHT) await Promise.race(waiting)
-  }
-  await Promise.all(waiting)
+  const waiting = new AtOnce(IN_FLIGHT)
+  for (let at = 0; at < records; at++) await waiting.start(record(at).then((bytes) => js.publish('f', bytes)))
+  await waiting.done()
   say({ seconds: now() - start })
 }
 
@@ -42,7 +38,7 @@ async function messages () {
 
 async function take (from, count) {
   const verifier = new Verifier()
-  for (let at = 0; at < count; at++) verifier.take(Buffer.from((await from.next()).value.data)).catch(fail)
+  for (let at = 0; at < count; at++) await verifier.take((await from.next()).value.data)
   return verifier.done()
 }
 
@@ -57,7 +53,8 @@ async function follow () {
   const one = new Verifier()
   say({ ready: true })
   for (let at = 0; at < Number(value); at++) {
-    await one.take(Buffer.from((await from.next()).value.data))
+    await one.take((await from.next()).value.data)
+    await one.done()
     times.push(now())
   }
   say({ times })
@@ -67,11 +64,6 @@ async function follow () {
 /// Everything the mirror has, after the hub was killed.
 async function check () {
   say({ valid: await take(await messages(), records) })
-}
-
-function fail (error) {
-  console.error(error)
-  process.exit(1)
 }
 
 await { publish, serve, follow, check }[role]()

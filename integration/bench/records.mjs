@@ -34,26 +34,54 @@ function holds (bytes) {
   }))
 }
 
-/// Takes records as they come, verifies a bounded number at a time, and counts those that hold.
-export class Verifier {
-  valid = 0
-  #under = new Set()
+/// Lets a bounded number of things be under way at once.
+export class AtOnce {
+  #limit
+  #under = 0
+  #fault = null
+  #wake = () => {}
 
-  async take (bytes) {
-    if (bytes === null || bytes.length !== core + rest) throw new Error('a record is missing or cut')
-    const one = holds(bytes).then((valid) => {
-      if (!valid) throw new Error('a signature does not hold')
-      this.valid++
-      this.#under.delete(one)
+  constructor (limit) {
+    this.#limit = limit
+  }
+
+  /// Takes one more, and waits while there are too many.
+  async start (one) {
+    this.#under++
+    one.catch((error) => { this.#fault = error }).finally(() => {
+      this.#under--
+      this.#wake()
     })
-    this.#under.add(one)
-    if (this.#under.size >= 64) await Promise.race(this.#under)
-    return one
+    await this.#fewer(this.#limit)
   }
 
   async done () {
-    await Promise.all(this.#under)
-    return this.valid
+    await this.#fewer(1)
+  }
+
+  async #fewer (limit) {
+    while (this.#under >= limit) await new Promise((resolve) => { this.#wake = resolve })
+    if (this.#fault) throw this.#fault
+  }
+}
+
+/// Takes records as they come, verifies a bounded number at a time, and counts those that hold.
+export class Verifier {
+  #valid = 0
+  #verifying = new AtOnce(64)
+
+  take (bytes) {
+    if (bytes === null || bytes.length !== core + rest) throw new Error('a record is missing or cut')
+    return this.#verifying.start(holds(bytes).then((valid) => {
+      if (!valid) throw new Error('a signature does not hold')
+      this.#valid++
+    }))
+  }
+
+  /// How many held, when all were looked at.
+  async done () {
+    await this.#verifying.done()
+    return this.#valid
   }
 }
 
