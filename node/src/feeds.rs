@@ -860,7 +860,7 @@ fn seal_all<'a>(
 
 fn identity_of(party: &PartyId, facts: &Facts) -> Option<Hash> {
     let named = facts.lot.is_some() && facts.part.is_some();
-    named.then(|| Hash::of(&[party.root().as_bytes(), facts.identity().as_bytes()]))
+    named.then(|| Hash::of(&[party.as_bytes(), facts.identity().as_bytes()]))
 }
 
 fn push_statement(batch: &mut Batch, feed: u32, seq: u64, sealed: Sealed, summary: &Summary) {

@@ -45,7 +45,9 @@ impl Record {
     pub fn package_bytes(&self) -> usize {
         const PER_SLOT: usize = 64;
         const EVIDENCE: usize = 8 * 1024;
-        self.values.iter().map(|value| PER_SLOT + value.as_ref().map_or(0, |value| codec::encode(value).len())).sum::<usize>() + EVIDENCE
+        let mut values = Vec::with_capacity(1024);
+        self.values.iter().flatten().for_each(|value| codec::put(&mut values, value));
+        PER_SLOT * self.values.len() + values.len() + EVIDENCE
     }
 
     /// SHA-256 over the values, without the time of recording and the source file: equal for a file imported twice.

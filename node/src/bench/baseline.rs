@@ -2,7 +2,7 @@
 //! file with `sync_data`, and sled. None of our code runs here; the tidy test allows sled in this one file beside the store.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -111,4 +111,51 @@ fn receive(stream: &mut TcpStream, raw: &Raw, key: &VerifyingKey, buffer: &mut V
     stream.read_exact(&mut buffer[start..])?;
     let signature = Signature::from_slice(&buffer[signed..signed + 64]).map_err(std::io::Error::other)?;
     key.verify_strict(&buffer[start..signed], &signature).map_err(std::io::Error::other)
+}
+
+/// How often each is tried; what is taken is the median.
+const TRIES: usize = 100;
+
+/// What one acknowledged record cannot do without on this computer: a small write with its sync, into a file whose room is there
+/// already, and a small round trip over TCP on loopback.
+pub fn sync_and_round_trip(folder: &Path) -> std::io::Result<(Duration, Duration)> {
+    let mut file = File::create(folder.join("sync"))?;
+    file.write_all(&[0; 2048 * TRIES])?;
+    file.sync_all()?;
+    file.rewind()?;
+    let sync = median(|| {
+        file.write_all(&[7; 2048])?;
+        file.sync_data()
+    })?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let round_trip = std::thread::scope(|scope| {
+        scope.spawn(move || -> std::io::Result<()> {
+            let (mut stream, _) = listener.accept()?;
+            stream.set_nodelay(true)?;
+            let mut byte = [0];
+            loop {
+                stream.read_exact(&mut byte)?;
+                stream.write_all(&byte)?;
+            }
+        });
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        median(|| {
+            stream.write_all(&[7])?;
+            stream.read_exact(&mut [0])
+        })
+    })?;
+    Ok((sync, round_trip))
+}
+
+fn median(mut one: impl FnMut() -> std::io::Result<()>) -> std::io::Result<Duration> {
+    let mut took = Vec::with_capacity(TRIES);
+    for _ in 0..TRIES {
+        let start = Instant::now();
+        one()?;
+        took.push(start.elapsed());
+    }
+    took.sort_unstable();
+    Ok(took[TRIES / 2])
 }

@@ -8,7 +8,7 @@ use lotline_schema::fork::ForkProof;
 use lotline_schema::org::Org;
 use lotline_schema::{Hash, Origin};
 use tokio::io::WriteHalf;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Context, Frames, LinkError, ORG_WAIT, RETRY_AFTER, blocking, split, write};
 use crate::exchange::message::{Listing, RECEIPTS_MAX};
@@ -17,7 +17,7 @@ use crate::exchange::{Code, FIRST_FRAME, Message};
 use crate::feeds::accept::{self, AcceptError};
 use crate::feeds::forks;
 use crate::feeds::witness::FRESH_FOR_SECONDS;
-use crate::feeds::{Accepted, Backfill, Feed, Partner, Received};
+use crate::feeds::{Accepted, Backfill, Feed, FeedError, Partner, Received};
 use crate::net::{PeerId, Protocol, Stream};
 use crate::service::AUDIT;
 
@@ -132,10 +132,12 @@ async fn follow_once(context: &Context, peer: PeerId, partner: &Partner, origin:
     let (mut frames, mut writer) = split(context.net.open(peer, Protocol::Feed).await?);
     let cursor = Cursor { next: feed.size(), root: feed.head.frontier.root(), view: feed.view };
     let (receiver, open) = Receiver::start(&name, cursor);
-    let mut run = Run { context, partner, origin, receiver, view: feed.view };
+    let mut run = Run { context, partner, origin, receiver, view: feed.view, looking: None };
     run.perform(vec![open], &mut writer).await?;
     let first = tokio::time::timeout(FIRST_FRAME, frames.next()).await.map_err(|_| LinkError::Silent)??;
-    run.frames(first, &mut frames, &mut writer).await
+    let result = run.frames(first, &mut frames, &mut writer).await;
+    // Whatever ended it: what was stored last is looked at to the end.
+    run.looked_at().await.and(result)
 }
 
 fn feed_of(context: &Context, name: &str) -> Result<Feed, LinkError> {
@@ -148,6 +150,14 @@ struct Run<'a> {
     origin: &'a Origin,
     receiver: Receiver,
     view: Option<Hash>,
+    looking: Option<Looking>,
+}
+
+/// A look at what the batch stored last shows beside what was here, while the next is on its way and verified: it waits for the
+/// index, and nothing more is stored before it has ended.
+struct Looking {
+    found: JoinHandle<Result<Option<forks::Found>, FeedError>>,
+    evidence: Message,
 }
 
 impl Run<'_> {
@@ -167,6 +177,12 @@ impl Run<'_> {
             next = loop {
                 tokio::select! {
                     frame = frames.next() => break frame?,
+                    found = self.found() => {
+                        let outputs = self.contradicted(found?).await?;
+                        if self.perform(outputs, writer).await? {
+                            return Ok(());
+                        }
+                    }
                     () = tokio::time::sleep(Duration::from_secs(FRESH_FOR_SECONDS)) => {
                         let outputs = self.witness_again().await?;
                         self.perform(outputs, writer).await?;
@@ -320,6 +336,10 @@ impl Run<'_> {
             Ok(batch) => (batch.lots(), batch.org().is_some()),
             Err(_) => Default::default(),
         };
+        let frozen = self.looked_at().await?;
+        if !frozen.is_empty() {
+            return Ok(frozen);
+        }
         let stored = match verified {
             Ok(batch) => self.context.handle.with(move |feeds| feeds.accept(batch, view, feeds.clock().now())).await?,
             Err(error) => Err(error),
@@ -328,12 +348,8 @@ impl Run<'_> {
             Ok(Accepted { next, receipt, cosigned }) => {
                 let (partner, feed) = (&self.partner.name, self.origin.to_string());
                 tracing::info!(target: AUDIT, event = "received", partner, feed, to = next);
-                let mut outputs = self.receiver.handle(Input::Stored { next, receipt, cosigned });
-                let found = self.two_truths(lots, lives).await?;
-                if let Some((origin, why, proof)) = found {
-                    outputs.extend(self.froze(origin, why, &evidence, proof).await?);
-                }
-                Ok(outputs)
+                self.looking = self.two_truths(lots, lives).map(|found| Looking { found, evidence });
+                Ok(self.receiver.handle(Input::Stored { next, receipt, cosigned }))
             }
             Err(error) => self.refused(error, evidence).await,
         }
@@ -388,19 +404,44 @@ impl Run<'_> {
 
     /// What is stored now may show two truths: two live statements about one thing, or a life that follows from another
     /// past than the one we saw.
-    async fn two_truths(&self, lots: BTreeSet<String>, lives: bool) -> Result<Option<(Origin, String, Option<ForkProof>)>, LinkError> {
+    fn two_truths(&self, lots: BTreeSet<String>, lives: bool) -> Option<JoinHandle<Result<Option<forks::Found>, FeedError>>> {
         if !self.is_theirs() || (lots.is_empty() && !lives) {
-            return Ok(None);
+            return None;
         }
         let (reader, snapshot, origin) = (self.context.handle.reader().clone(), self.context.handle.snapshot(), self.origin.clone());
-        let found = blocking(move || match lives {
+        Some(tokio::task::spawn_blocking(move || match lives {
             true => forks::broken_life(&reader, &snapshot, origin.party()),
             false => forks::twins(&reader, &snapshot, &origin, &lots),
-        });
-        let found = found.await?.map_err(|why| LinkError::Ours(why.to_string()))?;
+        }))
+    }
+
+    /// What the look under way finds, with what it is found in; for ever nothing where none is.
+    async fn found(&mut self) -> Result<Option<(forks::Found, Message)>, LinkError> {
+        let Some(looking) = &mut self.looking else {
+            return std::future::pending().await;
+        };
+        let found = (&mut looking.found).await.map_err(|error| LinkError::Ours(error.to_string()));
+        let evidence = self.looking.take().map(|looking| looking.evidence);
+        Ok(found?.map_err(|why| LinkError::Ours(why.to_string()))?.zip(evidence))
+    }
+
+    /// Waits for the look under way, if there is one, and freezes what it finds.
+    async fn looked_at(&mut self) -> Result<Vec<Output>, LinkError> {
+        if self.looking.is_none() {
+            return Ok(Vec::new());
+        }
+        let found = self.found().await?;
+        self.contradicted(found).await
+    }
+
+    async fn contradicted(&mut self, found: Option<(forks::Found, Message)>) -> Result<Vec<Output>, LinkError> {
+        let Some(((origin, why, proof), evidence)) = found else {
+            return Ok(Vec::new());
+        };
         // Where one of the two is what we wrote ourselves, it is what came that stops.
-        let written = |origin: &Origin| self.context.handle.snapshot().feeds.get(origin.as_str()).is_some_and(|feed| feed.written);
-        Ok(found.map(|(origin, why, proof)| (if written(&origin) { self.origin.clone() } else { origin }, why, proof)))
+        let written = self.context.handle.snapshot().feeds.get(origin.as_str()).is_some_and(|feed| feed.written);
+        let origin = if written { self.origin.clone() } else { origin };
+        self.froze(origin, why, &evidence, proof).await
     }
 
     /// Freezes a feed and says why.
