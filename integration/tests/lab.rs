@@ -339,7 +339,7 @@ fn figures(what: &str, line: Line) {
     pair.oem.start();
     pair.arrived(&pair.supplier, &pair.oem, PATIENCE);
     let passed = wire.passed();
-    let opened = passed.iter().filter(|packet| packet.way == Way::There && packet.opens).next_back().expect("it was dialled");
+    let opened = passed.iter().rfind(|packet| packet.way == Way::There && packet.opens).expect("it was dialled");
     let mut there = 0;
     let resumed = passed.iter().filter(|packet| packet.way == Way::There && packet.at >= opened.at).find(|packet| {
         there += packet.bytes;

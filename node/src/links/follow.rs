@@ -17,7 +17,7 @@ use crate::exchange::{Code, FIRST_FRAME, Message};
 use crate::feeds::accept::{self, AcceptError};
 use crate::feeds::forks;
 use crate::feeds::witness::FRESH_FOR_SECONDS;
-use crate::feeds::{Accepted, Backfill, Feed, FeedError, Partner, Received};
+use crate::feeds::{Accepted, Backfill, Feed, Partner, Received};
 use crate::net::{PeerId, Protocol, Stream};
 use crate::service::AUDIT;
 
@@ -154,11 +154,9 @@ struct Run<'a> {
 }
 
 /// A look at what the batch stored last shows beside what was here, while the next is on its way and verified: it waits for the
-/// index, and nothing more is stored before it has ended.
-struct Looking {
-    found: JoinHandle<Result<Option<forks::Found>, FeedError>>,
-    evidence: Message,
-}
+/// index, and nothing more is stored before it has ended. Its task ends by itself: who shows two truths and hangs up is found too.
+/// Gives the feed that it froze.
+type Looking = JoinHandle<Result<Option<Origin>, LinkError>>;
 
 impl Run<'_> {
     async fn frames(
@@ -177,9 +175,8 @@ impl Run<'_> {
             next = loop {
                 tokio::select! {
                     frame = frames.next() => break frame?,
-                    found = self.found() => {
-                        let outputs = self.contradicted(found?).await?;
-                        if self.perform(outputs, writer).await? {
+                    outputs = self.looking_ends() => {
+                        if self.perform(outputs?, writer).await? {
                             return Ok(());
                         }
                     }
@@ -204,7 +201,7 @@ impl Run<'_> {
                     if size < seen && self.is_theirs() {
                         let why = format!("FORK: its owner says it has {size} entries, and {seen} were seen");
                         let opened = Message::Opened { view, size, org_size, term: String::new(), owed };
-                        queue.extend(self.froze(self.origin.clone(), why, &opened, None).await?);
+                        queue.extend(self.freeze(why, &opened, None).await?);
                         continue;
                     }
                     self.view = Some(view);
@@ -236,7 +233,7 @@ impl Run<'_> {
                 }
                 Output::Ended(Code::Fork) if self.is_theirs() => {
                     let why = "FORK: its owner says that its past is not the one we have seen".to_owned();
-                    self.froze(self.origin.clone(), why, &Message::Error(Code::Fork), None).await?;
+                    self.freeze(why, &Message::Error(Code::Fork), None).await?;
                     return Ok(true);
                 }
                 Output::Ended(code) => return self.ended(code),
@@ -348,7 +345,7 @@ impl Run<'_> {
             Ok(Accepted { next, receipt, cosigned }) => {
                 let (partner, feed) = (&self.partner.name, self.origin.to_string());
                 tracing::info!(target: AUDIT, event = "received", partner, feed, to = next);
-                self.looking = self.two_truths(lots, lives).map(|found| Looking { found, evidence });
+                self.looking = self.look(lots, lives, evidence);
                 Ok(self.receiver.handle(Input::Stored { next, receipt, cosigned }))
             }
             Err(error) => self.refused(error, evidence).await,
@@ -393,7 +390,7 @@ impl Run<'_> {
             let (origin, sent) = (self.origin.clone(), evidence.clone());
             let accused = blocking(move || forks::accusation(&reader, &snapshot, &origin, &sent, &error)).await?;
             if let Some((why, proof)) = accused {
-                return self.froze(self.origin.clone(), why, &evidence, proof).await;
+                return self.freeze(why, &evidence, proof).await;
             }
         }
         match ours {
@@ -404,55 +401,64 @@ impl Run<'_> {
 
     /// What is stored now may show two truths: two live statements about one thing, or a life that follows from another
     /// past than the one we saw.
-    fn two_truths(&self, lots: BTreeSet<String>, lives: bool) -> Option<JoinHandle<Result<Option<forks::Found>, FeedError>>> {
+    fn look(&self, lots: BTreeSet<String>, lives: bool, evidence: Message) -> Option<Looking> {
         if !self.is_theirs() || (lots.is_empty() && !lives) {
             return None;
         }
-        let (reader, snapshot, origin) = (self.context.handle.reader().clone(), self.context.handle.snapshot(), self.origin.clone());
-        Some(tokio::task::spawn_blocking(move || match lives {
-            true => forks::broken_life(&reader, &snapshot, origin.party()),
-            false => forks::twins(&reader, &snapshot, &origin, &lots),
+        let (context, partner, here) = (self.context.clone(), self.partner.name.clone(), self.origin.clone());
+        Some(tokio::spawn(async move {
+            let (reader, snapshot, origin) = (context.handle.reader().clone(), context.handle.snapshot(), here.clone());
+            let found = blocking(move || match lives {
+                true => forks::broken_life(&reader, &snapshot, origin.party()),
+                false => forks::twins(&reader, &snapshot, &origin, &lots),
+            });
+            let Some((origin, why, proof)) = found.await?.map_err(|why| LinkError::Ours(why.to_string()))? else { return Ok(None) };
+            // Where one of the two is what we wrote ourselves, it is what came that stops.
+            let written = context.handle.snapshot().feeds.get(origin.as_str()).is_some_and(|feed| feed.written);
+            let origin = if written { here } else { origin };
+            freeze(&context, &partner, &origin, why, &evidence, proof).await?;
+            Ok(Some(origin))
         }))
     }
 
-    /// What the look under way finds, with what it is found in; for ever nothing where none is.
-    async fn found(&mut self) -> Result<Option<(forks::Found, Message)>, LinkError> {
+    /// Waits until the look under way ends; for ever where none is.
+    async fn looking_ends(&mut self) -> Result<Vec<Output>, LinkError> {
         let Some(looking) = &mut self.looking else {
             return std::future::pending().await;
         };
-        let found = (&mut looking.found).await.map_err(|error| LinkError::Ours(error.to_string()));
-        let evidence = self.looking.take().map(|looking| looking.evidence);
-        Ok(found?.map_err(|why| LinkError::Ours(why.to_string()))?.zip(evidence))
-    }
-
-    /// Waits for the look under way, if there is one, and freezes what it finds.
-    async fn looked_at(&mut self) -> Result<Vec<Output>, LinkError> {
-        if self.looking.is_none() {
-            return Ok(Vec::new());
-        }
-        let found = self.found().await?;
-        self.contradicted(found).await
-    }
-
-    async fn contradicted(&mut self, found: Option<(forks::Found, Message)>) -> Result<Vec<Output>, LinkError> {
-        let Some(((origin, why, proof), evidence)) = found else {
-            return Ok(Vec::new());
-        };
-        // Where one of the two is what we wrote ourselves, it is what came that stops.
-        let written = self.context.handle.snapshot().feeds.get(origin.as_str()).is_some_and(|feed| feed.written);
-        let origin = if written { self.origin.clone() } else { origin };
-        self.froze(origin, why, &evidence, proof).await
-    }
-
-    /// Freezes a feed and says why.
-    async fn froze(&mut self, origin: Origin, why: String, evidence: &Message, proof: Option<ForkProof>) -> Result<Vec<Output>, LinkError> {
-        let trouble = format!("feed {}: {why}", origin.name());
-        tracing::warn!(partner = self.partner.name, origin = origin.short(), why, proven = proof.is_some(), "froze a feed");
-        tracing::info!(target: AUDIT, event = "frozen", partner = self.partner.name, feed = %origin, why);
-        self.context.board.update(&self.partner.name, |link| link.trouble = Some(trouble));
-        let (frame, here) = (evidence.to_frame(), origin == *self.origin);
-        let frozen = self.context.handle.with(move |feeds| feeds.freeze(&origin, &why, &frame, proof.as_ref())).await?;
-        frozen.map_err(|why| LinkError::Ours(why.to_string()))?;
+        let ended = looking.await;
+        self.looking = None;
+        let frozen = ended.map_err(|error| LinkError::Ours(error.to_string()))??;
+        let here = frozen.is_some_and(|origin| origin == *self.origin);
         Ok(if here { self.receiver.handle(Input::Refused(Code::Frozen)) } else { Vec::new() })
     }
+
+    /// The same, at once where none is under way.
+    async fn looked_at(&mut self) -> Result<Vec<Output>, LinkError> {
+        if self.looking.is_none() { Ok(Vec::new()) } else { self.looking_ends().await }
+    }
+
+    /// Freezes the feed that is followed here, and says why.
+    async fn freeze(&mut self, why: String, evidence: &Message, proof: Option<ForkProof>) -> Result<Vec<Output>, LinkError> {
+        freeze(self.context, &self.partner.name, self.origin, why, evidence, proof).await?;
+        Ok(self.receiver.handle(Input::Refused(Code::Frozen)))
+    }
+}
+
+/// Freezes a feed and says why.
+async fn freeze(
+    context: &Context,
+    partner: &str,
+    origin: &Origin,
+    why: String,
+    evidence: &Message,
+    proof: Option<ForkProof>,
+) -> Result<(), LinkError> {
+    let trouble = format!("feed {}: {why}", origin.name());
+    tracing::warn!(partner, origin = origin.short(), why, proven = proof.is_some(), "froze a feed");
+    tracing::info!(target: AUDIT, event = "frozen", partner, feed = %origin, why);
+    context.board.update(partner, |link| link.trouble = Some(trouble));
+    let (frame, origin) = (evidence.to_frame(), origin.clone());
+    let frozen = context.handle.with(move |feeds| feeds.freeze(&origin, &why, &frame, proof.as_ref())).await?;
+    frozen.map_err(|why| LinkError::Ours(why.to_string()))
 }
