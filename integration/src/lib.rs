@@ -4,5 +4,6 @@
 pub mod canaries;
 pub mod clock;
 pub mod forge;
+pub mod load;
 pub mod sim;
 pub mod world;

@@ -19,17 +19,12 @@ const POLL: Duration = Duration::from_millis(15);
 /// What opens every recovery kit and backup of the tests.
 pub const PASSPHRASE: &str = "only for a test";
 
-/// The program under test: beside this test's own executable, where cargo puts it.
+/// The program under test: beside this test's own executable or one folder up, where cargo puts it.
 pub fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let folder = test.parent().and_then(Path::parent).unwrap();
-    let program = folder.join(format!("lotline{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        program.exists(),
-        "`{}` is missing: build it first with `cargo build -p lotline-node` (`cargo test --workspace` does)",
-        program.display()
-    );
+    let (test, name) = (std::env::current_exe().unwrap(), format!("lotline{}", std::env::consts::EXE_SUFFIX));
+    let program = test.ancestors().skip(1).take(2).map(|folder| folder.join(&name)).find(|program| program.exists());
     program
+        .unwrap_or_else(|| panic!("`{name}` is missing: build it first with `cargo build -p lotline-node` (`cargo test --workspace` does)"))
 }
 
 /// Waits until something is so, and says what was waited for in vain.
