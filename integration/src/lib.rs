@@ -6,6 +6,7 @@ pub mod clock;
 pub mod forge;
 #[cfg(target_os = "linux")]
 pub mod lab;
+pub mod load;
 pub mod sim;
 pub mod web;
 pub mod world;

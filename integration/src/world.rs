@@ -19,17 +19,12 @@ const POLL: Duration = Duration::from_millis(15);
 /// What opens every recovery kit and backup of the tests.
 pub const PASSPHRASE: &str = "only for a test";
 
-/// The program under test: beside this test's own executable, where cargo puts it.
+/// The program under test: beside this test's own executable or one folder up, where cargo puts it.
 pub fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let folder = test.parent().and_then(Path::parent).unwrap();
-    let program = folder.join(format!("lotline{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        program.exists(),
-        "`{}` is missing: build it first with `cargo build -p lotline-node` (`cargo test --workspace` does)",
-        program.display()
-    );
+    let (test, name) = (std::env::current_exe().unwrap(), format!("lotline{}", std::env::consts::EXE_SUFFIX));
+    let program = test.ancestors().skip(1).take(2).map(|folder| folder.join(&name)).find(|program| program.exists());
     program
+        .unwrap_or_else(|| panic!("`{name}` is missing: build it first with `cargo build -p lotline-node` (`cargo test --workspace` does)"))
 }
 
 /// Waits until something is so, and says what was waited for in vain.
@@ -369,6 +364,37 @@ impl Firm {
     /// The line for a partner.
     pub fn invitation(&self) -> String {
         string(&self.ok(&["partner", "invite", "--offline"])["invitation"])
+    }
+
+    /// Its name on the network.
+    pub fn peer(&self) -> String {
+        string(&self.ok(&["status"])["transport"]["peer"])
+    }
+
+    /// Starts its node as a relay for these firms, by the list that its owner keeps.
+    pub fn start_as_relay_for(&self, firms: &[&Firm]) {
+        let list: String = firms.iter().map(|firm| format!("{} a member\n", firm.peer())).collect();
+        std::fs::write(self.path("relay-users.txt"), list).unwrap();
+        self.start_with(&["--relay"]);
+    }
+
+    /// The address that a relay says when it starts.
+    pub fn relay_address(&self) -> String {
+        self.log().split_whitespace().find(|word| word.starts_with("relay://")).expect("it says its address").to_owned()
+    }
+
+    /// Writes into its configuration that it keeps places at these relays.
+    pub fn keep_places_at(&self, relays: &[&Firm]) {
+        let path = self.path("lotline.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let relays: Vec<String> = relays.iter().map(|relay| format!("{:?}", relay.relay_address())).collect();
+        std::fs::write(&path, format!("relays = [{}]\n{text}", relays.join(", "))).unwrap();
+    }
+
+    /// How many relays keep it a place.
+    pub fn places_kept(&self) -> usize {
+        let status = self.ok(&["status"]);
+        status["relays"].as_array().unwrap().iter().filter(|relay| relay["kept"] == true).count()
     }
 
     /// Its identity.

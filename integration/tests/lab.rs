@@ -168,6 +168,46 @@ fn out_on_443_alone_and_no_datagrams() {
     pair.arrived(&pair.supplier, &pair.oem, PATIENCE);
     let path = pair.supplier.partner("oem")["path"].clone();
     assert_eq!(path["remote"], format!("/ip4/{}/tcp/443/tls/ws", oem.address()));
+
+    // Who asks what is in the way of the other address is told.
+    let found = pair.supplier.ok(&["doctor", "net", "oem"])["found"][0].clone();
+    assert_eq!(found["tried"][0]["found"], "does not answer", "{found}");
+    assert!(string(&found["tried"][0]["todo"]).contains("a firewall on the way drops it"), "{found}");
+    assert_eq!(found["tried"][1]["answers"], true, "{found}");
+    pair.end();
+}
+
+#[test]
+fn both_behind_routers_meet_at_a_relay_and_at_the_next_when_it_falls_silent() {
+    let Some(lab) = lab("two firms behind routers, and relays") else { return };
+    let (ours, theirs) = (lab.site("supplier", Nat::Symmetric), lab.site("oem", Nat::PortRestricted));
+    let hosts = [lab.host("first"), lab.host("second")];
+    let world = World::new();
+    let (supplier, oem) = (world.firm("supplier").within(ours.host.name()), world.firm("oem").within(theirs.host.name()));
+    let relays = [0, 1].map(|at: usize| {
+        let listen = format!("{}:4001", hosts[at].address());
+        let relay = world.firm_listening(["first", "second"][at], &listen).within(hosts[at].name());
+        relay.start_as_relay_for(&[&supplier, &oem]);
+        relay
+    });
+    oem.keep_places_at(&[&relays[0], &relays[1]]);
+    let pair = Pair { supplier, oem, lots: std::cell::Cell::new(0), world };
+    pair.begin();
+    pair.publish(&pair.supplier, 20);
+    pair.arrived(&pair.supplier, &pair.oem, PATIENCE);
+    pair.share(&pair.oem, "supplier");
+    pair.arrived(&pair.oem, &pair.supplier, PATIENCE);
+
+    // The relay in use falls silent: no word that it is gone.
+    let path = string(&pair.supplier.partner("oem")["path"]["remote"]);
+    let used = relays.iter().position(|relay| path.contains(&relay.peer())).expect("the way leads through a relay");
+    hosts[used].cut();
+    pair.publish(&pair.supplier, 20);
+    pair.arrived(&pair.supplier, &pair.oem, DEAD_LINE);
+    let path = string(&pair.supplier.partner("oem")["path"]["remote"]);
+    assert!(path.contains(&relays[1 - used].peer()), "{path}");
+    hosts[used].heal();
+    wait_for(DEAD_LINE, "the place to be kept again", || pair.oem.places_kept() == 2);
     pair.end();
 }
 

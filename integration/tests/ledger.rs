@@ -522,6 +522,14 @@ fn a_store_of_an_earlier_build_keeps_its_rows() {
     store.settle().unwrap();
     assert_eq!(store.reader().states(b"ledger/", None, 10).unwrap(), []);
     store.close().unwrap();
+    // The store as the earlier build left it is beside it, until something is forgotten.
+    let copy = supplier.path("store").join("before-ledger-tree");
+    let (store, _) = Store::open(&copy, Options::default(), &|_| {}).unwrap();
+    store.settle().unwrap();
+    assert_eq!(store.reader().states(b"ledger/", None, 10).unwrap().len(), rows.len());
+    store.close().unwrap();
+    supplier.ok(&["forget", "A-0000", "--fields", "verdict", "--yes"]);
+    assert!(!copy.exists());
 }
 
 /// What a backfill asks of a long ledger does not depend on its length.

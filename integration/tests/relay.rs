@@ -9,35 +9,11 @@ use serde_json::json;
 const SHARE: &str =
     "[[share]]\nname = 'all'\nwith = 'oem'\nfeed = 'quality'\nparts = 'all'\nshow = ['identity', 'verdict']\nuntil = 'revoked'\n";
 
-fn peer(firm: &Firm) -> String {
-    string(&firm.ok(&["status"])["transport"]["peer"])
-}
-
-/// The address that a relay says when it starts.
-fn through(relay: &Firm) -> String {
-    let said = relay.log();
-    said.split_whitespace().find(|word| word.starts_with("relay://")).expect("it says its address").to_owned()
-}
-
 /// A relay for these firms, by the list that its owner keeps.
 fn relay_for(world: &World, name: &str, firms: &[&Firm]) -> Firm {
     let relay = world.reachable_firm(name);
-    let list: String = firms.iter().map(|firm| format!("{} a member\n", peer(firm))).collect();
-    std::fs::write(relay.path("relay-users.txt"), list).unwrap();
-    relay.start_with(&["--relay"]);
+    relay.start_as_relay_for(firms);
     relay
-}
-
-fn keep_places(firm: &Firm, relays: &[&Firm]) {
-    let path = firm.path("lotline.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let relays: Vec<String> = relays.iter().map(|relay| format!("{:?}", through(relay))).collect();
-    std::fs::write(&path, format!("relays = [{}]\n{text}", relays.join(", "))).unwrap();
-}
-
-fn kept(firm: &Firm) -> usize {
-    let status = firm.ok(&["status"]);
-    status["relays"].as_array().unwrap().iter().filter(|relay| relay["kept"] == json!(true)).count()
 }
 
 #[test]
@@ -45,10 +21,10 @@ fn records_go_through_a_relay_and_through_the_next_when_it_dies() {
     let world = World::new();
     let (supplier, oem) = (world.firm("supplier"), world.firm("oem"));
     let relays = ["first", "second"].map(|name| relay_for(&world, name, &[&supplier, &oem]));
-    keep_places(&oem, &[&relays[0], &relays[1]]);
+    oem.keep_places_at(&[&relays[0], &relays[1]]);
     oem.start();
     supplier.start();
-    wait("the relays to keep two places", || kept(&oem) == 2);
+    wait("the relays to keep two places", || oem.places_kept() == 2);
 
     // The invitation says how to get there; pairing by hand is as ever.
     supplier.pair("supplier", &oem, "oem");
@@ -56,7 +32,7 @@ fn records_go_through_a_relay_and_through_the_next_when_it_dies() {
     supplier.apply(SHARE);
     wait_until_level(&supplier, &oem);
     let path = string(&supplier.partner("oem")["path"]["remote"]);
-    let used = relays.iter().position(|relay| path.contains(&peer(relay))).expect("the way leads through one of the relays");
+    let used = relays.iter().position(|relay| path.contains(&relay.peer())).expect("the way leads through one of the relays");
     assert!(path.ends_with("/p2p-circuit"), "{path}");
     wait("the relay to count both", || {
         let load = relays[used].ok(&["status"])["relaying"].clone();
@@ -72,12 +48,12 @@ fn records_go_through_a_relay_and_through_the_next_when_it_dies() {
     supplier.publish(&world.file("more.csv", lots_file("B", "PIN", 3)), &["--feed", "quality"]);
     wait_until_level(&supplier, &oem);
     let path = string(&supplier.partner("oem")["path"]["remote"]);
-    assert!(path.contains(&peer(&relays[1 - used])), "{path}");
-    wait("the loss to show", || kept(&oem) == 1);
+    assert!(path.contains(&relays[1 - used].peer()), "{path}");
+    wait("the loss to show", || oem.places_kept() == 1);
 
     // It comes back, and keeps the place again.
     relays[used].start_with(&["--relay"]);
-    wait("the place to be kept again", || kept(&oem) == 2);
+    wait("the place to be kept again", || oem.places_kept() == 2);
     oem.is_clean();
     supplier.is_clean();
 }
@@ -87,20 +63,20 @@ fn the_list_of_a_running_relay_is_what_its_file_says_and_a_mistake_changes_nothi
     let world = World::new();
     let supplier = world.firm("supplier");
     let relay = relay_for(&world, "relay", &[]);
-    keep_places(&supplier, &[&relay]);
+    supplier.keep_places_at(&[&relay]);
     supplier.start();
     wait("the refusal to show", || {
         let place = supplier.ok(&["status"])["relays"][0].clone();
         place["kept"] == json!(false) && place["trouble"].is_string()
     });
     let list = relay.path("relay-users.txt");
-    std::fs::write(&list, format!("# members\n{} Muster GmbH\n", peer(&supplier))).unwrap();
-    wait("the new member to have a place", || kept(&supplier) == 1);
+    std::fs::write(&list, format!("# members\n{} Muster GmbH\n", supplier.peer())).unwrap();
+    wait("the new member to have a place", || supplier.places_kept() == 1);
     std::fs::write(&list, "Muster GmbH\n").unwrap();
     wait("the mistake to be named", || relay.log().contains("line 1: `Muster` is not a peer id"));
-    assert_eq!(kept(&supplier), 1);
+    assert_eq!(supplier.places_kept(), 1);
     std::fs::write(&list, "").unwrap();
-    wait("the former member to be out", || kept(&supplier) == 0);
+    wait("the former member to be out", || supplier.places_kept() == 0);
 }
 
 #[test]
@@ -133,7 +109,7 @@ fn a_relay_keeps_many_places_and_says_what_they_cost() {
     let ids: Vec<PeerId> = seeds.iter().map(transport_peer_id).collect();
     std::fs::write(relay.path("relay-users.txt"), ids.iter().map(|id| format!("{id}\n")).collect::<String>()).unwrap();
     relay.start_with(&["--relay"]);
-    let at: Address = through(&relay).parse().unwrap();
+    let at: Address = relay.relay_address().parse().unwrap();
     let load = || relay.ok(&["status"])["relaying"].clone();
     let memory = || relay.ok(&["status"])["memory_bytes"].as_u64().unwrap() as f64 / 1048576.0;
     let before = memory();

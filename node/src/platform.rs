@@ -107,6 +107,19 @@ pub fn resident_bytes() -> Option<u64> {
     Some(pages * 4096)
 }
 
+/// Lets this process have as many files and connections open as the system allows it: what a login sets is often 1,024, and each
+/// partner needs one.
+pub fn raise_open_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+            tracing::warn!(current, "cannot raise the number of files that may be open");
+        }
+    }
+}
+
 /// What has passed since some moment before this program began, the time asleep included: nobody sets it.
 pub fn passed() -> std::time::Duration {
     // Elsewhere than on Unix `Instant` counts the time asleep by itself.

@@ -92,6 +92,7 @@ pub fn run(home: Home, args: Args) -> Result<Answer, Failure> {
         .as_deref()
         .map(|file| Capture::open(file).map_err(|why| Failure::new(format!("cannot write the capture `{}`: {why}", file.display()))));
     let capture = capture.transpose()?;
+    platform::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(&service, Lines { listen, relay: args.relay }, capture, args.until_stdin_ends));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));

@@ -145,6 +145,7 @@ impl Feeds {
                 return Ok(());
             };
             after = Some(last.clone());
+            self.store.copy_before("ledger-tree", &|_| {})?;
             let (mut batch, mut entries) = (Batch::new(), Vec::with_capacity(page.len()));
             for (number, (state_key, value)) in (self.ledger.frontier.size()..).zip(page) {
                 let before = state_key[prefix.len()..].try_into().map(u64::from_be_bytes).map_err(|_| StateError("ledger row"))?;

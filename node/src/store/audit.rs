@@ -17,6 +17,7 @@ use std::{
 
 use super::{
     Position, Progress, Step,
+    before::COPYING,
     disk::lock,
     entry::{self, Item},
     error::{Damage, StoreError, io_error},
@@ -272,7 +273,8 @@ fn hash(bytes: &[u8]) -> u64 {
 /// Removes the folders of interrupted audits.
 pub(super) fn sweep(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(FOLDER) {
+        let name = entry.file_name();
+        if [FOLDER, COPYING].iter().any(|unfinished| name.to_string_lossy().starts_with(unfinished)) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -5,7 +5,7 @@
 //! 1  roll     a new segment, listed in the manifest with `forgets N`
 //! 2  order    one or more commits of `Forgotten` entries in it: durable, and in no way to be taken back
 //! 3  blank    each closed segment before N that holds such a slot, or shows such a record, is replaced
-//! 4  index    removed, an earlier one that was set aside too: sled keeps what it once held
+//! 4  copies   from before an upgrade removed; the index too, and one that was set aside: sled keeps what it once held
 //! 5  done     the manifest says `forgets none`
 //! 6  rebuild  the index, from the journal
 //! ```
@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{
-    Batch, INDEX, Store, StoreError,
+    Batch, INDEX, Store, StoreError, before,
     entry::{self, Orders},
     error::io_error,
     follower,
@@ -86,6 +86,7 @@ impl Store {
             shared.fail(&e.to_string());
             e
         };
+        before::remove(shared.folder()).map_err(io_error("remove copies in", shared.folder())).map_err(failed)?;
         Index::remove(&index_dir).map_err(io_error("remove", &index_dir)).map_err(failed)?;
         shared.files.carried_out().map_err(failed)?;
         let index = Index::make(&index_dir, self.cache_bytes, None).map_err(failed)?;
@@ -104,11 +105,13 @@ impl Store {
 
 /// Carries out what was ordered and not done when the program ended, before anybody has the index open. Whether there was
 /// anything.
-pub(super) fn carry_out(files: &Files, index_dir: &Path) -> Result<bool, StoreError> {
+pub(super) fn carry_out(files: &Files, dir: &Path) -> Result<bool, StoreError> {
     let Forgets::Pending(first) = files.forgets() else { return Ok(false) };
     let any = files.carry_out(first)?;
     if any {
-        Index::remove(index_dir).map_err(io_error("remove", index_dir))?;
+        before::remove(dir).map_err(io_error("remove copies in", dir))?;
+        let index_dir = dir.join(INDEX);
+        Index::remove(&index_dir).map_err(io_error("remove", &index_dir))?;
     }
     files.carried_out()?;
     Ok(any)

@@ -277,6 +277,7 @@ impl Files {
         let (mut done, total) = (0, manifest.segments.iter().map(|l| u64::from(size(l))).sum());
         for listed in &manifest.segments {
             seen(done, total);
+            step().map_err(io_error("write", dest))?;
             let (path, limit) = (dest.join(name(listed.number)), size(listed));
             let bytes = self.bytes(listed.number, 0, limit)?;
             let full = fs::metadata(self.path(listed.number)).map_or(0, |m| m.len()).max(limit.into());
@@ -603,7 +604,7 @@ impl Journal {
     }
 }
 
-/// A step of forgetting before which a program can be killed. Tests end it there.
+/// A step of forgetting or copying before which a program can be killed. Tests end it there.
 pub(super) fn step() -> io::Result<()> {
     #[cfg(test)]
     if STEPS_LEFT.get().is_some_and(|left| {
@@ -617,7 +618,7 @@ pub(super) fn step() -> io::Result<()> {
 
 #[cfg(test)]
 thread_local! {
-    /// After so many steps of forgetting on this thread none succeeds.
+    /// After so many steps on this thread none succeeds.
     pub(super) static STEPS_LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
 }
 

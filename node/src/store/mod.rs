@@ -6,10 +6,11 @@
 //!               │ read back by the follower thread
 //!               └──► index (sled) ──► Reader                 dir/index   (index.broken: the last one set aside)
 //!            seal: machine and journal end                   dir/seal    (never in a backup)
+//!            copy from before an upgrade changed it          dir/before-…
 //! ```
 //!
 //! Reading order: `entry` (what is saved), `frame`, `journal` and `manifest` (how), `index` and `follower` (how it is
-//! found), `tree` (its Merkle nodes), `reader`, `seal`, `audit`.
+//! found), `tree` (its Merkle nodes), `reader`, `seal`, `audit`, `before`.
 //!
 //! **Opening** reads the journal from the segment that the index has reached on, and the last one in any case. What
 //! the index lacks is applied by the follower thread after `open` returned: until it is level, reads answer
@@ -24,8 +25,8 @@
 //!
 //! **Forgetting** (`forget`): the order, durable, is an entry like any other, at the beginning of a segment of its own; the
 //! manifest says that it is to be carried out. Then each closed segment that holds what is to be forgotten is replaced by
-//! one in which it is blanked, frame by frame in the same place; the index, which may have held it, is removed, and made
-//! again from the journal. Whatever is killed when, the next start carries out the rest before anybody can read.
+//! one in which it is blanked, frame by frame in the same place; copies from before an upgrade are removed, and so is the index, which
+//! may have held it, and made again from the journal. Whatever is killed when, the next start carries out the rest before anybody can read.
 //!
 //! **A failed write or sync** closes the journal for writing until the store is opened again.
 
@@ -37,6 +38,7 @@ use std::{
 };
 
 mod audit;
+mod before;
 mod disk;
 mod entry;
 mod error;
@@ -180,7 +182,7 @@ impl Store {
         let segment_bytes = options.segment_bytes.clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end()) as u32;
         let files = Arc::new(Files::open(&dir.join(JOURNAL), segment_bytes)?);
         let (index_dir, marker) = (dir.join(INDEX), dir.join("rebuild"));
-        let forgot = forget::carry_out(&files, &index_dir)?;
+        let forgot = forget::carry_out(&files, dir)?;
         let mut index = Index::open(&index_dir, &marker, options.cache_bytes, files.store)?;
         if forgot {
             index.rebuilt = Some("it held what was forgotten".to_owned());

@@ -1190,6 +1190,49 @@ fn forgetting_killed_before_any_step_is_done_by_the_next_start_or_was_not_ordere
     assert!(untouched >= 4 && carried_out > 16, "{untouched}, {carried_out}");
 }
 
+/// Whatever is killed when, there is no copy or a whole one, from before the change; and it does not keep what is forgotten.
+#[test]
+fn a_copy_from_before_a_change_is_whole_or_not_there_and_goes_with_a_forgetting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    (0..60).for_each(|seq| commit_secret(&mut store, seq));
+    let copy = dir.path().join("before-change");
+    let mut stops = 0;
+    loop {
+        journal::STEPS_LEFT.set(Some(stops));
+        let copied = store.copy_before("change", &|_| ());
+        journal::STEPS_LEFT.set(None);
+        if copied.is_ok() {
+            break;
+        }
+        assert!(!copy.exists(), "stopped before step {stops}");
+        drop(store);
+        store = open(dir.path()).0;
+        let left = fs::read_dir(dir.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() == "copying-change");
+        assert_eq!(left.count(), 0, "the next start clears it away");
+        stops += 1;
+    }
+    assert!(stops > 2, "{stops} steps");
+    commit_secret(&mut store, 60);
+    store.copy_before("change", &|_| ()).unwrap();
+    assert_forgotten(&open(&copy).0, 60, &BTreeSet::new());
+    store.forget(vec![batch([order(2, 1 << 3)])]).unwrap();
+    assert!(!copy.exists() && !secrets(dir.path()).contains(&2));
+    drop(store);
+
+    // Killed behind the order and before the copy went: the next start carries it out there too.
+    let (mut store, _) = open(dir.path());
+    store.copy_before("change", &|_| ()).unwrap();
+    journal::STEPS_LEFT.set(Some(3));
+    assert!(matches!(store.forget(vec![batch([order(30, 1 << 3)])]), Err(StoreError::Ordered(_))));
+    journal::STEPS_LEFT.set(None);
+    drop(store);
+    assert!(copy.exists() && secrets(dir.path()).contains(&30));
+    let (store, _) = open(dir.path());
+    assert_forgotten(&store, 61, &BTreeSet::from([2, 30]));
+    assert!(!copy.exists() && !secrets(dir.path()).contains(&30));
+}
+
 /// The same while it runs on: a disk that fails in the middle leaves the rest to the next order.
 #[test]
 fn forgetting_that_failed_goes_on_with_the_next_order() {
