@@ -28,6 +28,9 @@ const SLEEP_MIN: Duration = Duration::from_secs(15);
 /// A change of networks is several events: an address goes, another comes, each with a second family. It is one when none came for this long.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
+/// The system begins by telling all addresses there are, which is no news; a busy computer takes its time for that.
+const BEGINS_FOR: Duration = Duration::from_secs(10);
+
 /// For a partner to be heard of after a change: a round trip, behind whatever was on its way on a slow line.
 const PROOF_MAX: Duration = Duration::from_secs(10);
 
@@ -48,7 +51,6 @@ pub(super) async fn watch(task: mpsc::WeakSender<Command>) {
 struct Moves {
     /// None where the system does not say.
     addresses: Option<IfWatcher>,
-    /// The system begins with all addresses there are: that they came is no news.
     began: Instant,
     looks: Interval,
     last_look: Duration,
@@ -73,7 +75,7 @@ impl Moves {
         tokio::select! {
             event = next_of(&mut self.addresses) => {
                 match event {
-                    Ok(event) if matters(&event) && (matches!(event, IfEvent::Down(_)) || self.began.elapsed() >= SETTLED_AFTER) => {
+                    Ok(event) if matters(&event) && (matches!(event, IfEvent::Down(_)) || self.began.elapsed() >= BEGINS_FOR) => {
                         self.settled = Some(Instant::now() + SETTLED_AFTER);
                     }
                     Ok(_) => {}
