@@ -171,7 +171,9 @@ fn out_on_443_alone_and_no_datagrams() {
 
     // Who asks what is in the way of the other address is told.
     let found = pair.supplier.ok(&["doctor", "net", "oem"])["found"][0].clone();
-    let tried = |of: &str| found["tried"].as_array().unwrap().iter().find(|tried| tried["address"] == of).unwrap_or_else(|| panic!("{of}: {found}"));
+    let tried = |of: &str| {
+        found["tried"].as_array().unwrap().iter().find(|tried| tried["address"] == of).unwrap_or_else(|| panic!("{of}: {found}"))
+    };
     let plain = tried(&format!("{}:4001", oem.address()));
     assert_eq!(plain["found"], "does not answer", "{found}");
     assert!(string(&plain["todo"]).contains("a firewall on the way drops it"), "{found}");

@@ -22,7 +22,7 @@ use crate::feeds::ledger::refill_due;
 use crate::feeds::terms::TermsError;
 use crate::feeds::witness::{self, ReceiptError};
 use crate::feeds::{Feed, FeedError, Feeds, LETTER_BYTES_MAX, Letter, LetterError, Offer, Partner, Snapshot};
-use crate::net::{Address, Event, Net, PeerId, Protocol, Stream};
+use crate::net::{Address, Event, Net, OpenError, PeerId, Protocol, Stream};
 use crate::pairing::Pairings;
 use crate::service::{AUDIT, Handle, LinkBoard, Path};
 
@@ -179,7 +179,7 @@ pub enum LinkError {
     Io(#[from] std::io::Error),
     /// The network's.
     #[error("{0}")]
-    Open(#[from] crate::net::OpenError),
+    Open(#[from] OpenError),
     /// Ours: the rules changed while it was being sent.
     #[error("the sharing rules changed")]
     RulesChanged,
@@ -386,6 +386,9 @@ impl Links {
             return;
         };
         tracing::info!(%peer, %error, "stream ended");
+        if let LinkError::Open(why @ (OpenError::Unsupported(_) | OpenError::Newer(_))) = &error {
+            self.with_name(peer, |link| link.trouble = Some(why.to_string()));
+        }
         let hostile = matches!(
             error,
             LinkError::Malformed(_)

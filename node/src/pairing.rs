@@ -459,7 +459,7 @@ impl CallError {
     fn is_final(&self) -> bool {
         let told =
             matches!(self, CallError::Pair(PairError::Deceived | PairError::BrokenOff(_) | PairError::Version | PairError::Malformed));
-        told || matches!(self, CallError::Open(OpenError::Known | OpenError::Unsupported(_)))
+        told || matches!(self, CallError::Open(OpenError::Known | OpenError::Unsupported(_) | OpenError::Newer(_)))
     }
 }
 

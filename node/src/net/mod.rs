@@ -12,7 +12,7 @@
 //! Invariants: an unknown peer gets nothing after the handshake, and while an invitation is open a stream for pairing and nothing else; every call of [`Net`] ends; whatever a peer does, our
 //! memory is bounded by the numbers in [`Config`].
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, ops::RangeInclusive, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
@@ -46,6 +46,9 @@ const COMMANDS_MAX: usize = 64;
 /// Events waiting for their reader: every place of four partners. When full, new streams are closed and the swarm rests.
 const EVENTS_MAX: usize = 256;
 
+/// The incompatible versions of the protocol that this program speaks. There is one so far; docs/design.md says how the second is added.
+const MAJORS: RangeInclusive<u32> = 1..=1;
+
 /// rustls writes every session key to the file named by this variable.
 const KEY_LOG: &str = "SSLKEYLOGFILE";
 
@@ -61,6 +64,8 @@ pub struct Config {
     pub serving: Option<Serving>,
     /// WebSockets: certificates, and a proxy on the way out.
     pub web: Web,
+    /// The versions of the protocol that are spoken, the newest asked for first. Others are for tests of how two versions meet.
+    pub majors: RangeInclusive<u32>,
     /// Connections with one partner: two when both dial at once, and room for replacing a dead one.
     pub connections_per_peer_max: u32,
     /// Streams with one partner in both directions: a control stream, and the feeds it follows.
@@ -95,12 +100,13 @@ impl Config {
             relays: Vec::new(),
             serving: None,
             web: Web::default(),
+            majors: MAJORS,
             connections_per_peer_max: 4,
             streams_per_peer_max: 64,
             lines_max: 0,
-            pending_handshakes_max: 16,
+            pending_handshakes_max: 64,
             unknown_per_minute_max: 3,
-            connections_max: 512,
+            connections_max: 4096,
             memory_bytes_max: 2 << 30,
             backoff: Backoff::default(),
             open_timeout: Duration::from_secs(10),
@@ -361,9 +367,12 @@ pub enum OpenError {
     /// Ours: too many streams with this peer are open already.
     #[error("too many streams with the partner are open")]
     TooManyStreams,
-    /// The peer does not serve this.
-    #[error("the partner does not speak `{}`", .0.name())]
+    /// The peer does not serve this: its program is older, or we are nobody to it that it would serve.
+    #[error("the partner does not speak `{}` as this program does: it is older, or does not have this node in its partner book", .0.name())]
     Unsupported(Protocol),
+    /// Ours: the peer serves newer versions of this alone.
+    #[error("the partner speaks a newer `{}` than this program: update Lotline here", .0.name())]
+    Newer(Protocol),
     /// The connection was lost while opening.
     #[error("the connection to the partner was lost")]
     Closed,

@@ -10,21 +10,22 @@ use std::{
     collections::{BTreeMap, VecDeque},
     convert::Infallible,
     future::{Ready, ready},
-    io, iter,
+    io,
+    ops::RangeInclusive,
     pin::Pin,
-    slice,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
+    vec,
 };
 
 use futures::{AsyncRead as _, AsyncWrite as _, FutureExt, channel::oneshot as end, future::Shared};
 use libp2p::{
     Multiaddr, PeerId,
-    core::{Endpoint, InboundUpgrade, UpgradeInfo, transport::PortUse, upgrade::ReadyUpgrade},
+    core::{Endpoint, InboundUpgrade, OutboundUpgrade, UpgradeInfo, transport::PortUse},
     ping,
     swarm::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler,
@@ -45,7 +46,15 @@ const GUEST_STREAMS_MAX: usize = 2;
 /// Ping failures in a row after which a connection is given up.
 const PING_FAILURES_MAX: u32 = 3;
 
-/// What a stream is for. The number in the name is the incompatible version.
+/// Majors above our own that a stream is asked for when ours is unknown there: whether the other program is the newer one. Each costs a
+/// round trip, and only then.
+const NEWER_ASKED: u32 = 4;
+
+/// The incompatible versions of the protocol that a program speaks: the newest, and the one before as long as there are programs that
+/// speak no other.
+pub(super) type Majors = RangeInclusive<u32>;
+
+/// What a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// The conversation about what is shared; one a peer.
@@ -64,19 +73,31 @@ impl Protocol {
     /// What those are offered who are a relay to us, or we to them.
     const RELAYS: &'static [Self] = &[];
 
-    /// The name both sides agree on.
+    /// What it is called, whatever the version.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Control => "/lotline/ctl/1",
-            Self::Feed => "/lotline/feed/1",
-            Self::Pair => "/lotline/pair/1",
+            Self::Control => "/lotline/ctl",
+            Self::Feed => "/lotline/feed",
+            Self::Pair => "/lotline/pair",
         }
+    }
+
+    fn at(self, major: u32) -> Version {
+        Version { protocol: self, major, name: format!("{}/{major}", self.name()) }
     }
 }
 
-impl AsRef<str> for Protocol {
+/// A protocol in one of its versions: the name both sides agree on.
+#[derive(Clone, Debug)]
+pub(super) struct Version {
+    protocol: Protocol,
+    major: u32,
+    name: String,
+}
+
+impl AsRef<str> for Version {
     fn as_ref(&self) -> &str {
-        self.name()
+        &self.name
     }
 }
 
@@ -186,6 +207,7 @@ struct Link {
     connection: ConnectionId,
     /// What the peer may open.
     served: &'static [Protocol],
+    majors: Majors,
     /// The places for streams, shared by all connections of the peer.
     places: Arc<Semaphore>,
     since: Instant,
@@ -199,12 +221,13 @@ struct Link {
 }
 
 impl Link {
-    fn new(peer: PeerId, connection: ConnectionId, served: &'static [Protocol], places: Arc<Semaphore>) -> Self {
+    fn new(peer: PeerId, connection: ConnectionId, served: &'static [Protocol], majors: Majors, places: Arc<Semaphore>) -> Self {
         let (open, ended) = end::channel();
         Self {
             peer,
             connection,
             served,
+            majors,
             places,
             since: Instant::now(),
             heard_us: AtomicU64::new(0),
@@ -253,15 +276,16 @@ pub(super) struct Opening {
 pub(super) struct Arrival(Protocol, Stream);
 
 /// The inbound offer: every protocol we serve this peer, whichever it names.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Served(&'static [Protocol]);
+#[derive(Clone, Debug)]
+pub(super) struct Served(&'static [Protocol], Majors);
 
 impl UpgradeInfo for Served {
-    type Info = Protocol;
-    type InfoIter = iter::Copied<slice::Iter<'static, Protocol>>;
+    type Info = Version;
+    type InfoIter = vec::IntoIter<Version>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        self.0.iter().copied()
+        let Served(protocols, majors) = self;
+        protocols.iter().flat_map(|protocol| majors.clone().map(|major| protocol.at(major))).collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -270,8 +294,35 @@ impl InboundUpgrade<libp2p::Stream> for Served {
     type Error = Infallible;
     type Future = Ready<Result<Self::Output, Infallible>>;
 
-    fn upgrade_inbound(self, stream: libp2p::Stream, protocol: Protocol) -> Self::Future {
-        ready(Ok((protocol, stream)))
+    fn upgrade_inbound(self, stream: libp2p::Stream, version: Version) -> Self::Future {
+        ready(Ok((version.protocol, stream)))
+    }
+}
+
+/// What we ask for: our newest version, then the one before. Behind them come versions that we do not speak, only to learn from the
+/// answer that the other program is newer.
+#[derive(Clone, Debug)]
+pub(super) struct Asked(Protocol, Majors);
+
+impl UpgradeInfo for Asked {
+    type Info = Version;
+    type InfoIter = vec::IntoIter<Version>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        let Asked(protocol, majors) = self;
+        let newer = (1..=NEWER_ASKED).map(|beyond| majors.end() + beyond);
+        majors.clone().rev().chain(newer).map(|major| protocol.at(major)).collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl OutboundUpgrade<libp2p::Stream> for Asked {
+    type Output = Result<libp2p::Stream, OpenError>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, stream: libp2p::Stream, version: Version) -> Self::Future {
+        let Asked(protocol, majors) = self;
+        ready(Ok(if majors.contains(&version.major) { Ok(stream) } else { Err(OpenError::Newer(protocol)) }))
     }
 }
 
@@ -292,9 +343,9 @@ impl Handler {
         }
     }
 
-    fn opened(&mut self, stream: libp2p::Stream, opening: Opening) {
+    fn opened(&mut self, agreed: Result<libp2p::Stream, OpenError>, opening: Opening) {
         // A caller that stopped waiting drops the stream, which resets it.
-        let _ = opening.reply.send(Ok(Stream::new(stream, self.link.clone(), opening.place)));
+        let _ = opening.reply.send(agreed.map(|stream| Stream::new(stream, self.link.clone(), opening.place)));
     }
 }
 
@@ -308,20 +359,20 @@ impl ConnectionHandler for Handler {
     type FromBehaviour = Opening;
     type ToBehaviour = Arrival;
     type InboundProtocol = Served;
-    type OutboundProtocol = ReadyUpgrade<Protocol>;
+    type OutboundProtocol = Asked;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = Opening;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Served> {
-        SubstreamProtocol::new(Served(self.link.served), ()).with_timeout(self.open_timeout)
+        SubstreamProtocol::new(Served(self.link.served, self.link.majors.clone()), ()).with_timeout(self.open_timeout)
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Opening, Arrival>> {
         // No waker: the connection polls us after each event it gives us, and there is no other source.
         while let Some(opening) = self.openings.pop_front() {
             if !opening.reply.is_closed() {
-                let upgrade = ReadyUpgrade::new(opening.protocol);
-                let protocol = SubstreamProtocol::new(upgrade, opening).with_timeout(self.open_timeout);
+                let asked = Asked(opening.protocol, self.link.majors.clone());
+                let protocol = SubstreamProtocol::new(asked, opening).with_timeout(self.open_timeout);
                 return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
             }
         }
@@ -341,7 +392,7 @@ impl ConnectionHandler for Handler {
         self.openings.push_back(opening);
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Served, ReadyUpgrade<Protocol>, (), Opening>) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Served, Asked, (), Opening>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (protocol, stream), .. }) => {
                 self.arrived(protocol, stream);
@@ -379,6 +430,7 @@ pub(super) enum Event {
 
 /// The connections of every partner, and the way to open streams on them.
 pub(super) struct Behaviour {
+    majors: Majors,
     streams_max: usize,
     open_timeout: Duration,
     // Invariant: no entry without a connection.
@@ -405,9 +457,9 @@ struct Connection {
 }
 
 impl Behaviour {
-    pub(super) fn new(streams_max: usize, open_timeout: Duration, roles: Roles) -> Self {
+    pub(super) fn new(majors: Majors, streams_max: usize, open_timeout: Duration, roles: Roles) -> Self {
         let (peers, queue) = (BTreeMap::new(), VecDeque::new());
-        Self { streams_max, open_timeout, peers, roles, candidate: None, queue }
+        Self { majors, streams_max, open_timeout, peers, roles, candidate: None, queue }
     }
 
     pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
@@ -496,12 +548,12 @@ impl Behaviour {
         let link = if role.partner {
             let known = self.peers.get(&peer).map(|peer| peer.places.clone());
             let places = known.unwrap_or_else(|| Arc::new(Semaphore::new(self.streams_max)));
-            let link = Arc::new(Link::new(peer, id, Protocol::PARTNERS, places));
+            let link = Arc::new(Link::new(peer, id, Protocol::PARTNERS, self.majors.clone(), places));
             self.candidate = Some((id, link.clone()));
             link
         } else {
             let served = if role.guest { Protocol::GUESTS } else { Protocol::RELAYS };
-            Arc::new(Link::new(peer, id, served, Arc::new(Semaphore::new(GUEST_STREAMS_MAX))))
+            Arc::new(Link::new(peer, id, served, self.majors.clone(), Arc::new(Semaphore::new(GUEST_STREAMS_MAX))))
         };
         Handler { link, open_timeout: self.open_timeout, openings: VecDeque::new(), arrivals: VecDeque::new() }
     }

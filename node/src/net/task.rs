@@ -545,7 +545,7 @@ fn behaviour(config: &Config, local: libp2p::PeerId, through: relay::client::Beh
         gate,
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.memory_bytes_max),
         limits: connection_limits::Behaviour::new(limits),
-        streams: streams::Behaviour::new(config.streams_per_peer_max, config.open_timeout, roles.clone()),
+        streams: streams::Behaviour::new(config.majors.clone(), config.streams_per_peer_max, config.open_timeout, roles.clone()),
         ping: Only::new(roles.clone(), Role::is_known, ping::Behaviour::new(ping)),
         through: Only::new(roles, |role| role.relay, through),
         serving: serving.into(),

@@ -129,6 +129,33 @@ async fn exchange(near: &mut Stream, far: &mut Stream) {
     assert_eq!(&read, b"thanks");
 }
 
+/// Two programs whose newest versions are one apart speak the older one's; the newest both know is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_version_that_both_speak_is_taken_whoever_asks() {
+    for (ours, theirs) in [(1..=2, 1..=1), (1..=1, 1..=2), (2..=3, 1..=2), (1..=2, 1..=2)] {
+        let (mut alice, mut bob) = pair_of(Config { majors: ours, ..config(1) }, Config { majors: theirs, ..config(2) }).await;
+        for protocol in [Protocol::Control, Protocol::Feed] {
+            let (mut near, mut far) = stream_between(&alice, &mut bob, protocol).await;
+            exchange(&mut near, &mut far).await;
+            let (mut near, mut far) = stream_between(&bob, &mut alice, protocol).await;
+            exchange(&mut near, &mut far).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_with_no_version_in_common_say_which_one_is_older() {
+    for newer in [2..=2, 4..=5] {
+        let (old, new) = pair_of(config(1), Config { majors: newer, ..config(2) }).await;
+        let asked = old.net.open(new.peer(), Protocol::Control).await;
+        assert!(matches!(asked, Err(OpenError::Newer(Protocol::Control))), "{asked:?}");
+        assert!(asked.unwrap_err().to_string().ends_with("update Lotline here"));
+        let asked = new.net.open(old.peer(), Protocol::Feed).await;
+        assert!(matches!(asked, Err(OpenError::Unsupported(Protocol::Feed))), "{asked:?}");
+        assert!(asked.unwrap_err().to_string().contains("it is older"));
+    }
+}
+
 /// Who takes the other for a partner, and is none itself, is a guest: nothing but pairing is there for it, not even a ping.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_is_offered_pairing_and_nothing_else() {
