@@ -182,7 +182,7 @@ fn out_on_443_alone_and_no_datagrams() {
 }
 
 #[test]
-fn both_behind_routers_meet_at_a_relay_and_at_the_next_when_it_falls_silent() {
+fn both_behind_routers_meet_at_a_relay() {
     let Some(lab) = lab("two firms behind routers, and relays") else { return };
     let (ours, theirs) = (lab.site("supplier", Nat::Symmetric), lab.site("oem", Nat::PortRestricted));
     let hosts = [lab.host("first"), lab.host("second")];
@@ -202,17 +202,9 @@ fn both_behind_routers_meet_at_a_relay_and_at_the_next_when_it_falls_silent() {
     pair.share(&pair.oem, "supplier");
     pair.arrived(&pair.oem, &pair.supplier, PATIENCE);
 
-    // The relay in use falls silent: no word that it is gone.
+    // That one of them dies is tried in tests/relay.rs.
     let path = string(&pair.supplier.partner("oem")["path"]["remote"]);
-    let used = relays.iter().position(|relay| path.contains(&relay.peer())).expect("the way leads through a relay");
-    hosts[used].cut();
-    pair.publish(&pair.supplier, 20);
-    // The dead line is noticed, the relay's too, and a dial through it is given up, one after the other.
-    pair.arrived(&pair.supplier, &pair.oem, 3 * DEAD_LINE);
-    let path = string(&pair.supplier.partner("oem")["path"]["remote"]);
-    assert!(path.contains(&relays[1 - used].peer()), "{path}");
-    hosts[used].heal();
-    wait_for(DEAD_LINE, "the place to be kept again", || pair.oem.places_kept() == 2);
+    assert!(relays.iter().any(|relay| path.contains(&relay.peer())), "{path}");
     pair.end();
 }
 
